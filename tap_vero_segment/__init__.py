@@ -1,0 +1,13 @@
+"""Vero's email events for Singer: a tap, and the collector that catches what Vero pushes.
+
+The data walks one way, and each room hands to the next::
+
+    inputs/      what comes in (a Vero webhook)            -> track call
+    stores/      track calls on disk, in commit order      -> lines of NDJSON
+    sources/     pages of track calls after a cursor       -> track call
+    record.py    a track call's columns                    -> record
+    tap/         records as Singer messages, with state
+
+``collector/`` is the HTTP service in front of the inputs and the stores. It shares with the tap
+``track.py``, ``collection.py``, ``times.py`` and the stores' reading half, and nothing else.
+"""

@@ -1,0 +1,1 @@
+"""The collector: the HTTP service that catches what Vero pushes, and its commands."""

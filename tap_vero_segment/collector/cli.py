@@ -1,0 +1,113 @@
+"""The command line of ``vero-collector``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from dotenv import load_dotenv
+
+from tap_vero_segment.collector import settings
+from tap_vero_segment.errors import UserError
+from tap_vero_segment.stores.base import StoreError
+
+ENV_FILE = Path(".env")
+
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class _Commands(click.Group):
+    """Tells the user's errors in one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (UserError, StoreError) as error:
+            click.echo(f"vero-collector: {error}", err=True)
+            ctx.exit(1)
+
+
+def _store_option(default: str = settings.DEFAULT_STORE, **attributes: Any) -> _Decorator:
+    return click.option(
+        "--store",
+        default=default,
+        show_default=True,
+        metavar="URL",
+        help="Where the events are kept.",
+        **attributes,
+    )
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tap-vero-segment")
+def main() -> None:
+    """Catch what Vero pushes, and keep it until a tap has read it."""
+    load_dotenv(ENV_FILE)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+@main.command()
+@click.option(
+    "--url",
+    default="https://YOUR-HOST",
+    show_default=True,
+    help="Where Vero will reach the collector; only for the printed URL.",
+)
+def init(url: str) -> None:
+    """Write .env with fresh secrets, and print the URL to paste into Vero."""
+    from tap_vero_segment.collector.init import webhook_path, write_env  # noqa: PLC0415
+
+    if write_env(ENV_FILE):
+        click.echo("Wrote .env with fresh secrets.")
+    else:
+        click.echo(".env is there already: nothing was changed.")
+    click.echo("The URL to paste into Vero:")
+    click.echo(f"  {url.rstrip('/')}{webhook_path(ENV_FILE)}")
+
+
+@main.command()
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+@click.option(
+    "--host",
+    default=settings.DEFAULT_HOST,
+    show_default=True,
+    envvar=settings.variable("host"),
+    show_envvar=True,
+    help="The address to listen on.",
+)
+@click.option(
+    "--port",
+    default=settings.DEFAULT_PORT,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    envvar=settings.variable("port"),
+    show_envvar=True,
+    help="The port to listen on; 0 takes a free one.",
+)
+def serve(store: str, host: str, port: int) -> None:
+    """Receive webhooks and serve what was received, until SIGTERM or SIGINT.
+
+    The secrets come from the environment or from .env in the working folder:
+    VERO_COLLECTOR_WEBHOOK_TOKEN opens POST /vero/TOKEN, VERO_COLLECTOR_READ_TOKEN
+    opens GET /v1/events. What has no secret is off.
+    """
+    from tap_vero_segment.collector.serve import serve as run  # noqa: PLC0415
+
+    run(store, host, port, settings.Secrets.from_environment())
+
+
+@main.command()
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def status(store: str, *, as_json: bool) -> None:
+    """Print what the store holds: events per collection, first and last loaded_at."""
+    from tap_vero_segment.collector.status import status as describe  # noqa: PLC0415
+
+    click.echo(describe(store, as_json=as_json))

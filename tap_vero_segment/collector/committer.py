@@ -1,0 +1,208 @@
+"""Group commit: many requests wait, one thread writes, and each answer follows the sync."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from tap_vero_segment.stores.base import (
+    DeadLetter,
+    Event,
+    StoreBrokenError,
+    StoreError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tap_vero_segment.stores.base import Writer
+
+logger = logging.getLogger("vero-collector")
+
+MAX_GROUP: Final = 1_000
+"""Submissions in one commit; beyond it a commit only gets longer, not cheaper."""
+
+
+class RefusedError(Exception):
+    """The collector takes nothing at present: its queue is full, or it is shutting down."""
+
+
+class Submission(NamedTuple):
+    """What one request wants stored, and the future that its answer waits for."""
+
+    events: Sequence[Event]
+    dead_letters: Sequence[DeadLetter]
+    size: int
+    done: asyncio.Future[None]
+
+
+class Committer:
+    """Hands what requests bring to a single writer thread, which commits it in groups.
+
+    A group is what has queued while the group before was written: nothing waits for a timer, and
+    under load the cost of a sync is shared by all that came in meanwhile.
+
+    All methods but the thread's own belong to the event loop.
+
+    Args:
+        open_writer: Opens the store's writing half, in the writer thread.
+        max_pending: The most submissions that wait, the one being written included.
+        max_pending_bytes: The most bytes of bodies that wait.
+        on_broken: Called in the event loop when the store can no longer be trusted.
+    """
+
+    def __init__(
+        self,
+        open_writer: Callable[[], Writer],
+        *,
+        max_pending: int,
+        max_pending_bytes: int,
+        on_broken: Callable[[], None],
+    ) -> None:
+        self._open_writer = open_writer
+        self._max_pending = max_pending
+        self._max_pending_bytes = max_pending_bytes
+        self._on_broken = on_broken
+        self._queue: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
+        self._pending = 0
+        self._pending_bytes = 0
+        self._accepting = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def accepting(self) -> bool:
+        """Whether a submission would be taken now."""
+        return (
+            self._accepting
+            and self._pending < self._max_pending
+            and self._pending_bytes < self._max_pending_bytes
+        )
+
+    async def start(self) -> None:
+        """Open the store and start the writer thread.
+
+        Raises:
+            SettingError: The store cannot be opened.
+        """
+        self._loop = asyncio.get_running_loop()
+        opened: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._run, args=(opened,), name="writer")
+        self._thread.start()
+        await opened
+        self._accepting = True
+
+    async def commit(
+        self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], size: int = 0
+    ) -> None:
+        """Store events and dead letters; return when they are synced to disk.
+
+        With none of either, prove that the store accepts writes.
+
+        Args:
+            events: Track calls.
+            dead_letters: Bodies that are none.
+            size: How many bytes of memory they hold while they wait.
+
+        Raises:
+            RefusedError: The queue is full or closed. Nothing was stored.
+            StoreError: The store failed. Nothing was stored that this can tell of.
+        """
+        if not self.accepting:
+            raise RefusedError
+        loop = asyncio.get_running_loop()
+        submission = Submission(events, dead_letters, size, loop.create_future())
+        self._pending += 1
+        self._pending_bytes += size
+        self._queue.put(submission)
+        await submission.done
+
+    async def stop(self) -> None:
+        """Take nothing more, write all that waits, close the store."""
+        self._accepting = False
+        if self._thread is not None:
+            self._queue.put(None)
+            await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+
+    def _run(self, opened: asyncio.Future[None]) -> None:
+        """Write group after group: the writer thread."""
+        try:
+            writer = self._open_writer()
+        except Exception as error:  # noqa: BLE001  # told to the one who waits for the start
+            self._call(_settle, [opened], error)
+            return
+        self._call(_settle, [opened], None)
+        try:
+            while group := self._next_group():
+                failure = _write(writer, group)
+                self._call(self._finish, group, failure)
+                if isinstance(failure, StoreBrokenError):
+                    self._fail_the_rest(failure)
+                    return
+        finally:
+            writer.close()
+
+    def _next_group(self) -> list[Submission]:
+        """Wait for a submission, and take all that came with it; empty when the end has come."""
+        first = self._queue.get()
+        if first is None:
+            return []
+        group = [first]
+        while len(group) < MAX_GROUP:
+            try:
+                submission = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if submission is None:
+                self._queue.put(None)  # the end, but this group first
+                break
+            group.append(submission)
+        return group
+
+    def _fail_the_rest(self, error: StoreError) -> None:
+        while (submission := self._queue.get()) is not None:
+            self._call(self._finish, [submission], error)
+
+    def _call(self, function: Callable[..., None], *args: object) -> None:
+        assert self._loop is not None  # noqa: S101  # start() has set it
+        self._loop.call_soon_threadsafe(function, *args)
+
+    def _finish(self, group: list[Submission], error: StoreError | None) -> None:
+        """Answer a group's requests: in the event loop."""
+        self._pending -= len(group)
+        self._pending_bytes -= sum(submission.size for submission in group)
+        if isinstance(error, StoreBrokenError) and self._accepting:
+            self._accepting = False
+            logger.critical("the store can no longer be trusted, ending: %s", error)
+            self._on_broken()
+        elif error is not None:
+            logger.error("nothing of a group of %d was stored: %s", len(group), error)
+        _settle([submission.done for submission in group], error)
+
+
+def _write(writer: Writer, group: list[Submission]) -> StoreError | None:
+    events = [event for submission in group for event in submission.events]
+    dead_letters = [letter for submission in group for letter in submission.dead_letters]
+    try:
+        if events or dead_letters:
+            writer.write(events, dead_letters)
+        else:
+            writer.probe()
+    except StoreError as error:
+        return error
+    except Exception as error:  # noqa: BLE001  # a fault of ours must not end the thread unseen
+        return StoreBrokenError(f"unexpected {type(error).__name__}")
+    return None
+
+
+def _settle(futures: list[asyncio.Future[None]], error: Exception | None) -> None:
+    for future in futures:
+        if future.done():  # its request was cancelled
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)

@@ -1,0 +1,71 @@
+"""``POST /vero/{webhook_token}``: Vero's webhooks, one event a request."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from tap_vero_segment import times, track
+from tap_vero_segment.collection import BY_EVENT
+from tap_vero_segment.collector.http import HTTPError, Response
+from tap_vero_segment.inputs.body import NotAnObjectError, UnmappableError, read_object
+from tap_vero_segment.inputs.vero import to_track
+from tap_vero_segment.stores.base import DeadLetter, Event
+
+if TYPE_CHECKING:
+    from tap_vero_segment.collector.committer import Committer
+    from tap_vero_segment.collector.http import Request
+
+logger = logging.getLogger("vero-collector")
+
+INPUT: Final = "vero"
+SUCCESS: Final = Response(200, b'{"success":true}')
+
+
+async def receive(request: Request, committer: Committer) -> Response:
+    """Store a webhook and answer when it is synced to disk.
+
+    A payload that cannot be mapped is kept as a dead letter and acknowledged: Vero could not send
+    a better one.
+
+    Raises:
+        HTTPError: 400, the body is no JSON object, and is kept as a dead letter all the same.
+    """
+    body = await request.body()
+    received_at = times.now()
+    try:
+        event = to_event(body, received_at)
+    except NotAnObjectError as error:
+        await _quarantine(DeadLetter(received_at, INPUT, str(error), body), committer)
+        raise HTTPError(400, f"the body is {error}") from error
+    except UnmappableError as error:
+        await _quarantine(DeadLetter(received_at, INPUT, str(error), body), committer)
+    except Exception as error:  # noqa: BLE001  # a fault of the mapping must not cost the event
+        reason = f"a fault in the mapping: {type(error).__name__}"
+        await _quarantine(DeadLetter(received_at, INPUT, reason, body), committer)
+    else:
+        await committer.commit([event], [], size=len(body) + len(event.call))
+    return SUCCESS
+
+
+def to_event(body: bytes, received_at: int) -> Event:
+    """Turn a webhook's body into what a store keeps.
+
+    Raises:
+        NotAnObjectError: The body is no JSON object.
+        UnmappableError: No track call can be made of it.
+    """
+    call = to_track(read_object(body), received_at)
+    return Event(
+        id=call.message_id,
+        collection=BY_EVENT[call.event].stream,
+        received_at=received_at,
+        call=track.encode(call),
+        input=INPUT,
+        body=body,
+    )
+
+
+async def _quarantine(letter: DeadLetter, committer: Committer) -> None:
+    logger.warning("quarantined a body of %d bytes: %s", len(letter.body), letter.reason)
+    await committer.commit([], [letter], size=len(letter.body))

@@ -1,0 +1,133 @@
+"""Requests and responses on bare ASGI: as little as the collector's few endpoints need."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import parse_qsl
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+
+    Message = MutableMapping[str, Any]
+    Scope = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+
+MAX_BODY: Final = 512 * 1024
+"""Bytes of a request's body; a longer one is answered with 413."""
+
+JSON: Final = b"application/json"
+NDJSON: Final = b"application/x-ndjson"
+
+
+class Response(NamedTuple):
+    """An answer, whole."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class HTTPError(Exception):
+    """An answer that ends the handling of a request.
+
+    Args:
+        status: The HTTP status.
+        message: What went wrong, for the client; it repeats nothing of the request.
+        headers: Further headers of the answer.
+    """
+
+    def __init__(self, status: int, message: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(status, message)
+        self.status = status
+        self.message = message
+        self.headers = headers
+
+    def response(self) -> Response:
+        """Return the answer."""
+        body = msgspec.json.encode({"success": False, "error": self.message})
+        return Response(self.status, body, headers=self.headers)
+
+
+class DisconnectedError(Exception):
+    """The client went away before its request was complete: there is nobody to answer."""
+
+
+class Request:
+    """A request, its body not yet read."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        self._headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self._query: bytes = scope["query_string"]
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first header of a name, which is given in lower case."""
+        return next((value for key, value in self._headers if key == name), None)
+
+    def query(self) -> Mapping[str, str]:
+        """Return the query's parameters; of a repeated one, the last.
+
+        Raises:
+            HTTPError: 400, it is no query.
+        """
+        try:
+            return dict(parse_qsl(self._query.decode("ascii"), keep_blank_values=True))
+        except ValueError as error:
+            raise HTTPError(400, "the query cannot be read") from error
+
+    async def body(self, limit: int = MAX_BODY) -> bytes:
+        """Read the body.
+
+        Raises:
+            HTTPError: 413, it is longer than ``limit`` bytes.
+            DisconnectedError: The client went away in the middle of it.
+        """
+        length = self.header(b"content-length") or b"0"
+        if length.isdigit() and int(length) > limit:
+            raise _too_large(limit)
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise DisconnectedError
+            body = message.get("body", b"")
+            size += len(body)
+            if size > limit:
+                raise _too_large(limit)
+            chunks.append(body)
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+
+
+def _too_large(limit: int) -> HTTPError:
+    # The rest of the body stays unread, so the connection cannot be used again.
+    return HTTPError(413, f"the body is longer than {limit} bytes", (b"connection", b"close"))
+
+
+def same_secret(given: bytes, secret: str) -> bool:
+    """Compare in constant time, so that the answer's delay tells nothing of the secret."""
+    return hmac.compare_digest(given, secret.encode())
+
+
+async def send_response(send: Send, response: Response, *, head: bool = False) -> None:
+    """Send an answer, or only its headers."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": response.status,
+            "headers": [
+                (b"content-type", response.content_type),
+                (b"content-length", b"%d" % len(response.body)),
+                *response.headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": b"" if head else response.body})

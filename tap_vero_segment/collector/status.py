@@ -1,0 +1,61 @@
+"""``vero-collector status``: what the store holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tap_vero_segment import times
+from tap_vero_segment.collection import COLLECTIONS
+from tap_vero_segment.collector.table import table
+from tap_vero_segment.stores.readers import open_reader
+
+if TYPE_CHECKING:
+    from tap_vero_segment.stores.base import Summary
+
+
+def status(store: str, *, as_json: bool) -> str:
+    """Describe a store: events per collection, first and last ``loaded_at``, dead letters.
+
+    Raises:
+        SettingError: There is no such store.
+        StoreError: It cannot be read.
+    """
+    with open_reader(store, "store") as reader:
+        figures = _figures(reader.summary())
+    if as_json:
+        return msgspec.json.encode(figures).decode()
+    rows = [
+        (name, str(total["events"]), total["first_loaded_at"] or "", total["last_loaded_at"] or "")
+        for name, total in figures["collections"].items()
+    ]
+    return "\n".join(
+        [
+            *table(("collection", "events", "first loaded_at", "last loaded_at"), rows),
+            "",
+            f"events: {figures['events']}",
+            f"quarantined bodies: {figures['quarantined']}",
+        ]
+    )
+
+
+def _figures(summary: Summary) -> dict[str, Any]:
+    totals = {total.collection: total for total in summary.totals}
+    collections = {}
+    for collection in COLLECTIONS:
+        total = totals.get(collection.stream)
+        collections[collection.stream] = {
+            "events": total.events if total else 0,
+            "first_loaded_at": times.to_text(total.first_loaded_at) if total else None,
+            "last_loaded_at": times.to_text(total.last_loaded_at) if total else None,
+        }
+    firsts = [total.first_loaded_at for total in summary.totals]
+    lasts = [total.last_loaded_at for total in summary.totals]
+    return {
+        "collections": collections,
+        "events": sum(total.events for total in summary.totals),
+        "first_loaded_at": times.to_text(min(firsts)) if firsts else None,
+        "last_loaded_at": times.to_text(max(lasts)) if lasts else None,
+        "quarantined": summary.dead_letters,
+    }

@@ -1,0 +1,143 @@
+"""Request bodies: bytes to a JSON object, as tolerant as the senders are careless."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, Final, NoReturn
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+import msgspec
+
+MAX_DEPTH: Final = 100
+"""Levels of nesting that are read. Targets and warehouses give up at a few hundred."""
+
+_BOM: Final = b"\xef\xbb\xbf"
+_REPLACEMENT: Final = "�"
+_HALVES: Final = re.compile("[\ud800-\udfff]")
+_MAX_INTEGER_DIGITS: Final = 4000  # Python refuses to convert more than 4,300
+
+
+class NotAnObjectError(ValueError):
+    """The body is not JSON, or it is JSON but not an object."""
+
+
+class UnmappableError(ValueError):
+    """The body is a JSON object, but no track call can be made of it."""
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Read a request body as a JSON object.
+
+    JSON as it should be is read, and so is what senders make of it: a byte order mark, a body
+    that is percent-encoded or the one field of a form (seen by a third-party reader of Vero's
+    webhooks), halves of surrogate pairs, and numbers beyond what a float or Python's integers hold
+    (those become text).
+
+    Raises:
+        NotAnObjectError: It is none of these.
+        UnmappableError: It is nested deeper than :data:`MAX_DEPTH`.
+    """
+    try:
+        value = _read_json(body)
+    except ValueError:
+        value = _read_form(body)
+    except RecursionError:
+        if body.lstrip().startswith(b"["):
+            raise NotAnObjectError(_not_an_object([])) from None
+        raise UnmappableError(_TOO_DEEP) from None
+    if not isinstance(value, dict):
+        raise NotAnObjectError(_not_an_object(value))
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth_exceeds(value, MAX_DEPTH):
+        raise UnmappableError(_TOO_DEEP)
+    return value
+
+
+_TOO_DEEP: Final = f"nested deeper than {MAX_DEPTH} levels"
+
+
+def _not_an_object(value: Any) -> str:
+    names = {list: "an array", str: "text", bool: "true or false", type(None): "null"}
+    return f"JSON, but {names.get(type(value), 'a number')} instead of an object"
+
+
+def _read_json(text: bytes) -> Any:
+    text = text.removeprefix(_BOM)
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Strict reading failed. What the grammar of JSON allows is read all the same, as a
+        # subject cut in the middle of an emoji must not cost the event.
+        return json.loads(
+            text.decode(), parse_int=_integer, parse_float=_number, parse_constant=_refuse
+        )
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _MAX_INTEGER_DIGITS else digits
+
+
+def _number(digits: str) -> float | str:
+    value = float(digits)
+    return value if math.isfinite(value) else digits
+
+
+def _refuse(constant: str) -> NoReturn:
+    msg = f"{constant} is not JSON"
+    raise ValueError(msg)
+
+
+def _read_form(body: bytes) -> Any:
+    """Read JSON out of a percent-encoded body, or out of a form's one field that holds it."""
+    candidates = [unquote_to_bytes(body.replace(b"+", b" ")).rstrip(b"=")]
+    try:
+        fields = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=False)
+    except (UnicodeDecodeError, ValueError):
+        fields = []
+    candidates += [text.encode() for field in fields for text in field]
+    for candidate in candidates:
+        if candidate.lstrip().startswith(b"{"):
+            try:
+                return _read_json(candidate)
+            except RecursionError:
+                raise UnmappableError(_TOO_DEEP) from None
+            except ValueError:
+                continue
+    msg = "not JSON"
+    raise NotAnObjectError(msg)
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, (dict, list))
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+        if not level:
+            return False
+    return any(isinstance(value, (dict, list)) for value in level)
+
+
+def clean(value: Any) -> Any:
+    """Return a value without the characters that no warehouse's text can hold.
+
+    U+0000 (PostgreSQL refuses it) and halves of surrogate pairs (no UTF-8 can write them) become
+    U+FFFD. The body is kept verbatim beside the track call, so nothing is lost for good.
+    """
+    if isinstance(value, str):
+        return _clean_text(value)
+    if isinstance(value, dict):
+        return {_clean_text(key): clean(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [clean(item) for item in value]
+    return value
+
+
+def _clean_text(text: str) -> str:
+    if "\0" in text:
+        text = text.replace("\0", _REPLACEMENT)
+    return text if text.isascii() else _HALVES.sub(_REPLACEMENT, text)

@@ -1,0 +1,228 @@
+"""Vero's webhooks: payload to track call.
+
+The payloads are documented at help.getvero.com, under ``/vero-1/integrations/setting-up-webhooks``
+and ``/vero-2/integrations/setting-up-reporting-webhooks``; what Vero does not document is
+tolerated. What a payload holds moves to the place that a track call has for it, and all the rest
+stays where it was, under ``properties``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from typing import Any, Final
+
+import msgspec
+
+from tap_vero_segment import times
+from tap_vero_segment.collection import BY_VERO_TYPE, EMAIL_COLUMNS, Collection
+from tap_vero_segment.inputs.body import UnmappableError, clean
+from tap_vero_segment.record import as_text
+from tap_vero_segment.track import TrackCall
+
+Payload = dict[str, Any]
+Path = tuple[str, ...]
+
+_PROPERTIES: Final[dict[str, tuple[Path, ...]]] = {
+    "email_id": (("message_id",), ("campaign", "message_id")),
+    "email_subject": (("campaign", "subject"), ("campaign", "email_subject")),
+    "campaign_id": (("campaign", "id"),),
+    "campaign_name": (("campaign", "name"), ("campaign", "campaign_title")),
+    "campaign_type": (("campaign", "type"),),
+    "campaign_trigger_event": (("campaign", "trigger-event"),),
+    "campaign_permalink": (("campaign", "permalink"),),
+    "campaign_variation": (("campaign", "variation"), ("campaign", "variation_name")),
+    "campaign_group": (("campaign", "group"),),
+    "campaign_channel": (("campaign", "channel"),),
+    "campaign_locale": (("campaign", "locale"),),
+    "campaign_tags": (("campaign", "tags"),),
+}
+"""Where a payload holds the properties that have a name of their own, the first that is there.
+
+Those whose key is already right (``bounce_code``, ``sender_ip``, …) need no row: they are what is
+left at the payload's top.
+"""
+if tuple(_PROPERTIES) != tuple(column.name for column in EMAIL_COLUMNS):  # pragma: no cover
+    msg = "each email column needs its row in _PROPERTIES"
+    raise AssertionError(msg)
+
+_USER_ID: Final[Path] = ("user", "id")
+_USER_EMAIL: Final[Path] = ("user", "email")
+_USER_AGENT: Final[Path] = ("user_agent",)
+_PROFILE_TYPES: Final = frozenset({"user_created", "user_updated"})
+"""The types whose payload has been seen with the user's id and address at its top."""
+
+_HOLDERS: Final = frozenset({"user", "campaign"})
+"""The objects that fields are taken out of; emptied, they are gone."""
+
+_MAX_MILLIS: Final = 2**48 - 1
+
+
+def to_track(payload: Payload, received_at: int) -> TrackCall:
+    """Turn a webhook's payload into a track call.
+
+    Args:
+        payload: The JSON object that Vero posted.
+        received_at: When it came, in microseconds since 1970.
+
+    Raises:
+        UnmappableError: Its ``type`` is none that Vero documents. Nothing else is refused.
+    """
+    collection = _collection(payload)
+    canonical = _canonical(payload)
+    rest = _Rest(clean(payload))
+    rest.drop("type")
+    happened_at = _take_time(rest, collection)
+    user_id = _take_user_id(rest, collection)
+    email = rest.take_text(_USER_EMAIL)
+    if email is None and collection.vero_type in _PROFILE_TYPES:
+        email = rest.take_text(("email",))
+    user_agent = rest.take_text(_USER_AGENT)
+    timestamp = times.to_text(received_at if happened_at is None else happened_at)
+    return TrackCall(
+        message_id=_message_id(happened_at, canonical),
+        event=collection.event,
+        user_id=user_id,
+        anonymous_id=email if user_id is None else None,
+        timestamp=timestamp,
+        original_timestamp=timestamp,
+        received_at=times.to_text(received_at),
+        context=_context(email, user_agent),
+        properties=_properties(rest) or None,
+    )
+
+
+def _collection(payload: Payload) -> Collection:
+    vero_type = payload.get("type")
+    if not isinstance(vero_type, str):
+        msg = "no type that is text"
+        raise UnmappableError(msg)
+    collection = BY_VERO_TYPE.get(vero_type)
+    if collection is None:
+        # The text of an unknown type is the sender's: it may be anything, so it is not repeated.
+        msg = "a type that Vero does not document"
+        raise UnmappableError(msg)
+    return collection
+
+
+class _Rest:
+    """What is left of a payload while fields are taken out of it."""
+
+    def __init__(self, payload: Payload) -> None:
+        self.fields = {
+            key: dict(value) if key in _HOLDERS and isinstance(value, dict) else value
+            for key, value in payload.items()
+        }
+
+    def _holder(self, path: Path) -> Payload:
+        holder: Any = self.fields
+        for key in path[:-1]:
+            holder = holder.get(key)
+            if not isinstance(holder, dict):
+                return {}
+        return holder  # type: ignore[no-any-return]
+
+    def get(self, path: Path) -> Any:
+        return self._holder(path).get(path[-1])
+
+    def take(self, path: Path) -> Any:
+        return self._holder(path).pop(path[-1], None)
+
+    def take_text(self, path: Path) -> str | None:
+        """Take a field that is text or a number and not empty; any other stays."""
+        value = self.get(path)
+        text = as_text(value)
+        if text or value is None:
+            self.take(path)
+        return text or None
+
+    def drop(self, key: str) -> None:
+        self.fields.pop(key, None)
+
+
+def _take_time(rest: _Rest, collection: Collection) -> int | None:
+    """Take the time of the event: epoch seconds, in microseconds. What is no time stays."""
+    path = (f"{collection.vero_type}_at",)
+    value = rest.get(path)
+    exact = isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(value, str):
+        exact = value.isascii() and value.isdigit()
+    try:
+        if exact:
+            micros = int(value) * times.SECOND
+        elif isinstance(value, float):
+            micros = round(value * times.SECOND)
+        elif isinstance(value, str):
+            micros = times.from_text(value)
+        else:
+            return None
+    except (ValueError, OverflowError):
+        return None
+    if not times.EARLIEST <= micros <= times.LATEST:
+        return None
+    if exact:
+        rest.take(path)  # any other spelling than whole seconds stays in properties as it came
+    return micros
+
+
+def _take_user_id(rest: _Rest, collection: Collection) -> str | None:
+    user_id = rest.take_text(_USER_ID)
+    if user_id is None and collection.vero_type in _PROFILE_TYPES:
+        user_id = rest.take_text(("id",))
+    return user_id
+
+
+def _context(email: str | None, user_agent: str | None) -> dict[str, Any] | None:
+    context: dict[str, Any] = {}
+    if email is not None:
+        context["traits"] = {"email": email}
+    if user_agent is not None:
+        context["userAgent"] = user_agent
+    return context or None
+
+
+def _properties(rest: _Rest) -> Payload:
+    named: Payload = {}
+    for name, paths in _PROPERTIES.items():
+        for path in paths:
+            if name not in named or rest.get(path) is None:
+                value = rest.take(path)
+                if value is not None:
+                    named[name] = value
+    left = {
+        key: value
+        for key, value in rest.fields.items()
+        if not (key in _HOLDERS and (value is None or value == {}))
+    }
+    if named.keys() & left.keys():
+        # A payload that itself has a key such as campaign_id beside campaign.id: neither may
+        # overwrite the other.
+        return {**named, "payload": left}
+    return {**named, **left}
+
+
+_sorted_encoder: Final = msgspec.json.Encoder(order="sorted")
+
+
+def _canonical(payload: Payload) -> bytes:
+    """Write a payload so that the order of its keys and its white space make no difference."""
+    try:
+        return _sorted_encoder.encode(payload)
+    except UnicodeEncodeError:
+        # A half of a surrogate pair: the standard library escapes it.
+        return json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _message_id(happened_at: int | None, canonical: bytes) -> str:
+    """Return an RFC 9562 UUID of version 8: the time in milliseconds, then the payload's SHA-256.
+
+    Equal payloads have equal ids, whenever they come: a payload without a time has a zero there.
+    The time in front keeps the store's unique index growing at its end.
+    """
+    millis = min(max((happened_at or 0) // 1000, 0), _MAX_MILLIS)
+    digest = int.from_bytes(hashlib.sha256(canonical).digest()[:10])
+    value = millis << 80 | digest
+    value = value & ~(0xF << 76) | 0x8 << 76  # version 8
+    value = value & ~(0x3 << 62) | 0x2 << 62  # the variant of RFC 9562
+    return str(uuid.UUID(int=value))

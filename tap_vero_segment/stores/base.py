@@ -1,0 +1,148 @@
+"""What a store can do, whatever it is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Self
+
+
+class StoreError(Exception):
+    """The store could not do what it was asked; nothing of it was stored.
+
+    The message names no secret, no recipient and no event.
+    """
+
+
+class StoreFullError(StoreError):
+    """No space is left. The store goes on when there is space again."""
+
+
+class StoreBusyError(StoreError):
+    """Another process held the store for too long. Trying again helps."""
+
+
+class StoreBrokenError(StoreError):
+    """The store can no longer say what is on disk: the process that writes must end.
+
+    After a failed write or sync the operating system may have thrown away what it could not
+    write, so that only a fresh start, which reads the files again, can tell what is there.
+    """
+
+
+class Event(NamedTuple):
+    """A track call to be stored.
+
+    Attributes:
+        id: The track call's ``messageId``.
+        collection: The slug of its collection, ``email_sent``.
+        received_at: When it was received, in microseconds since 1970.
+        call: The track call as JSON, without ``loadedAt``.
+        input: Where it came in: ``vero``.
+        body: The request's body as it came, where it is more than the track call itself.
+    """
+
+    id: str
+    collection: str
+    received_at: int
+    call: bytes
+    input: str
+    body: bytes | None
+
+
+class DeadLetter(NamedTuple):
+    """A body that came from an authenticated sender and could not be read or mapped.
+
+    Attributes:
+        received_at: When it was received, in microseconds since 1970.
+        input: Where it came in: ``vero``.
+        reason: Why it is no event, in words that repeat nothing of the body.
+        body: The request's body as it came.
+    """
+
+    received_at: int
+    input: str
+    reason: str
+    body: bytes
+
+
+class Total(NamedTuple):
+    """What a store holds of one collection; times in microseconds since 1970."""
+
+    collection: str
+    events: int
+    first_loaded_at: int
+    last_loaded_at: int
+
+
+class Summary(NamedTuple):
+    """What a store holds."""
+
+    totals: list[Total]
+    dead_letters: int
+
+
+class Reader(Protocol):
+    """A store's reading half. It may be used from one thread at a time."""
+
+    def high_water(self) -> int | None:
+        """Return the newest ``loaded_at`` in microseconds since 1970, or None when empty.
+
+        Events that are stored later have a greater one.
+        """
+
+    def lines(self, after: int, until: int | None, limit: int) -> list[bytes]:
+        """Return events with ``after < loaded_at <= until``, in its order.
+
+        Args:
+            after: Microseconds since 1970.
+            until: Microseconds since 1970; None: no bound.
+            limit: The most events to return.
+
+        Returns:
+            Track calls as JSON with ``loadedAt``, without line ends.
+        """
+
+    def summary(self) -> Summary:
+        """Return counts, without scanning the events."""
+
+    def close(self) -> None:
+        """Let go of the store."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+
+class Writer(Protocol):
+    """A store's writing half. It may be used from one thread only."""
+
+    def write(self, events: Sequence[Event], dead_letters: Sequence[DeadLetter]) -> int:
+        """Store all of it in one transaction, synced to disk when this returns.
+
+        An event whose id is stored already, and a dead letter whose body is, are passed over.
+
+        Returns:
+            How many of the events are new.
+
+        Raises:
+            StoreError: Nothing of it is stored; the subclass says whether going on makes sense.
+        """
+
+    def probe(self) -> None:
+        """Write something small and sync it, to see whether the store accepts writes.
+
+        Raises:
+            StoreError: It does not.
+        """
+
+    def close(self) -> None:
+        """Let go of the store."""

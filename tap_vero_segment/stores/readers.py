@@ -1,0 +1,28 @@
+"""The reading half of each kind of store. A new store is a row here and one in ``writers``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tap_vero_segment.stores.sqlite.reader import SqliteReader
+from tap_vero_segment.stores.urls import by_scheme
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tap_vero_segment.stores.base import Reader
+
+READERS: Final[dict[str, Callable[[str, str], Reader]]] = {"sqlite": SqliteReader}
+
+
+def open_reader(url: str, setting: str) -> Reader:
+    """Open the reading half of the store that a URL names.
+
+    Args:
+        url: The store's URL.
+        setting: The setting that the URL came from, for errors.
+
+    Raises:
+        SettingError: The URL names no store that can be read.
+    """
+    return by_scheme(READERS, url, setting)(url, setting)

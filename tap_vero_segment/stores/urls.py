@@ -1,0 +1,27 @@
+"""Which store a URL means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from tap_vero_segment.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+T = TypeVar("T")
+
+
+def by_scheme(table: Mapping[str, T], url: str, setting: str) -> T:
+    """Return what a table has for a URL's scheme.
+
+    Raises:
+        SettingError: It has nothing for it; the message lists what it has.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme not in table:
+        known = " or ".join(f"{name}://" for name in table)
+        found = f"not {scheme}://" if scheme else "and this one has no scheme"
+        raise SettingError(setting, f"a URL here begins with {known}, {found}")
+    return table[scheme]

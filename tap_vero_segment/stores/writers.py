@@ -1,0 +1,28 @@
+"""The writing half of each kind of store. A new store is a row here and one in ``readers``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tap_vero_segment.stores.sqlite.writer import SqliteWriter
+from tap_vero_segment.stores.urls import by_scheme
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tap_vero_segment.stores.base import Writer
+
+WRITERS: Final[dict[str, Callable[[str, str], Writer]]] = {"sqlite": SqliteWriter}
+
+
+def open_writer(url: str, setting: str) -> Writer:
+    """Open the writing half of the store that a URL names; make the store where there is none.
+
+    Args:
+        url: The store's URL.
+        setting: The setting that the URL came from, for errors.
+
+    Raises:
+        SettingError: The URL names no store that can be written.
+    """
+    return by_scheme(WRITERS, url, setting)(url, setting)

@@ -1,0 +1,95 @@
+"""Points in time: always UTC, either microseconds since 1970 or fixed-width text.
+
+Singer compares bookmarks as text, so text must sort as time does: ``2026-11-23T09:24:00.000000Z``,
+always 27 characters, always microseconds, always ``Z``.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final
+
+import pendulum
+from pendulum.parsing.exceptions import ParserError
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND: Final = 1_000_000
+"""Microseconds in a second."""
+
+EARLIEST: Final = -62_135_596_800 * SECOND
+"""0001-01-01T00:00:00Z, the first instant that four digits of a year can say."""
+LATEST: Final = 253_402_300_800 * SECOND - 1
+"""9999-12-31T23:59:59.999999Z, the last one."""
+
+_CANONICAL_LENGTH: Final = 27
+
+
+def now() -> int:
+    """Return the present time in microseconds since 1970, by the system's clock."""
+    return time.time_ns() // 1_000
+
+
+@lru_cache(maxsize=4096)
+def _second_text(seconds: int) -> str:
+    return (EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
+
+
+def to_text(micros: int) -> str:
+    """Write microseconds since 1970 as fixed-width UTC text.
+
+    Raises:
+        OverflowError: The year is not one of 1 to 9999.
+    """
+    seconds, fraction = divmod(micros, SECOND)
+    return f"{_second_text(seconds)}.{fraction:06d}Z"
+
+
+def from_text(text: str) -> int:
+    """Read any ISO 8601 date or time, as microseconds since 1970.
+
+    A time without an offset is UTC; a date is its midnight.
+
+    Raises:
+        ValueError: The text is no date or time, or its year is not one of 1 to 9999.
+    """
+    if len(text) == _CANONICAL_LENGTH and text[26] == "Z":
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            moment = _parse(text)
+    else:
+        moment = _parse(text)
+    try:
+        micros = (moment - EPOCH) // timedelta(microseconds=1)
+    except OverflowError as error:
+        raise ValueError(_not_a_time(text)) from error
+    if not EARLIEST <= micros <= LATEST:
+        raise ValueError(_not_a_time(text))
+    return micros
+
+
+def canonical(text: str) -> str:
+    """Rewrite any ISO 8601 date or time as fixed-width UTC text.
+
+    Raises:
+        ValueError: As in :func:`from_text`.
+    """
+    return to_text(from_text(text))
+
+
+def _parse(text: str) -> datetime:
+    try:
+        parsed: Any = pendulum.parse(text, exact=True, strict=True)
+    except (ParserError, ValueError, OverflowError, TypeError) as error:
+        raise ValueError(_not_a_time(text)) from error
+    if isinstance(parsed, (datetime, date)):
+        plain = datetime.fromisoformat(parsed.isoformat())
+        return plain if plain.tzinfo else plain.replace(tzinfo=UTC)
+    # pendulum also reads durations, intervals and times of day: none of them is a point in time.
+    raise ValueError(_not_a_time(text))
+
+
+def _not_a_time(text: str) -> str:
+    return f"{text[:64]!r} is not a date or time, such as 2026-11-23 or 2026-11-23T09:24:00Z"
