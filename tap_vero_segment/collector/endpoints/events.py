@@ -75,7 +75,7 @@ def _parameters(request: Request) -> tuple[int, int]:
     after = query.get("after")
     try:
         # An unescaped + in a query reads as a space: 2026-11-23T09:24:00+01:00.
-        cursor = times.from_text(after.replace(" ", "+")) if after else times.EARLIEST - 1
+        cursor = times.from_text(after.replace(" ", "+")) if after else 0
     except ValueError as error:
         raise HTTPError(400, f"after: {error}") from error
     limit = query.get("limit", str(DEFAULT_LIMIT))

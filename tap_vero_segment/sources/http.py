@@ -1,0 +1,165 @@
+"""A collector's read API: its events over HTTP."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NoReturn
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from urllib3.util import Retry
+
+from tap_vero_segment.errors import SettingError
+from tap_vero_segment.sources.base import SETTING, decode_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from tap_vero_segment.track import TrackCall
+
+MAX_PAGE: Final = 10_000
+"""Events in a page, at most: the read API's own limit."""
+TIMEOUT: Final = (10.0, 60.0)
+"""Seconds to connect, and between two pieces of an answer."""
+TRIES: Final = 6
+CONNECT_TRIES: Final = 4
+RETRY_AFTER_MAX: Final = 120
+"""Seconds to wait at most, whatever a server asks for."""
+
+_HIGH_WATER: Final = "High-Water-Mark"
+_PATH: Final = "/v1/events"
+
+
+class HttpSource:
+    """Events of a collector's read API.
+
+    Args:
+        url: The collector's URL, with or without ``/v1/events``.
+        token: The collector's read token.
+
+    Raises:
+        SettingError: It cannot be reached, is no collector, or refuses the token.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        parts = urlsplit(url)
+        if not parts.hostname:
+            raise SettingError(SETTING, "an http(s) URL names a host: https://collector.example")
+        path = parts.path.rstrip("/").removesuffix(_PATH) + _PATH
+        self._url = parts._replace(path=path, query="", fragment="").geturl()
+        self._shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}"
+        self._session = requests.Session()
+        self._session.trust_env = True
+        self._session.headers["User-Agent"] = "tap-vero-segment"
+        self._session.auth = _Bearer(token)
+        adapter = HTTPAdapter(
+            max_retries=Retry(
+                total=TRIES - 1,
+                connect=CONNECT_TRIES - 1,
+                backoff_factor=0.5,
+                backoff_jitter=0.5,
+                status_forcelist=(429, 500, 502, 503, 504),
+                allowed_methods=("GET",),
+                raise_on_status=False,
+                retry_after_max=RETRY_AFTER_MAX,
+            )
+        )
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+        # The mark is what the collector says with any page. A server that says nothing is read
+        # until it has nothing more.
+        _, self._mark = self._page(None, limit=1)
+
+    def pages(self, after: str | None, size: int) -> Iterator[list[TrackCall]]:
+        """See :class:`tap_vero_segment.sources.base.Source`."""
+        mark = self._mark
+        while mark is None or after is None or after < mark:
+            body, _ = self._page(after, min(size, MAX_PAGE))
+            where = f"{self._shown} after {after or 'the beginning'}"
+            calls = decode_lines(body.splitlines(), where)
+            if not calls:
+                return
+            if after is not None and (calls[0].loaded_at or "") <= after:
+                raise SettingError(SETTING, f"{where}: the server repeats itself")
+            after = calls[-1].loaded_at
+            if mark is not None:
+                calls = [call for call in calls if (call.loaded_at or "") <= mark]
+            yield calls
+
+    def _page(self, after: str | None, limit: int) -> tuple[bytes, str | None]:
+        """Get a page; a body that breaks off is asked for again from its start."""
+        try:
+            for attempt in Retrying(
+                retry=retry_if_exception_type(requests.RequestException),
+                stop=stop_after_attempt(TRIES),
+                wait=wait_random_exponential(multiplier=0.5, max=30),
+                reraise=True,
+            ):
+                with attempt:
+                    response = self._get(after, limit)
+                    return response.content, response.headers.get(_HIGH_WATER)
+        except requests.RequestException as error:
+            raise SettingError(
+                SETTING, f"{self._shown} breaks off its answers ({type(error).__name__})"
+            ) from error
+        raise AssertionError  # pragma: no cover  # Retrying returns or raises
+
+    def _get(self, after: str | None, limit: int) -> requests.Response:
+        """Get the head of a page; what can pass is tried again, and all else is an error."""
+        parameters: dict[str, str] = {"limit": str(limit)}
+        if after is not None:
+            parameters["after"] = after
+        try:
+            response = self._session.get(
+                self._url, params=parameters, timeout=TIMEOUT, stream=True, allow_redirects=True
+            )
+        except requests.RequestException as error:
+            # requests' own message may hold the URL with its user and password.
+            raise SettingError(
+                SETTING, f"cannot reach {self._shown} ({type(error).__name__})"
+            ) from error
+        if response.status_code != requests.codes.ok:
+            with response:
+                self._refused(response.status_code)
+        return response
+
+    def _refused(self, status: int) -> NoReturn:
+        if status in {401, 403}:
+            raise SettingError("token", f"{self._shown} refuses it (HTTP {status})")
+        if status == requests.codes.not_found:
+            raise SettingError(
+                SETTING,
+                f"{self._shown} is not there (HTTP 404): either the URL is not a collector's, or "
+                "the collector runs without VERO_COLLECTOR_READ_TOKEN",
+            )
+        raise SettingError(SETTING, f"{self._shown} answers HTTP {status}")
+
+    def close(self) -> None:
+        """See :class:`tap_vero_segment.sources.base.Source`."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        self.close()
+
+
+class _Bearer(requests.auth.AuthBase):
+    """Sends the token, and keeps a ``.netrc`` from replacing it."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request

@@ -1,0 +1,72 @@
+"""Which source a URL means. A new source is a module beside this one and a row here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from tap_vero_segment.errors import SettingError
+from tap_vero_segment.sources.base import SETTING
+from tap_vero_segment.sources.http import HttpSource
+from tap_vero_segment.sources.store import StoreSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tap_vero_segment.sources.base import Source
+
+
+class SourceSettings(NamedTuple):
+    """What a source may need to know.
+
+    Attributes:
+        url: The setting ``source``.
+        token: The setting ``token``.
+    """
+
+    url: str
+    token: str | None = None
+
+
+def _http(settings: SourceSettings) -> Source:
+    return HttpSource(settings.url, settings.token or "")
+
+
+def _store(settings: SourceSettings) -> Source:
+    return StoreSource(settings.url)
+
+
+SOURCES: Final[dict[str, Callable[[SourceSettings], Source]]] = {
+    "sqlite": _store,
+    "http": _http,
+    "https": _http,
+}
+
+_FORMS: Final = (
+    "sqlite:///relative.db or sqlite:////absolute.db (a collector's file), "
+    "or http(s)://host (a collector's read API)"
+)
+
+
+def check(settings: SourceSettings) -> None:
+    """Say what can be said of a source without touching it.
+
+    Raises:
+        SettingError: No source has this URL's scheme, or what that source needs is missing.
+    """
+    scheme = urlsplit(settings.url).scheme
+    if scheme not in SOURCES:
+        found = f"unknown scheme {scheme}://" if scheme else "a URL without a scheme"
+        raise SettingError(SETTING, f"{found}; it is {_FORMS}")
+    if SOURCES[scheme] is _http and not settings.token:
+        raise SettingError("token", "an http(s) source needs the collector's read token")
+
+
+def open_source(settings: SourceSettings) -> Source:
+    """Open the source that the settings name.
+
+    Raises:
+        SettingError: It cannot be opened.
+    """
+    check(settings)
+    return SOURCES[urlsplit(settings.url).scheme](settings)

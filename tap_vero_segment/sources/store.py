@@ -1,0 +1,71 @@
+"""A collector's store, read where it lies: on the same machine, or in the shared database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tap_vero_segment import times
+from tap_vero_segment.errors import SettingError
+from tap_vero_segment.sources.base import SETTING, decode_lines
+from tap_vero_segment.stores.base import StoreError
+from tap_vero_segment.stores.readers import open_reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from tap_vero_segment.track import TrackCall
+
+
+class StoreSource:
+    """Events of a collector's store.
+
+    Args:
+        url: The store's URL.
+
+    Raises:
+        SettingError: It names no store that can be read.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._reader = open_reader(url, SETTING)
+        try:
+            self._mark = self._reader.high_water()
+        except StoreError as error:
+            raise _unreadable(error) from error
+
+    def pages(self, after: str | None, size: int) -> Iterator[list[TrackCall]]:
+        """See :class:`tap_vero_segment.sources.base.Source`."""
+        cursor = 0 if after is None else times.from_text(after)
+        try:
+            while self._mark is not None and cursor < self._mark:
+                lines = self._reader.lines(cursor, self._mark, size)
+                if not lines:
+                    return
+                calls = decode_lines(lines, f"the store after {after or 'its beginning'}")
+                yield calls
+                after = calls[-1].loaded_at or ""
+                cursor = times.from_text(after)
+        except StoreError as error:
+            raise _unreadable(error) from error
+
+    def close(self) -> None:
+        """See :class:`tap_vero_segment.sources.base.Source`."""
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        self.close()
+
+
+def _unreadable(error: StoreError) -> SettingError:
+    return SettingError(SETTING, f"the store cannot be read: {error}")

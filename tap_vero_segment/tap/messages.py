@@ -1,0 +1,95 @@
+"""Singer messages on standard output, a page at a time."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from singer_sdk.contrib.msgspec import enc_hook
+from singer_sdk.helpers._util import utc_now
+from singer_sdk.mapper import SameRecordTransform
+from singer_sdk.singerlib.encoding.base import GenericSingerWriter
+from singer_sdk.singerlib.encoding.simple import Message
+
+from tap_vero_segment.tap.batches import write_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from singer_sdk.helpers._batch import BatchConfig
+
+    from tap_vero_segment.record import Record
+    from tap_vero_segment.tap.streams import VeroStream
+
+    Writer = Callable[[Iterable[Record]], bytes]
+
+_encoder: Final = msgspec.json.Encoder(enc_hook=enc_hook, decimal_format="number")
+
+
+class PageWriter(GenericSingerWriter[bytes, Message]):
+    """Writes Singer messages, one or a page of them with one system call."""
+
+    def serialize_message(self, message: Message) -> bytes:
+        """Return a message as JSON with its line end."""
+        return _encoder.encode(message.to_dict()) + b"\n"
+
+    def write_message(self, message: Message) -> None:
+        """Write a message."""
+        self.write_page(self.format_message(message))
+
+    def write_page(self, lines: bytes) -> None:
+        """Write messages that are serialized already."""
+        sys.stdout.buffer.write(lines)
+        sys.stdout.buffer.flush()
+
+
+def page_serializer(stream: VeroStream, batch_config: BatchConfig | None) -> Writer:
+    """Return what turns a page's records of a stream into lines of messages.
+
+    A stream that is selected whole, without a stream map, is written directly; any other goes
+    through the SDK's own steps. Both give the same messages.
+    """
+    if batch_config is not None:
+        return lambda records: b"".join(
+            _encoder.encode(message.to_dict()) + b"\n"
+            for message in write_batches(stream, records, batch_config)
+        )
+    if is_whole(stream):
+        return lambda records: _whole_records(stream.name, records)
+    return lambda records: _mapped_records(stream, records)
+
+
+def is_whole(stream: VeroStream) -> bool:
+    """Whether a stream's records leave as they are: no column deselected, mapped or flattened."""
+    columns = stream.schema["properties"]
+    maps = stream.stream_maps
+    return (
+        len(maps) == 1
+        and type(maps[0]) is SameRecordTransform
+        and not maps[0].flattening_enabled
+        and maps[0].stream_alias == stream.name
+        and columns.keys() <= stream.effective_schema.get("properties", {}).keys()
+        and all(stream.mask["properties", name] for name in columns)
+    )
+
+
+class _RecordMessage(msgspec.Struct, tag_field="type", tag="RECORD", gc=False):
+    stream: str
+    record: dict[str, Any]
+    time_extracted: str
+
+
+def _whole_records(name: str, records: Iterable[Record]) -> bytes:
+    extracted = utc_now().isoformat()
+    encode = _encoder.encode
+    lines = [encode(_RecordMessage(name, record, extracted)) for record in records]
+    return b"\n".join([*lines, b""])
+
+
+def _mapped_records(stream: VeroStream, records: Iterable[Record]) -> bytes:
+    return b"".join(
+        _encoder.encode(message.to_dict()) + b"\n"
+        for record in records
+        for message in stream._generate_record_messages(record)  # noqa: SLF001  # the SDK's own path
+    )
