@@ -1,0 +1,127 @@
+"""A real collector in a process of its own, on a real store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+import requests
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WEBHOOK_TOKEN = "webhook-token-of-the-tests"
+READ_TOKEN = "read-token-of-the-tests"
+SECRETS = {
+    "VERO_COLLECTOR_WEBHOOK_TOKEN": WEBHOOK_TOKEN,
+    "VERO_COLLECTOR_READ_TOKEN": READ_TOKEN,
+}
+
+_LISTENING = re.compile(r"listening on (http://\S+)")
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without settings of the tap, the collector or Meltano that it may hold."""
+    prefixes = ("VERO_COLLECTOR_", "TAP_VERO_SEGMENT_", "MELTANO_", "TARGET_")
+    return {key: value for key, value in os.environ.items() if not key.startswith(prefixes)}
+
+
+def collector_command(*arguments: str) -> list[str]:
+    code = "from tap_vero_segment.collector.cli import main; main(prog_name='vero-collector')"
+    return [sys.executable, "-c", code, *arguments]
+
+
+def run_collector(
+    *arguments: str, cwd: Path, env: dict[str, str] | None = None, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of ``vero-collector`` to its end."""
+    return subprocess.run(
+        collector_command(*arguments),
+        cwd=cwd,
+        env=clean_environment() | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+class Collector:
+    """``vero-collector serve`` on a free port; usable as a context manager.
+
+    Its standard error goes to a file, so that no test has to read a pipe to keep it alive.
+    """
+
+    def __init__(self, folder: Path, env: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        self.store = folder / "vero-events.db"
+        self.store_url = f"sqlite:///{self.store}"
+        self.log_file = folder / "collector.log"
+        self._env = clean_environment() | (SECRETS if env is None else env)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def start(self) -> Self:
+        offset = self.log_file.stat().st_size if self.log_file.exists() else 0
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                collector_command("serve", "--port", "0", "--store", self.store_url),
+                cwd=self.folder,
+                env=self._env,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            found = _LISTENING.search(self.log()[offset:])
+            if found:
+                self.url = found[1]
+                return self
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.01)
+        msg = f"the collector did not start:\n{self.log()[offset:]}"
+        raise AssertionError(msg)
+
+    def log(self) -> str:
+        return self.log_file.read_text(encoding="utf-8")
+
+    def post(self, body: Any, token: str = WEBHOOK_TOKEN, **arguments: Any) -> requests.Response:
+        """Post a webhook: an object as JSON, bytes as they are."""
+        if isinstance(body, bytes):
+            arguments["data"] = body
+        else:
+            arguments["json"] = body
+        arguments.setdefault("timeout", 30)
+        return requests.post(f"{self.url}/vero/{token}", **arguments)
+
+    def get(self, path: str, **arguments: Any) -> requests.Response:
+        arguments.setdefault("headers", {"Authorization": f"Bearer {READ_TOKEN}"})
+        arguments.setdefault("timeout", 30)
+        return requests.get(f"{self.url}{path}", **arguments)
+
+    def stop(self) -> int:
+        """End it with SIGTERM; return its exit status."""
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=30)
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as a crash would."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(timeout=30)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *error: object) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.stop()

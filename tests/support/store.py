@@ -1,0 +1,24 @@
+"""Filling a real store without a collector, where a test is about what reads it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from tap_vero_segment import times
+from tap_vero_segment.collector.endpoints.vero import to_event
+from tap_vero_segment.stores.sqlite.writer import SqliteWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+def fill(path: Path, payloads: Iterable[dict[str, Any]], group: int = 100) -> list[str]:
+    """Store payloads as a collector would, in groups; return the ids, in order."""
+    writer = SqliteWriter(f"sqlite:///{path}", "store")
+    events = [to_event(json.dumps(payload).encode(), times.now()) for payload in payloads]
+    for start in range(0, len(events), group):
+        writer.write(events[start : start + group], [])
+    writer.close()
+    return [event.id for event in events]
