@@ -80,6 +80,10 @@ def canonical(text: str) -> str:
 
 
 def _parse(text: str) -> datetime:
+    # A point in time begins with its year. Without this pendulum would take "now" for one, which
+    # is another one at each reading, and trip over a pair of durations.
+    if not (text.isascii() and text[:1].isdigit()):
+        raise ValueError(_not_a_time(text))
     try:
         parsed: Any = pendulum.parse(text, exact=True, strict=True)
     except (ParserError, ValueError, OverflowError, TypeError) as error:

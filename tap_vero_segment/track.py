@@ -58,6 +58,7 @@ def decode(line: bytes) -> TrackCall:
 
     Raises:
         msgspec.DecodeError: It is no JSON, or has not the shape of a track call.
+        UnicodeDecodeError: It is not UTF-8.
     """
     return _decoder.decode(line)
 

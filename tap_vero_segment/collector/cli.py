@@ -111,3 +111,32 @@ def status(store: str, *, as_json: bool) -> None:
     from tap_vero_segment.collector.status import status as describe  # noqa: PLC0415
 
     click.echo(describe(store, as_json=as_json))
+
+
+@main.command()
+@_store_option(default="sqlite:///.demo/vero-events.db")
+def sample(store: str) -> None:
+    """Try it without Vero: post a small campaign and every documented payload to a collector.
+
+    The collector is a real one, started for this and stopped afterwards; the events are of the
+    present time. The default store is apart from a real collector's.
+    """
+    from tap_vero_segment.collector.sample.run import sample as run  # noqa: PLC0415
+
+    click.echo(run(store))
+
+
+@main.command()
+@click.option(
+    "--duckdb",
+    "path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The DuckDB file that the tables were loaded into.",
+)
+@click.option("--schema", default="vero", show_default=True, help="The schema of the tables.")
+def report(path: Path, schema: str) -> None:
+    """Print the rows of each loaded table and the campaigns' funnel."""
+    from tap_vero_segment.report.duckdb import report as describe  # noqa: PLC0415
+
+    click.echo(describe(path, schema))

@@ -8,8 +8,8 @@ import msgspec
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
-from tap_vero_segment.collector.table import table
 from tap_vero_segment.stores.readers import open_reader
+from tap_vero_segment.terminal import table
 
 if TYPE_CHECKING:
     from tap_vero_segment.stores.base import Summary

@@ -39,10 +39,11 @@ def read_object(body: bytes) -> dict[str, Any]:
         NotAnObjectError: It is none of these.
         UnmappableError: It is nested deeper than :data:`MAX_DEPTH`.
     """
+    body = body.removeprefix(_BOM)
     try:
         value = _read_json(body)
     except ValueError:
-        value = _read_form(body)
+        body, value = _read_form(body)
     except RecursionError:
         if body.lstrip().startswith(b"["):
             raise NotAnObjectError(_not_an_object([])) from None
@@ -63,7 +64,6 @@ def _not_an_object(value: Any) -> str:
 
 
 def _read_json(text: bytes) -> Any:
-    text = text.removeprefix(_BOM)
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -88,18 +88,19 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(msg)
 
 
-def _read_form(body: bytes) -> Any:
-    """Read JSON out of a percent-encoded body, or out of a form's one field that holds it."""
+def _read_form(body: bytes) -> tuple[bytes, Any]:
+    """Find JSON in a percent-encoded body, or in a form's one field that holds it, and read it."""
     candidates = [unquote_to_bytes(body.replace(b"+", b" ")).rstrip(b"=")]
     try:
         fields = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=False)
     except (UnicodeDecodeError, ValueError):
         fields = []
-    candidates += [text.encode() for field in fields for text in field]
-    for candidate in candidates:
+    candidates += [part.encode() for field in fields for part in field]
+    for text in candidates:
+        candidate = text.removeprefix(_BOM)
         if candidate.lstrip().startswith(b"{"):
             try:
-                return _read_json(candidate)
+                return candidate, _read_json(candidate)
             except RecursionError:
                 raise UnmappableError(_TOO_DEEP) from None
             except ValueError:
@@ -131,7 +132,13 @@ def clean(value: Any) -> Any:
     if isinstance(value, str):
         return _clean_text(value)
     if isinstance(value, dict):
-        return {_clean_text(key): clean(item) for key, item in value.items()}
+        cleaned: dict[str, Any] = {}
+        for key, item in value.items():
+            name = _clean_text(key)
+            while name in cleaned:  # two keys that differ in nothing else
+                name += _REPLACEMENT
+            cleaned[name] = clean(item)
+        return cleaned
     if isinstance(value, list):
         return [clean(item) for item in value]
     return value

@@ -195,10 +195,13 @@ def _properties(rest: _Rest) -> Payload:
         for key, value in rest.fields.items()
         if not (key in _HOLDERS and (value is None or value == {}))
     }
-    if named.keys() & left.keys():
+    clashing = named.keys() & left.keys()
+    if clashing:
         # A payload that itself has a key such as campaign_id beside campaign.id: neither may
         # overwrite the other.
-        return {**named, "payload": left}
+        clashing.add("payload")
+        kept = {key: value for key, value in left.items() if key in clashing}
+        return {**left, **named, "payload": kept}
     return {**named, **left}
 
 

@@ -71,23 +71,34 @@ class HttpSource:
         self._session.mount("https://", adapter)
         # The mark is what the collector says with any page. A server that says nothing is read
         # until it has nothing more.
-        _, self._mark = self._page(None, limit=1)
+        body, self._mark = self._page(None, limit=1)
+        self._decode(body, None)
 
     def pages(self, after: str | None, size: int) -> Iterator[list[TrackCall]]:
         """See :class:`tap_vero_segment.sources.base.Source`."""
         mark = self._mark
         while mark is None or after is None or after < mark:
             body, _ = self._page(after, min(size, MAX_PAGE))
-            where = f"{self._shown} after {after or 'the beginning'}"
-            calls = decode_lines(body.splitlines(), where)
+            calls = self._decode(body, after)
             if not calls:
                 return
-            if after is not None and (calls[0].loaded_at or "") <= after:
-                raise SettingError(SETTING, f"{where}: the server repeats itself")
             after = calls[-1].loaded_at
             if mark is not None:
                 calls = [call for call in calls if (call.loaded_at or "") <= mark]
-            yield calls
+            if calls:
+                yield calls
+
+    def _decode(self, body: bytes, after: str | None) -> list[TrackCall]:
+        """Read a page's body, which must rise from its cursor on: else reading might never end."""
+        where = f"{self._shown} after {after or 'the beginning'}"
+        calls = decode_lines(body.splitlines(), where)
+        last = after or ""
+        for call in calls:
+            loaded_at = call.loaded_at or ""
+            if loaded_at <= last:
+                raise SettingError(SETTING, f"{where}: the server repeats itself")
+            last = loaded_at
+        return calls
 
     def _page(self, after: str | None, limit: int) -> tuple[bytes, str | None]:
         """Get a page; a body that breaks off is asked for again from its start."""

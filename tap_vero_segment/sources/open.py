@@ -54,12 +54,15 @@ def check(settings: SourceSettings) -> None:
     Raises:
         SettingError: No source has this URL's scheme, or what that source needs is missing.
     """
-    scheme = urlsplit(settings.url).scheme
+    scheme = _scheme(settings.url)
     if scheme not in SOURCES:
         found = f"unknown scheme {scheme}://" if scheme else "a URL without a scheme"
         raise SettingError(SETTING, f"{found}; it is {_FORMS}")
-    if SOURCES[scheme] is _http and not settings.token:
-        raise SettingError("token", "an http(s) source needs the collector's read token")
+    if SOURCES[scheme] is _http:
+        if not settings.token:
+            raise SettingError("token", "an http(s) source needs the collector's read token")
+        if not (settings.token.isascii() and settings.token.isprintable()):
+            raise SettingError("token", "it holds a line end or another character that no token has")
 
 
 def open_source(settings: SourceSettings) -> Source:
@@ -69,4 +72,11 @@ def open_source(settings: SourceSettings) -> Source:
         SettingError: It cannot be opened.
     """
     check(settings)
-    return SOURCES[urlsplit(settings.url).scheme](settings)
+    return SOURCES[_scheme(settings.url)](settings)
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError as error:
+        raise SettingError(SETTING, f"no URL at all; it is {_FORMS}") from error

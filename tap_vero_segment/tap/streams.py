@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from singer_sdk.helpers.types import Context
+    from singer_sdk.singerlib import Catalog
 
     from tap_vero_segment.record import Record
     from tap_vero_segment.tap.tap import TapVeroSegment
@@ -73,8 +74,17 @@ class VeroStream(Stream):
         if bookmark is None or loaded_at > bookmark:
             self._increment_stream_state({REPLICATION_KEY: loaded_at})
 
+    def apply_catalog(self, catalog: Catalog) -> None:
+        """Take over a catalog; the replication key stays, as the source has no other order."""
+        super().apply_catalog(catalog)
+        self.replication_key = REPLICATION_KEY
+
     def get_records(self, context: Context | None) -> Iterable[Record]:  # noqa: ARG002
         """Yield this stream's records from the beginning of the source: for trial runs."""
+        # One record beyond the limit, and the SDK logs a good trial as an error.
+        return islice(self._records(), self.ABORT_AT_RECORD_COUNT)
+
+    def _records(self) -> Iterable[Record]:
         settings = self._settings_of.settings
         with open_source(settings.source) as source:
             pages: Any = source.pages(self.bookmark, PAGE_SIZE)

@@ -23,4 +23,4 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _is_figure(cell: str) -> bool:
-    return cell.rstrip(" %").replace(",", "").replace(".", "").isdigit()
+    return set(cell) <= set("0123456789,.% -")

@@ -1,0 +1,1 @@
+"""``vero-collector sample``: a try-out without Vero."""
