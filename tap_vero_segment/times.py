@@ -7,6 +7,7 @@ always 27 characters, always microseconds, always ``Z``.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -22,8 +23,6 @@ EARLIEST: Final = -62_135_596_800 * SECOND
 """0001-01-01T00:00:00Z, the first instant that four digits of a year can say."""
 LATEST: Final = 253_402_300_800 * SECOND - 1
 """9999-12-31T23:59:59.999999Z, the last one."""
-
-_CANONICAL_LENGTH: Final = 27
 
 
 def now() -> int:
@@ -54,13 +53,15 @@ def from_text(text: str) -> int:
     Raises:
         ValueError: The text is no date or time, or its year is not one of 1 to 9999.
     """
-    if len(text) == _CANONICAL_LENGTH and text[26] == "Z":
-        try:
+    moment = None
+    if text[4:5] == "-" and text[10:11] == "T":
+        # The usual spelling, which the standard library reads thirty times as fast as pendulum.
+        with suppress(ValueError):
             moment = datetime.fromisoformat(text)
-        except ValueError:
-            moment = _parse(text)
-    else:
+    if moment is None:
         moment = _parse(text)
+    elif moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
     try:
         micros = (moment - EPOCH) // timedelta(microseconds=1)
     except OverflowError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment.collector.committer import RefusedError
 from tap_vero_segment.collector.endpoints import vero
 from tap_vero_segment.collector.http import (
+    RETRY_AFTER,
     DisconnectedError,
     HTTPError,
     Request,
@@ -15,21 +17,15 @@ from tap_vero_segment.collector.http import (
     same_secret,
     send_response,
 )
-from tap_vero_segment.errors import UserError
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.endpoints.events import EventPages
     from tap_vero_segment.collector.http import Receive, Scope, Send
     from tap_vero_segment.collector.settings import Secrets
 
 logger = logging.getLogger("vero-collector")
-
-RETRY_AFTER: Final = (b"retry-after", b"1")
-"""Seconds: a full queue is empty again in less."""
 
 _OK: Final = Response(200, b'{"status":"ok"}')
 
@@ -39,28 +35,17 @@ class App:
 
     Args:
         secrets: Who may do what.
-        committer: Takes what comes in; started and stopped with the application.
+        committer: Takes what comes in; whoever serves the application starts and stops it.
         pages: Serves the read API.
-        on_failed_start: Called with the reason when the store cannot be opened.
     """
 
-    def __init__(
-        self,
-        secrets: Secrets,
-        committer: Committer,
-        pages: EventPages,
-        on_failed_start: Callable[[UserError], None],
-    ) -> None:
+    def __init__(self, secrets: Secrets, committer: Committer, pages: EventPages) -> None:
         self._secrets = secrets
         self._committer = committer
         self._pages = pages
-        self._on_failed_start = on_failed_start
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, or the application's own start and stop."""
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-            return
+        """Serve a request."""
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
@@ -70,20 +55,6 @@ class App:
             return
         await send_response(send, response, head=request.method == "HEAD")
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()
-        try:
-            await self._committer.start()
-        except UserError as error:
-            self._on_failed_start(error)
-            await send({"type": "lifespan.startup.failed", "message": ""})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self._committer.stop()
-        self._pages.close()
-        await send({"type": "lifespan.shutdown.complete"})
-
     async def _respond(self, request: Request) -> Response:
         try:
             return await self._route(request)
@@ -92,10 +63,13 @@ class App:
         except RefusedError:
             return HTTPError(503, "overloaded or shutting down", RETRY_AFTER).response()
         except StoreError:
-            # The writer thread's side has logged it; the client learns that nothing was kept.
+            # The committer has logged it; the client learns that nothing was kept.
             return HTTPError(503, "the store failed, nothing was kept", RETRY_AFTER).response()
         except DisconnectedError:
             raise
+        except asyncio.CancelledError:
+            # The server stops, and has waited for this request as long as it waits for any.
+            return HTTPError(503, "shutting down", RETRY_AFTER).response()
         except Exception as error:  # noqa: BLE001  # a traceback's locals could name recipients
             logger.error("a fault while answering: %s", type(error).__name__)  # noqa: TRY400
             return HTTPError(500, "a fault of the collector").response()

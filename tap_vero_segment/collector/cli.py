@@ -46,7 +46,11 @@ def _store_option(default: str = settings.DEFAULT_STORE, **attributes: Any) -> _
 @click.version_option(package_name="tap-vero-segment")
 def main() -> None:
     """Catch what Vero pushes, and keep it until a tap has read it."""
-    load_dotenv(ENV_FILE)
+    try:
+        load_dotenv(ENV_FILE)
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{ENV_FILE} cannot be read as text in UTF-8"
+        raise UserError(msg) from error
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
@@ -64,12 +68,14 @@ def init(url: str) -> None:
     """Write .env with fresh secrets, and print the URL to paste into Vero."""
     from tap_vero_segment.collector.init import webhook_path, write_env  # noqa: PLC0415
 
-    if write_env(ENV_FILE):
+    written = write_env(ENV_FILE)
+    path = webhook_path(ENV_FILE)
+    if written:
         click.echo("Wrote .env with fresh secrets.")
     else:
         click.echo(".env is there already: nothing was changed.")
     click.echo("The URL to paste into Vero:")
-    click.echo(f"  {url.rstrip('/')}{webhook_path(ENV_FILE)}")
+    click.echo(f"  {url.rstrip('/')}{path}")
 
 
 @main.command()

@@ -70,6 +70,7 @@ class Committer:
         self._pending = 0
         self._pending_bytes = 0
         self._accepting = False
+        self._broken = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
@@ -174,13 +175,18 @@ class Committer:
         """Answer a group's requests: in the event loop."""
         self._pending -= len(group)
         self._pending_bytes -= sum(submission.size for submission in group)
-        if isinstance(error, StoreBrokenError) and self._accepting:
-            self._accepting = False
-            logger.critical("the store can no longer be trusted, ending: %s", error)
-            self._on_broken()
+        if isinstance(error, StoreBrokenError):
+            self._break(error)
         elif error is not None:
             logger.error("nothing of a group of %d was stored: %s", len(group), error)
         _settle([submission.done for submission in group], error)
+
+    def _break(self, error: StoreBrokenError) -> None:
+        self._accepting = False
+        if not self._broken:
+            self._broken = True
+            logger.critical("the store can no longer be trusted, ending: %s", error)
+            self._on_broken()
 
 
 def _write(writer: Writer, group: list[Submission]) -> StoreError | None:

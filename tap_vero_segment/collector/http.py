@@ -22,6 +22,9 @@ MAX_BODY: Final = 512 * 1024
 JSON: Final = b"application/json"
 NDJSON: Final = b"application/x-ndjson"
 
+RETRY_AFTER: Final = (b"retry-after", b"1")
+"""Seconds: a full queue is empty again in less."""
+
 
 class Response(NamedTuple):
     """An answer, whole."""
@@ -85,13 +88,13 @@ class Request:
     async def body(self, limit: int = MAX_BODY) -> bytes:
         """Read the body.
 
+        One that is too long is read to its end all the same, but not kept: many clients read no
+        answer before they have sent everything, and take a connection closed on them for a fault.
+
         Raises:
             HTTPError: 413, it is longer than ``limit`` bytes.
             DisconnectedError: The client went away in the middle of it.
         """
-        length = self.header(b"content-length") or b"0"
-        if length.isdigit() and int(length) > limit:
-            raise _too_large(limit)
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -100,16 +103,15 @@ class Request:
                 raise DisconnectedError
             body = message.get("body", b"")
             size += len(body)
+            if size <= limit:
+                chunks.append(body)
+            else:
+                chunks.clear()
+            if message.get("more_body", False):
+                continue
             if size > limit:
-                raise _too_large(limit)
-            chunks.append(body)
-            if not message.get("more_body", False):
-                return b"".join(chunks)
-
-
-def _too_large(limit: int) -> HTTPError:
-    # The rest of the body stays unread, so the connection cannot be used again.
-    return HTTPError(413, f"the body is longer than {limit} bytes", (b"connection", b"close"))
+                raise HTTPError(413, f"the body is longer than {limit} bytes")
+            return b"".join(chunks)
 
 
 def same_secret(given: bytes, secret: str) -> bool:

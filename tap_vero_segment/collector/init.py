@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from dotenv import dotenv_values
 
@@ -43,7 +44,7 @@ def write_env(path: Path) -> bool:
 
 
 def webhook_path(path: Path) -> str:
-    """Return the path that Vero posts to, from a ``.env``.
+    """Return the path that Vero posts to, from a ``.env``, as it stands in a URL.
 
     Raises:
         UserError: The file has no webhook token.
@@ -53,4 +54,4 @@ def webhook_path(path: Path) -> str:
     if not token:
         msg = f"{path} is there and stays as it is, but has no {name}: add one, or move it away"
         raise UserError(msg)
-    return f"/vero/{token}"
+    return f"/vero/{quote(token)}"

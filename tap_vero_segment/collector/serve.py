@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
+import socket
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -13,15 +15,14 @@ import uvicorn
 from tap_vero_segment.collector.app import App
 from tap_vero_segment.collector.committer import Committer
 from tap_vero_segment.collector.endpoints.events import EventPages
+from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.readers import open_reader
 from tap_vero_segment.stores.writers import open_writer
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Generator
 
     from tap_vero_segment.collector.settings import Secrets
-    from tap_vero_segment.errors import UserError
 
 logger = logging.getLogger("vero-collector")
 
@@ -29,6 +30,7 @@ MAX_PENDING: Final = 10_000
 """Requests that wait for their commit; the next one is answered with 503."""
 MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 """Bytes of bodies that wait for their commit."""
+BACKLOG: Final = 2048
 SHUTDOWN_SECONDS: Final = 10
 KEEP_ALIVE_SECONDS: Final = 65
 """Longer than the 60 seconds of the usual reverse proxies, so that they close first."""
@@ -44,11 +46,9 @@ def serve(store: str, host: str, port: int, secrets: Secrets) -> None:
         secrets: Who may do what.
 
     Raises:
-        UserError: The store cannot be opened.
-        SystemExit: Status 1: the port is taken, or the store failed in a way that only a fresh
-            start can mend.
+        SettingError: The store cannot be opened, or nothing can listen at the address.
+        SystemExit: Status 1: the store failed in a way that only a fresh start can mend.
     """
-    failures: list[UserError] = []
     broken: list[bool] = []
 
     def on_broken() -> None:
@@ -63,29 +63,58 @@ def serve(store: str, host: str, port: int, secrets: Secrets) -> None:
     )
     pages = EventPages(lambda: open_reader(store, "store"))
     config = uvicorn.Config(
-        App(secrets, committer, pages, failures.append),
-        host=host,
-        port=port,
+        App(secrets, committer, pages),
         http="httptools",
         ws="none",
-        lifespan="on",
+        lifespan="off",
         access_log=False,  # a request's path holds the webhook token
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        backlog=2048,
+        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    server = _Server(config)
-    server.run(sockets=[config.bind_socket()])
-    if failures:
-        raise failures[0]
-    if broken or not server.started:
+    server = _Server(config, committer, pages)
+    server.run(sockets=[_listen(host, port)])
+    if broken:
         sys.exit(1)
 
 
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+    try:
+        return socket.create_server(
+            (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=dual
+        )
+    except OSError as error:
+        setting = "port" if error.errno in {errno.EADDRINUSE, errno.EACCES} else "host"
+        raise SettingError(setting, f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
 class _Server(uvicorn.Server):
+    """Starts what the application works with before the first request, stops it after the last.
+
+    Args:
+        config: The server's own settings.
+        committer: Started and stopped.
+        pages: Closed.
+    """
+
+    def __init__(self, config: uvicorn.Config, committer: Committer, pages: EventPages) -> None:
+        super().__init__(config)
+        self._committer = committer
+        self._pages = pages
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._committer.start()
+        try:
+            await super().serve(sockets)
+        finally:
+            await self._committer.stop()
+            self._pages.close()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and sockets:

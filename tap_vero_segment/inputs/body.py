@@ -41,7 +41,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     """
     body = body.removeprefix(_BOM)
     try:
-        value = _read_json(body)
+        value = read_json(body)
     except ValueError:
         body, value = _read_form(body)
     except RecursionError:
@@ -50,9 +50,24 @@ def read_object(body: bytes) -> dict[str, Any]:
         raise UnmappableError(_TOO_DEEP) from None
     if not isinstance(value, dict):
         raise NotAnObjectError(_not_an_object(value))
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth_exceeds(value, MAX_DEPTH):
-        raise UnmappableError(_TOO_DEEP)
+    if not is_shallow(body):
+        check_depth(value)
     return value
+
+
+def is_shallow(text: bytes) -> bool:
+    """Whether JSON cannot be nested too deeply, told without reading it."""
+    return text.count(b"{") + text.count(b"[") <= MAX_DEPTH
+
+
+def check_depth(value: Any) -> None:
+    """Refuse what is nested too deeply.
+
+    Raises:
+        UnmappableError: It is nested deeper than :data:`MAX_DEPTH`.
+    """
+    if _depth_exceeds(value, MAX_DEPTH):
+        raise UnmappableError(_TOO_DEEP)
 
 
 _TOO_DEEP: Final = f"nested deeper than {MAX_DEPTH} levels"
@@ -63,7 +78,13 @@ def _not_an_object(value: Any) -> str:
     return f"JSON, but {names.get(type(value), 'a number')} instead of an object"
 
 
-def _read_json(text: bytes) -> Any:
+def read_json(text: bytes) -> Any:
+    """Read JSON, strictly if it can be and with patience if not.
+
+    Raises:
+        ValueError: It is no JSON.
+        RecursionError: It is nested too deeply to be read.
+    """
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -90,7 +111,10 @@ def _refuse(constant: str) -> NoReturn:
 
 def _read_form(body: bytes) -> tuple[bytes, Any]:
     """Find JSON in a percent-encoded body, or in a form's one field that holds it, and read it."""
-    candidates = [unquote_to_bytes(body.replace(b"+", b" ")).rstrip(b"=")]
+    # In a form's encoding a space is a plus, and a colon never stays as it is. In any other a plus
+    # is a plus, as in many an address.
+    spaced = body if b":" in body else body.replace(b"+", b" ")
+    candidates = [unquote_to_bytes(spaced)]
     try:
         fields = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=False)
     except (UnicodeDecodeError, ValueError):
@@ -100,7 +124,7 @@ def _read_form(body: bytes) -> tuple[bytes, Any]:
         candidate = text.removeprefix(_BOM)
         if candidate.lstrip().startswith(b"{"):
             try:
-                return candidate, _read_json(candidate)
+                return candidate, read_json(candidate)
             except RecursionError:
                 raise UnmappableError(_TOO_DEEP) from None
             except ValueError:
@@ -132,16 +156,22 @@ def clean(value: Any) -> Any:
     if isinstance(value, str):
         return _clean_text(value)
     if isinstance(value, dict):
-        cleaned: dict[str, Any] = {}
-        for key, item in value.items():
-            name = _clean_text(key)
-            while name in cleaned:  # two keys that differ in nothing else
-                name += _REPLACEMENT
-            cleaned[name] = clean(item)
-        return cleaned
+        cleaned = {_clean_text(key): clean(item) for key, item in value.items()}
+        return cleaned if len(cleaned) == len(value) else _clean_alike(value)
     if isinstance(value, list):
         return [clean(item) for item in value]
     return value
+
+
+def _clean_alike(fields: dict[str, Any]) -> dict[str, Any]:
+    """Clean an object of which some keys differ in nothing else, and keep each of its values."""
+    cleaned: dict[str, Any] = {}
+    for key in sorted(fields):  # the names must not depend on the keys' order
+        name = _clean_text(key)
+        while name in cleaned:
+            name += _REPLACEMENT
+        cleaned[name] = clean(fields[key])
+    return cleaned
 
 
 def _clean_text(text: str) -> str:

@@ -107,13 +107,10 @@ def _collection(payload: Payload) -> Collection:
 
 
 class _Rest:
-    """What is left of a payload while fields are taken out of it."""
+    """What is left of a payload while fields are taken out of it, in place."""
 
     def __init__(self, payload: Payload) -> None:
-        self.fields = {
-            key: dict(value) if key in _HOLDERS and isinstance(value, dict) else value
-            for key, value in payload.items()
-        }
+        self.fields = payload
 
     def _holder(self, path: Path) -> Payload:
         holder: Any = self.fields

@@ -62,7 +62,7 @@ def check(settings: SourceSettings) -> None:
         if not settings.token:
             raise SettingError("token", "an http(s) source needs the collector's read token")
         if not (settings.token.isascii() and settings.token.isprintable()):
-            raise SettingError("token", "it holds a line end or another character that no token has")
+            raise SettingError("token", "it holds a line end, or what else no token holds")
 
 
 def open_source(settings: SourceSettings) -> Source:

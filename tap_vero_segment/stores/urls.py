@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
 
 from tap_vero_segment.errors import SettingError
 
@@ -19,9 +18,9 @@ def by_scheme(table: Mapping[str, T], url: str, setting: str) -> T:
     Raises:
         SettingError: It has nothing for it; the message lists what it has.
     """
-    scheme = urlsplit(url).scheme
-    if scheme not in table:
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in table:
         known = " or ".join(f"{name}://" for name in table)
-        found = f"not {scheme}://" if scheme else "and this one has no scheme"
+        found = f"not {scheme}://" if separator else "and this one has no scheme"
         raise SettingError(setting, f"a URL here begins with {known}, {found}")
     return table[scheme]

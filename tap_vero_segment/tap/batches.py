@@ -31,7 +31,7 @@ def write_batches(
     """
     mapped: dict[str, list[Record]] = {}
     for record in records:
-        for message in stream._generate_record_messages(record):  # noqa: SLF001  # the SDK's own path
+        for message in stream.mapped(record):
             mapped.setdefault(message.stream, []).append(message.record)
     for name, batch in mapped.items():
         batcher = Batcher(tap_name=stream.tap_name, stream_name=name, batch_config=config)

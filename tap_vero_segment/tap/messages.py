@@ -40,8 +40,12 @@ class PageWriter(GenericSingerWriter[bytes, Message]):
 
     def write_page(self, lines: bytes) -> None:
         """Write messages that are serialized already."""
-        sys.stdout.buffer.write(lines)
-        sys.stdout.buffer.flush()
+        output = sys.stdout.buffer
+        # With PYTHONUNBUFFERED this is a bare file, which a signal lets write a part only.
+        rest = memoryview(lines)
+        while rest:
+            rest = rest[output.write(rest) :]
+        output.flush()
 
 
 def page_serializer(stream: VeroStream, batch_config: BatchConfig | None) -> Writer:
@@ -61,7 +65,7 @@ def page_serializer(stream: VeroStream, batch_config: BatchConfig | None) -> Wri
 
 
 def is_whole(stream: VeroStream) -> bool:
-    """Whether a stream's records leave as they are: no column deselected, mapped or flattened."""
+    """Whether a stream's records leave as they are: nothing deselected, mapped or flattened."""
     columns = stream.schema["properties"]
     maps = stream.stream_maps
     return (
@@ -70,7 +74,7 @@ def is_whole(stream: VeroStream) -> bool:
         and not maps[0].flattening_enabled
         and maps[0].stream_alias == stream.name
         and columns.keys() <= stream.effective_schema.get("properties", {}).keys()
-        and all(stream.mask["properties", name] for name in columns)
+        and all(stream.mask.values())
     )
 
 
@@ -91,5 +95,5 @@ def _mapped_records(stream: VeroStream, records: Iterable[Record]) -> bytes:
     return b"".join(
         _encoder.encode(message.to_dict()) + b"\n"
         for record in records
-        for message in stream._generate_record_messages(record)  # noqa: SLF001  # the SDK's own path
+        for message in stream.mapped(record)
     )

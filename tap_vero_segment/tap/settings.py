@@ -85,6 +85,17 @@ class Settings(NamedTuple):
         return cls(source, start, end)
 
 
+def check_texts(config: Mapping[str, Any]) -> None:
+    """Say which setting is not text, without repeating it.
+
+    Raises:
+        SettingError: One that may hold a secret is not text.
+    """
+    for setting in ("source", "token"):
+        if not isinstance(config.get(setting), (str, type(None))):
+            raise SettingError(setting, "it is not text")
+
+
 def _time(config: Mapping[str, Any], setting: str) -> str | None:
     value = config.get(setting)
     if not value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from singer_sdk.helpers.types import Context
-    from singer_sdk.singerlib import Catalog
+    from singer_sdk.singerlib import Catalog, RecordMessage
 
     from tap_vero_segment.record import Record
     from tap_vero_segment.tap.tap import TapVeroSegment
@@ -99,6 +100,12 @@ class VeroStream(Stream):
                         yield to_record(call, collection)
                     elif self.collection is None and collection.email:
                         yield to_tracks(to_record(call, collection))
+
+    def mapped(self, record: Record) -> Iterable[RecordMessage]:
+        """Return a record's messages after selection, stream maps and flattening, by the SDK."""
+        # What is nested is deselected in place, and ``tracks`` shares the context.
+        own = {**record, "context": deepcopy(record["context"])}
+        return self._generate_record_messages(own)
 
     def get_replication_key_signpost(self, context: Context | None = None) -> None:
         """Return nothing: the source's high-water mark bounds a run, not the tap's clock."""

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import signal
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 from singer_sdk import Tap
-from singer_sdk.exceptions import ConfigValidationError
+from singer_sdk.exceptions import (
+    ConfigValidationError,
+    MapExpressionError,
+    StreamMapConfigError,
+)
 from singer_sdk.helpers._batch import BatchConfig
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
-from singer_sdk.plugin_base import SingerCommand
+from singer_sdk.plugin_base import SingerCommand, _ConfigInput
+from singer_sdk.singerlib import Catalog, MetadataMapping
 from singer_sdk.tap_base import CliTestOptionValue
 
 from tap_vero_segment import times
@@ -21,8 +29,8 @@ from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.errors import SettingError, UserError
 from tap_vero_segment.sources.open import open_source
 from tap_vero_segment.tap.messages import PageWriter
-from tap_vero_segment.tap.settings import SCHEMA, Settings
-from tap_vero_segment.tap.streams import VeroStream
+from tap_vero_segment.tap.settings import SCHEMA, Settings, check_texts
+from tap_vero_segment.tap.streams import PAGE_SIZE, VeroStream
 from tap_vero_segment.tap.sync import sync
 
 if TYPE_CHECKING:
@@ -65,15 +73,32 @@ class TapVeroSegment(Tap):
         return Settings.read(self.config)
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
-        errors = super()._validate_config(raise_errors=raise_errors)
-        if raise_errors:
-            try:
+        try:
+            if raise_errors:
+                # The schema's own errors repeat the value, which may be a secret.
+                check_texts(self.config)
+            errors = super()._validate_config(raise_errors=raise_errors)
+            if raise_errors:
                 _ = self.settings
-            except SettingError as error:
-                raise ConfigValidationError(
-                    str(error), errors=[str(error)], schema=self.config_jsonschema
-                ) from error
+        except SettingError as error:
+            raise ConfigValidationError(
+                str(error), errors=[str(error)], schema=self.config_jsonschema
+            ) from error
         return errors
+
+    def setup_mapper(self) -> None:
+        """Prepare the stream maps, those of deselected streams as if they were selected.
+
+        The SDK takes every column from a deselected stream, and a map for ``*`` would then fail
+        for want of its key.
+        """
+        super(Tap, self).setup_mapper()
+        self.mapper.register_raw_streams_from_catalog(
+            Catalog(
+                (stream_id, replace(entry, metadata=_selected(entry.metadata)))
+                for stream_id, entry in self.catalog.items()
+            )
+        )
 
     def discover_streams(self) -> list[VeroStream]:
         """Return all streams; discovery needs no source."""
@@ -90,6 +115,12 @@ class TapVeroSegment(Tap):
         Raises:
             UserError: A bookmark is no date or time.
         """
+        bookmarks = state.get("bookmarks", {})
+        if not isinstance(bookmarks, dict) or not all(
+            isinstance(stream_state, dict) for stream_state in bookmarks.values()
+        ):
+            msg = 'state: "bookmarks" is an object that holds an object for each stream'
+            raise UserError(msg)
         super().load_state(state)
         for name, stream_state in self.state.get("bookmarks", {}).items():
             value = stream_state.get("replication_key_value")
@@ -153,8 +184,9 @@ class TapVeroSegment(Tap):
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
         if self._holding:
             self._held_signal = (signum, frame)
-            # The target may never read on: a second signal ends the run at once.
-            signal.signal(signum, signal.SIG_DFL)
+            # The target may never read on: a second signal, of either kind, ends the run at once.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
             return
         super()._handle_termination(signum, frame)
 
@@ -164,8 +196,29 @@ class TapVeroSegment(Tap):
         if value == CliTestOptionValue.All.value:
             config = ctx.params["config"]
             tap = cls(config=config.config, parse_env_config=config.parse_env)
-            open_source(tap.settings.source).close()
+            with open_source(tap.settings.source) as source:
+                next(source.pages(None, PAGE_SIZE), None)
         super().cb_test(ctx, param, value)
+
+    @classmethod
+    def cb_config(
+        cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]
+    ) -> _ConfigInput:
+        """Read the files of ``--config``."""
+        try:
+            return super().cb_config(ctx, param, value)
+        except (OSError, ValueError) as error:
+            msg = f"--config: {error}"
+            raise UserError(msg) from error
+
+    @classmethod
+    def invoke(
+        cls, *, state: IO[str] | None = None, catalog: IO[str] | None = None, **options: Any
+    ) -> None:
+        """Run the tap as its command line says."""
+        super().invoke(
+            state=_checked("--state", state), catalog=_checked("--catalog", catalog), **options
+        )
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
@@ -179,6 +232,30 @@ class TapVeroSegment(Tap):
             context_settings=command.context_settings,
             logger=cls.logger,
         )
+
+
+def _selected(metadata: MetadataMapping) -> MetadataMapping:
+    """Return a stream's metadata with the stream selected, its columns as they were."""
+    selected = MetadataMapping(metadata)
+    selected[()] = replace(metadata.root, selected=True)
+    return selected
+
+
+def _checked(option: str, file: IO[str] | None) -> IO[str] | None:
+    """Return a file of the command line, read and seen to be JSON.
+
+    Raises:
+        UserError: It is not.
+    """
+    if file is None:
+        return None
+    try:
+        text = file.read()
+        json.loads(text)
+    except ValueError as error:
+        msg = f"{option}: {file.name} is not JSON: {error}"
+        raise UserError(msg) from error
+    return io.StringIO(text)
 
 
 class _Command(SingerCommand):
@@ -200,6 +277,9 @@ def _told_in_a_line(logger: logging.Logger) -> Generator[None]:
         sys.exit(1)
     except UserError as error:
         logger.error("%s", error)  # noqa: TRY400
+        sys.exit(1)
+    except (StreamMapConfigError, MapExpressionError) as error:
+        logger.error("stream_maps: %s", error)  # noqa: TRY400
         sys.exit(1)
     except BrokenPipeError:
         logger.error("the target has closed the pipe")  # noqa: TRY400

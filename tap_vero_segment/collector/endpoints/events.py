@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.http import NDJSON, HTTPError, Response
+from tap_vero_segment.collector.http import NDJSON, RETRY_AFTER, HTTPError, Response
+from tap_vero_segment.errors import UserError
+from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tap_vero_segment.collector.http import Request
     from tap_vero_segment.stores.base import Reader
+
+logger = logging.getLogger("vero-collector")
 
 MAX_LIMIT: Final = 10_000
 DEFAULT_LIMIT: Final = 1_000
@@ -45,7 +51,11 @@ class EventPages:
         """
         after, limit = _parameters(request)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._page, after, limit)
+        try:
+            return await loop.run_in_executor(self._executor, self._page, after, limit)
+        except (StoreError, UserError) as error:
+            logger.error("the store cannot be read: %s", error)  # noqa: TRY400
+            raise HTTPError(503, "the store cannot be read", RETRY_AFTER) from error
 
     def _page(self, after: int, limit: int) -> Response:
         reader = self._reader()
@@ -73,12 +83,15 @@ class EventPages:
 def _parameters(request: Request) -> tuple[int, int]:
     query = request.query()
     after = query.get("after")
-    try:
+    if after and "T" in after:
         # An unescaped + in a query reads as a space: 2026-11-23T09:24:00+01:00.
-        cursor = times.from_text(after.replace(" ", "+")) if after else 0
+        after = after.replace(" ", "+")
+    try:
+        cursor = times.from_text(after) if after else 0
     except ValueError as error:
         raise HTTPError(400, f"after: {error}") from error
     limit = query.get("limit", str(DEFAULT_LIMIT))
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MAX_LIMIT):
+    size = int(limit) if re.fullmatch("[0-9]{1,5}", limit) else 0
+    if not 1 <= size <= MAX_LIMIT:
         raise HTTPError(400, f"limit: a whole number from 1 to {MAX_LIMIT}")
-    return cursor, int(limit)
+    return cursor, size

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import apsw
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.base import (
@@ -74,16 +75,18 @@ def open_to_read(path: Path, setting: str) -> apsw.Connection:
     Raises:
         SettingError: There is no file, it cannot be read, or it is no store.
     """
-    if not path.exists():
-        raise SettingError(setting, f"there is no file {path}")
-    if not path.is_file():
-        raise SettingError(setting, f"{path} is not a file")
     try:
+        if not path.exists():
+            raise SettingError(setting, f"there is no file {path}")
+        if not path.is_file():
+            raise SettingError(setting, f"{path} is not a file")
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         connection.set_busy_timeout(BUSY_TIMEOUT)
         version = _version(connection, path, setting)
     except apsw.Error as error:
         raise _cannot_open(error, path, setting) from error
+    except OSError as error:
+        raise SettingError(setting, f"cannot open {path}: {error.strerror}") from error
     if version == 0:
         connection.close()
         raise _not_ours(path, setting)
@@ -100,11 +103,14 @@ def open_to_write(path: Path, setting: str) -> apsw.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = apsw.Connection(str(path))
         connection.set_busy_timeout(BUSY_TIMEOUT)
-        version = _version(connection, path, setting)
-        if version == 0 and _is_empty(connection):
+        with connection:  # one snapshot, as another process may be making the store just now
+            new = not _version(connection, path, setting)
+            if new and not _is_empty(connection):
+                raise _not_ours(path, setting)
+        if new:
             # Rows of two kilobytes waste less of a page of eight.
             connection.pragma("page_size", 8192)
-        if connection.pragma("journal_mode", "wal") != "wal":
+        if _use_wal(connection) != "wal":
             raise SettingError(setting, f"{path} is on a file system without SQLite's WAL mode")
         connection.pragma("synchronous", "full")
         _create(connection, path, setting)
@@ -113,6 +119,22 @@ def open_to_write(path: Path, setting: str) -> apsw.Connection:
     except OSError as error:
         raise SettingError(setting, f"cannot make {path}: {error.strerror}") from error
     return connection
+
+
+@retry(
+    retry=retry_if_exception_type(apsw.BusyError),
+    stop=stop_after_delay(BUSY_TIMEOUT / 1000),
+    wait=wait_random(0.01, 0.1),
+    reraise=True,
+)
+def _use_wal(connection: apsw.Connection) -> str:
+    """Switch to WAL mode; return the mode that it is in then.
+
+    Where two processes switch at once, SQLite tells one of them that the file is busy without
+    waiting for the other.
+    """
+    mode: str = connection.pragma("journal_mode", "wal")
+    return mode
 
 
 def _create(connection: apsw.Connection, path: Path, setting: str) -> None:
@@ -158,6 +180,11 @@ def _cannot_open(error: apsw.Error, path: Path, setting: str) -> SettingError:
         return SettingError(setting, f"{path} is not an SQLite database")
     if isinstance(error, apsw.CorruptError):
         return SettingError(setting, f"{path} is a damaged SQLite database: {error}")
+    if isinstance(error, apsw.CantOpenError):
+        return SettingError(
+            setting,
+            f"cannot open {path}: {error}; SQLite writes in its folder, even to read",
+        )
     return SettingError(setting, f"cannot open {path}: {error}")
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 import apsw
 
 from tap_vero_segment import times
+from tap_vero_segment.errors import SettingError
+from tap_vero_segment.stores.base import StoreError
 from tap_vero_segment.stores.sqlite.connection import open_to_write, path_of, store_error
 
 if TYPE_CHECKING:
@@ -47,8 +49,15 @@ class SqliteWriter:
     """
 
     def __init__(self, url: str, setting: str, clock: Callable[[], int] = times.now) -> None:
-        self._connection = open_to_write(path_of(url, setting), setting)
+        path = path_of(url, setting)
+        self._connection = open_to_write(path, setting)
         self._clock = clock
+        try:
+            # A writer that was killed may have left in the log what no sync has taken to disk. It
+            # reads as stored now, so it must be, before a duplicate of it is acknowledged.
+            self.probe()
+        except StoreError as error:
+            raise SettingError(setting, f"{path} accepts no writes: {error}") from error
 
     def write(self, events: Sequence[Event], dead_letters: Sequence[DeadLetter]) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""

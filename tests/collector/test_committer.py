@@ -1,0 +1,440 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from typing import TYPE_CHECKING
+
+import apsw
+import pytest
+
+from tap_vero_segment import times
+from tap_vero_segment.collector.committer import Committer, RefusedError
+from tap_vero_segment.collector.endpoints.vero import to_event
+from tap_vero_segment.errors import SettingError
+from tap_vero_segment.stores.base import DeadLetter, StoreBrokenError, StoreFullError
+from tap_vero_segment.stores.sqlite.reader import SqliteReader
+from tap_vero_segment.stores.sqlite.writer import SqliteWriter
+from tests.support.asgi import ask, post, running
+from tests.support.disk import Disk
+from tests.support.payloads import documented, many
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+
+SECONDS = 30
+BROKEN = StoreBrokenError("disk I/O error")
+EVENTS = [to_event(json.dumps(payload).encode(), times.now()) for payload in many(200)]
+
+
+class HeldWriter(SqliteWriter):
+    """Waits before each commit until the test lets it go on.
+
+    Attributes:
+        groups: How many events each commit had.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"sqlite:///{path}", "store")
+        self.groups: list[int] = []
+        self.hold()
+
+    def hold(self) -> None:
+        """Begin anew: nothing has arrived, nothing is released."""
+        self._arrived = threading.Semaphore(0)
+        self._released = threading.Semaphore(0)
+
+    def write(self, events, dead_letters):
+        self.groups.append(len(events))
+        self._arrived.release()
+        assert self._released.acquire(timeout=SECONDS)
+        return super().write(events, dead_letters)
+
+    async def arrived(self) -> None:
+        """Wait until the writer has begun one more commit."""
+        assert await asyncio.to_thread(self._arrived.acquire, timeout=SECONDS)
+
+    def release(self, count: int = 1) -> None:
+        self._released.release(count)
+
+
+class FailingWriter:
+    """Meets an error at each write that it has one for."""
+
+    def __init__(self, *errors: Exception | None) -> None:
+        self._errors = list(errors)
+        self.closed = False
+
+    def write(self, events, *_):
+        error = self._errors.pop(0) if self._errors else None
+        if error is not None:
+            raise error
+        return len(events)
+
+    def probe(self):
+        self.write([], [])
+
+    def close(self):
+        self.closed = True
+
+
+def committer(
+    open_writer: Callable,
+    *,
+    max_pending: int = 1_000,
+    max_pending_bytes: int = 1_000_000,
+    on_broken: Callable[[], None] = lambda: None,
+) -> Committer:
+    return Committer(
+        open_writer,
+        max_pending=max_pending,
+        max_pending_bytes=max_pending_bytes,
+        on_broken=on_broken,
+    )
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    async def within_time() -> None:
+        async with asyncio.timeout(SECONDS):
+            await scenario()
+
+    asyncio.run(within_time())
+
+
+async def submit(taker: Committer, events, size: int = 0) -> list[asyncio.Task]:
+    """Submit events, one a request, and see that all of them wait."""
+    tasks = [asyncio.create_task(taker.commit([event], [], size)) for event in events]
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in tasks)
+    return tasks
+
+
+def stored(path: Path) -> int:
+    with apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs="unix") as store:
+        number: int = store.execute("SELECT count(*) FROM events").get
+    return number
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "vero-events.db"
+
+
+def held(path: Path) -> tuple[list[HeldWriter], Callable[[], HeldWriter]]:
+    """Return where the writer will be, and how to open it."""
+    opened: list[HeldWriter] = []
+
+    def open_writer() -> HeldWriter:
+        opened.append(HeldWriter(path))
+        return opened[0]
+
+    return opened, open_writer
+
+
+def test_what_queues_during_a_commit_is_the_next_commit(path):
+    async def scenario():
+        opened, open_writer = held(path)
+        taker = committer(open_writer)
+        await taker.start()
+        [writer] = opened
+        first = await submit(taker, EVENTS[:1])
+        await writer.arrived()
+        second = await submit(taker, EVENTS[1:51])
+        writer.release()
+        await asyncio.gather(*first)
+        await writer.arrived()
+        third = await submit(taker, EVENTS[51:53])
+        assert not any(task.done() for task in second)
+        writer.release(2)
+        await asyncio.gather(*second, *third)
+        assert writer.groups == [1, 50, 2]
+        assert stored(path) == 53
+        await taker.stop()
+
+    run(scenario)
+
+
+def test_stopping_writes_all_that_waits_and_takes_nothing_more(path):
+    async def scenario():
+        opened, open_writer = held(path)
+        taker = committer(open_writer)
+        await taker.start()
+        tasks = await submit(taker, EVENTS)
+        stopping = asyncio.create_task(taker.stop())
+        await asyncio.sleep(0)
+        with pytest.raises(RefusedError):
+            await taker.commit(EVENTS[:1], [])
+        opened[0].release(len(EVENTS))
+        await asyncio.gather(stopping, *tasks)
+
+    run(scenario)
+    assert stored(path) == len(EVENTS)
+
+
+@pytest.mark.parametrize(
+    ("limits", "size"),
+    [({"max_pending": 3}, 0), ({"max_pending_bytes": 300}, 100)],
+    ids=["requests", "bytes"],
+)
+def test_a_full_queue_refuses_until_there_is_room(path, limits, size):
+    async def scenario():
+        opened, open_writer = held(path)
+        taker = committer(open_writer, **limits)
+        await taker.start()
+        tasks = await submit(taker, EVENTS[:3], size)
+        with pytest.raises(RefusedError):
+            await taker.commit(EVENTS[3:4], [], size)
+        opened[0].release(1_000)
+        await asyncio.gather(*tasks)
+        for event in EVENTS[4:8]:
+            await taker.commit([event], [], size)
+        await taker.stop()
+
+    run(scenario)
+    assert stored(path) == 7
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_requests_that_were_given_up_make_room_like_any_other(path, size):
+    async def scenario():
+        opened, open_writer = held(path)
+        taker = committer(open_writer, max_pending=20, max_pending_bytes=2_000)
+        await taker.start()
+        [writer] = opened
+        for start in range(0, 200, 20):
+            tasks = await submit(taker, EVENTS[start : start + 20], size)
+            await writer.arrived()
+            assert not taker.accepting
+            for task in tasks[::2]:
+                task.cancel()
+            writer.release(1_000)
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [result is None for result in results] == [False, True] * 10
+            assert taker.accepting
+            writer.hold()
+        await taker.stop()
+
+    run(scenario)
+    # Whoever gave up has learnt nothing; the events were taken all the same.
+    assert stored(path) == 200
+
+
+def test_a_full_disk_is_told_to_those_it_met_and_nobody_else():
+    broken = []
+
+    async def scenario():
+        taker = committer(
+            lambda: FailingWriter(StoreFullError("full"), None), on_broken=lambda: broken.append(1)
+        )
+        await taker.start()
+        with pytest.raises(StoreFullError):
+            await taker.commit(EVENTS[:1], [])
+        await taker.commit(EVENTS[1:2], [])
+        assert taker.accepting
+        await taker.stop()
+
+    run(scenario)
+    assert broken == []
+
+
+@pytest.mark.parametrize("error", [BROKEN, ZeroDivisionError(), RecursionError()])
+def test_after_a_failure_that_nothing_can_answer_for_nothing_is_taken(error):
+    broken = []
+    writer = FailingWriter(error)
+
+    async def scenario():
+        taker = committer(lambda: writer, on_broken=lambda: broken.append(1))
+        await taker.start()
+        tasks = await submit(taker, EVENTS[:5])
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(result) for result in results} == {StoreBrokenError}
+        with pytest.raises(RefusedError):
+            await taker.commit(EVENTS[5:6], [])
+        await taker.stop()
+
+    run(scenario)
+    assert broken == [1]
+    assert writer.closed
+
+
+def test_what_waits_behind_a_broken_store_fails_too(path):
+    class Breaking(HeldWriter):
+        def write(self, events, dead_letters):
+            super().write(events, dead_letters)
+            raise BROKEN
+
+    async def scenario():
+        broken = []
+        opened: list[Breaking] = []
+        taker = committer(
+            lambda: opened.append(Breaking(path)) or opened[0], on_broken=lambda: broken.append(1)
+        )
+        await taker.start()
+        first = await submit(taker, EVENTS[:1])
+        await opened[0].arrived()
+        rest = await submit(taker, EVENTS[1:50])
+        opened[0].release()
+        results = await asyncio.gather(*first, *rest, return_exceptions=True)
+        assert {type(result) for result in results} == {StoreBrokenError}
+        assert opened[0].groups == [1]
+        assert broken == [1]
+        await taker.stop()
+
+    run(scenario)
+
+
+def test_a_store_that_breaks_while_stopping_is_told_too():
+    broken = []
+
+    async def scenario():
+        taker = committer(
+            lambda: FailingWriter(BROKEN),
+            on_broken=lambda: broken.append(1),
+        )
+        await taker.start()
+        tasks = await submit(taker, EVENTS[:3])
+        await taker.stop()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(result) for result in results} == {StoreBrokenError}
+
+    run(scenario)
+    assert broken == [1]
+
+
+def test_a_store_that_cannot_be_opened_is_told_at_the_start(tmp_path):
+    async def scenario():
+        taker = committer(lambda: SqliteWriter(f"sqlite:///{tmp_path}", "store"))
+        with pytest.raises(SettingError, match="store: "):
+            await taker.start()
+        with pytest.raises(RefusedError):
+            await taker.commit(EVENTS[:1], [])
+        await taker.stop()
+
+    run(scenario)
+
+
+def test_dead_letters_are_committed_with_the_events(path):
+    letter = DeadLetter(times.now(), "vero", "not JSON", b"nonsense")
+
+    async def scenario():
+        taker = committer(lambda: SqliteWriter(f"sqlite:///{path}", "store"))
+        await taker.start()
+        await asyncio.gather(taker.commit(EVENTS[:1], []), taker.commit([], [letter]))
+        await taker.stop()
+
+    run(scenario)
+    with SqliteReader(f"sqlite:///{path}", "store") as reader:
+        assert reader.summary().dead_letters == 1
+
+
+# What clients see of it
+
+
+def test_clients_of_a_full_queue_are_told_to_come_back(path):
+    body = json.dumps(documented()).encode()
+
+    async def scenario():
+        opened, open_writer = held(path)
+        async with running(open_writer, max_pending=2) as app:
+            waiting = [asyncio.create_task(post(app, body)) for _ in range(2)]
+            await opened[0].arrived()
+            refused = [await post(app, body), await post(app, b"nonsense")]
+            refused.append(await ask(app, "GET", "/ready"))
+            health = await ask(app, "GET", "/health")
+            opened[0].release(10)
+            answered = await asyncio.gather(*waiting)
+            again = await post(app, body)
+        assert [answer.status for answer in refused] == [503] * 3
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+        assert [answer.status for answer in (health, *answered, again)] == [200] * 4
+
+    run(scenario)
+
+
+def test_clients_of_a_collector_that_stops_are_told_to_come_back(path):
+    async def scenario():
+        async with running(lambda: SqliteWriter(f"sqlite:///{path}", "store")) as app:
+            pass
+        answer = await post(app, json.dumps(documented()).encode())
+        assert answer.status == 503
+        assert answer.headers["retry-after"]
+
+    run(scenario)
+
+
+def test_a_client_whom_the_server_waits_for_no_longer_is_told_to_come_back(path):
+    async def scenario():
+        opened, open_writer = held(path)
+        async with running(open_writer) as app:
+            waiting = asyncio.create_task(post(app, json.dumps(documented()).encode()))
+            await opened[0].arrived()
+            waiting.cancel()
+            answer = await waiting
+            opened[0].release(10)
+        assert answer.status == 503
+        assert answer.headers["retry-after"]
+
+    run(scenario)
+
+
+# On a disk that is watched and fails
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    disk = Disk()
+    yield disk
+    disk.unregister()
+
+
+def test_the_answer_comes_after_the_sync(path, disk):
+    order: list[str] = []
+
+    async def scenario():
+        async with running(lambda: SqliteWriter(f"sqlite:///{path}", "store")) as app:
+            for payload in many(20):
+                order.clear()
+                disk.watch = lambda what, name: order.append(what) if "-wal" in name else None
+                answer = await post(app, json.dumps(payload).encode())
+                order.append("answer")
+                assert answer.status == 200
+                assert order[:1] == ["write"]
+                assert order[-2:] == ["sync", "answer"]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("body", [b'{"type": "sent"}', b"nonsense"])
+def test_a_failed_sync_is_never_acknowledged(path, disk, body):
+    broken = []
+
+    async def scenario():
+        async with running(
+            lambda: SqliteWriter(f"sqlite:///{path}", "store"), on_broken=lambda: broken.append(1)
+        ) as app:
+            disk.fail = lambda what, _: apsw.IOError("fsync") if what == "sync" else None
+            answer = await post(app, body)
+            disk.fail = lambda *_: None
+            later = await post(app, body)
+        assert (answer.status, later.status) == (503, 503)
+
+    run(scenario)
+    assert broken == [1]
+
+
+def test_a_full_disk_loses_nothing_that_was_acknowledged(path, disk):
+    async def scenario():
+        async with running(lambda: SqliteWriter(f"sqlite:///{path}", "store")) as app:
+            statuses = []
+            for number, payload in enumerate(many(60)):
+                full = number % 3 == 2
+                disk.fail = lambda what, _, full=full: (
+                    apsw.FullError("full") if full and what == "write" else None
+                )
+                statuses.append((await post(app, json.dumps(payload).encode())).status)
+            disk.fail = lambda *_: None
+        assert statuses == [200, 200, 503] * 20
+
+    run(scenario)
+    assert stored(path) == 40

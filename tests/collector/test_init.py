@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import base64
+import re
+import stat
+
+import pytest
+import requests
+from dotenv import dotenv_values
+
+from tests.support.collector import Collector, run_collector
+from tests.support.payloads import documented
+
+NAMES = ["VERO_COLLECTOR_WEBHOOK_TOKEN", "VERO_COLLECTOR_READ_TOKEN"]
+
+
+def printed_url(output: str) -> str:
+    [url] = re.findall(r"^\s*(https?://\S+)$", output, re.MULTILINE)
+    return url
+
+
+def test_init_writes_secrets_that_only_the_owner_can_read(tmp_path):
+    done = run_collector("init", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+    values = dotenv_values(tmp_path / ".env")
+    for name in NAMES:
+        value = values[name] or ""
+        assert len(base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))) == 32
+    assert len(set(values.values())) == len(values)
+    assert printed_url(done.stdout).endswith(f"/vero/{values[NAMES[0]]}")
+    assert values[NAMES[1]] not in done.stdout
+
+
+def test_no_two_collectors_have_the_same_secrets(tmp_path):
+    secrets = set()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        run_collector("init", cwd=tmp_path / name)
+        secrets |= set(dotenv_values(tmp_path / name / ".env").values())
+
+    assert len(secrets) == 2 * len(NAMES)
+
+
+def test_a_second_init_changes_nothing_and_prints_the_same_url(tmp_path):
+    first = run_collector("init", cwd=tmp_path)
+    content = (tmp_path / ".env").read_bytes()
+
+    second = run_collector("init", cwd=tmp_path)
+
+    assert second.returncode == 0, second.stderr
+    assert (tmp_path / ".env").read_bytes() == content
+    assert printed_url(second.stdout) == printed_url(first.stdout)
+
+
+def test_an_env_file_of_something_else_is_left_alone(tmp_path):
+    content = b"DATABASE_URL=postgresql://localhost\n"
+    (tmp_path / ".env").write_bytes(content)
+
+    done = run_collector("init", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert (tmp_path / ".env").read_bytes() == content
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert "VERO_COLLECTOR_WEBHOOK_TOKEN" in line
+
+
+def test_an_env_file_that_is_no_text_is_told_in_a_line(tmp_path):
+    (tmp_path / ".env").write_bytes(b"VERO_COLLECTOR_READ_TOKEN=\xff\xfe\n")
+
+    for command in ("init", "serve", "status"):
+        done = run_collector(command, cwd=tmp_path)
+        assert done.returncode == 1
+        [line] = done.stderr.splitlines()
+        assert ".env" in line
+
+
+def test_an_env_file_that_cannot_be_written_is_told_in_a_line(tmp_path):
+    (tmp_path / ".env").symlink_to(tmp_path / "missing" / "folder")
+
+    done = run_collector("init", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "missing").exists()
+
+
+def test_the_url_is_told_as_vero_will_reach_it(tmp_path):
+    done = run_collector("init", "--url", "https://hooks.example.com/", cwd=tmp_path)
+
+    token = dotenv_values(tmp_path / ".env")[NAMES[0]]
+    assert printed_url(done.stdout) == f"https://hooks.example.com/vero/{token}"
+
+
+def test_serve_takes_the_secrets_that_init_wrote(tmp_path):
+    url = printed_url(run_collector("init", "--url", "http://HOST", cwd=tmp_path).stdout)
+    read_token = dotenv_values(tmp_path / ".env")[NAMES[1]]
+
+    with Collector(tmp_path, env={}) as collector:
+        posted = requests.post(
+            url.replace("http://HOST", collector.url), json=documented(), timeout=30
+        )
+        read = collector.get("/v1/events", headers={"Authorization": f"Bearer {read_token}"})
+
+    assert posted.status_code == 200
+    assert len(read.content.splitlines()) == 1
+
+
+def test_the_environment_wins_over_the_env_file(tmp_path):
+    run_collector("init", cwd=tmp_path)
+    in_file = dotenv_values(tmp_path / ".env")
+
+    with Collector(tmp_path, env={NAMES[0]: "from-the-environment"}) as collector:
+        assert collector.post(documented(), token=in_file[NAMES[0]]).status_code == 404
+        assert collector.post(documented(), token="from-the-environment").status_code == 200
+        headers = {"Authorization": f"Bearer {in_file[NAMES[1]]}"}
+        assert collector.get("/v1/events", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("token", ["a/b", "100%41", "grüße", "a#b?c=d e"])
+def test_a_token_of_the_users_own_is_told_as_it_stands_in_a_url(tmp_path, token):
+    (tmp_path / ".env").write_text(f"{NAMES[0]}='{token}'\n", encoding="utf-8")
+
+    url = printed_url(run_collector("init", "--url", "http://HOST", cwd=tmp_path).stdout)
+
+    with Collector(tmp_path, env={}) as collector:
+        url = url.replace("http://HOST", collector.url)
+        assert requests.post(url, json=documented(), timeout=30).status_code == 200

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.collector import Collector, run_collector
+from tests.support.events import read_events, status
+from tests.support.leaks import assert_tells_nothing
+from tests.support.payloads import EMAIL_TYPES, OTHER_TYPES, STREAM_OF, documented, many
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOT_JSON = b"not JSON"
+PAYLOADS = [*many(200), *(documented(vero_type) for vero_type in EMAIL_TYPES + OTHER_TYPES)]
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    """A running collector that has received events, some twice, and two malformed bodies."""
+    with Collector(tmp_path_factory.mktemp("filled")) as running:
+        for payload in [*PAYLOADS, *PAYLOADS[:20]]:
+            running.post(payload)
+        for body in (NOT_JSON, NOT_JSON, b"[1]"):
+            running.post(body)
+        yield running
+
+
+def test_the_figures_are_those_of_what_was_sent(filled):
+    figures = status(filled)
+
+    sent = Counter(STREAM_OF[payload["type"]] for payload in PAYLOADS)
+    assert {name: each["events"] for name, each in figures["collections"].items()} == sent
+    assert figures["events"] == len(PAYLOADS)
+    assert figures["quarantined"] == 2
+
+
+def test_first_and_last_loaded_at_are_those_of_the_events(filled):
+    figures = status(filled)
+
+    times: dict[str, list[str]] = {}
+    for event in read_events(filled):
+        slug = event["event"].lower().replace(" ", "_")
+        times.setdefault(slug, []).append(event["loadedAt"])
+    for name, each in figures["collections"].items():
+        assert (each["first_loaded_at"], each["last_loaded_at"]) == (
+            min(times[name]),
+            max(times[name]),
+        )
+    everything = [time for each in times.values() for time in each]
+    assert figures["first_loaded_at"] == min(everything)
+    assert figures["last_loaded_at"] == max(everything)
+
+
+def test_people_get_a_table_with_the_same_figures(filled):
+    figures = status(filled)
+
+    done = run_collector("status", "--store", filled.store_url, cwd=filled.folder)
+
+    assert done.returncode == 0
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.strip()}
+    for name, each in figures["collections"].items():
+        assert rows[name] == [str(each["events"]), each["first_loaded_at"], each["last_loaded_at"]]
+    assert f"events: {len(PAYLOADS)}" in done.stdout
+    assert "quarantined bodies: 2" in done.stdout
+    assert_tells_nothing(done.stdout + done.stderr)
+
+
+def test_it_finds_the_store_as_serve_does(filled, tmp_path):
+    by_default = run_collector("status", "--json", cwd=filled.folder)
+    by_environment = run_collector(
+        "status", "--json", cwd=tmp_path, env={"VERO_COLLECTOR_STORE": filled.store_url}
+    )
+    (tmp_path / ".env").write_text(f"VERO_COLLECTOR_STORE={filled.store_url}\n", encoding="utf-8")
+    by_file = run_collector("status", "--json", cwd=tmp_path)
+
+    assert by_default.stdout == by_environment.stdout == by_file.stdout != ""
+
+
+def test_it_needs_no_collector(tmp_path):
+    with Collector(tmp_path) as collector:
+        collector.post(documented())
+        running = status(collector)
+
+    assert status(collector) == running
+
+
+def test_an_empty_store_has_no_events_and_no_times(tmp_path):
+    with Collector(tmp_path) as collector:
+        figures = status(collector)
+
+    assert figures["events"] == figures["quarantined"] == 0
+    assert figures["first_loaded_at"] is figures["last_loaded_at"] is None
+    assert set(figures["collections"]) == set(STREAM_OF.values())
+    for each in figures["collections"].values():
+        assert each == {"events": 0, "first_loaded_at": None, "last_loaded_at": None}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_where_there_is_no_store_it_says_so_and_makes_none(tmp_path, arguments):
+    done = run_collector("status", *arguments, cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert "store: " in line
+    assert list(tmp_path.iterdir()) == []

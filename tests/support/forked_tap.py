@@ -1,0 +1,210 @@
+"""The tap in processes that are forked from one that has imported it already.
+
+Importing takes longer than most runs of a test. Each run is a process of its own all the same,
+with its own pipes, signals and exit status, in which the command line does what it always does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+from tests.support.collector import clean_environment
+from tests.support.tap import TAP, Messages, Run, read_messages, tap_command
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class RunningTap:
+    """A run of the tap under way; its standard error goes to a file."""
+
+    pid: int
+    stdout: BinaryIO
+    errors: Path
+    session: socket.socket
+    _status: int | None = field(default=None, init=False)
+
+    def stderr(self) -> str:
+        return self.errors.read_text(encoding="utf-8")
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self, timeout: float = 60) -> int:
+        """Return the exit status once it has ended; minus the signal that it died of."""
+        if self._status is None:
+            self.session.settimeout(timeout)
+            answer = self.session.recv(64)
+            assert answer, "the process that forks is gone"
+            self._status = os.waitstatus_to_exitcode(int(answer))
+        return self._status
+
+    def finish(self) -> Run:
+        """Read to the end; only a run that ended well is parsed as messages."""
+        output = self.stdout.read()
+        status = self.wait()
+        messages = read_messages(output.splitlines() if status == 0 else [])
+        return Run(status, messages, output, self.stderr())
+
+    def close(self) -> None:
+        """End it, if it has not ended yet."""
+        self.stdout.close()
+        if self._status is None:
+            self.send_signal(signal.SIGKILL)
+            self.wait()
+        self.session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class TapForks:
+    """The process that forks; usable as a context manager."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    def start(self, cwd: Path, arguments: list[str], env: dict[str, str]) -> RunningTap:
+        request = json.dumps({"arguments": arguments, "cwd": str(cwd), "env": env}).encode()
+        errors = cwd / "stderr"
+        session = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        session.settimeout(60)
+        session.connect(self._address)
+        reading, writing = os.pipe()
+        with errors.open("wb") as log:
+            socket.send_fds(session, [len(request).to_bytes(4)], [writing, log.fileno()])
+            os.close(writing)
+            session.sendall(request)
+            pid = int(session.recv(64))
+        return RunningTap(pid, open(reading, "rb"), errors, session)  # noqa: PTH123
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="tap")
+        self._address = f"{self._folder.name}/socket"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(self._address)
+            listener.listen(16)
+            self._process = subprocess.Popen(
+                # Unbuffered, as in many containers: a signal then cuts writes short.
+                [sys.executable, "-u", "-m", "tests.support.forked_tap", str(listener.fileno())],
+                cwd=_ROOT,
+                pass_fds=[listener.fileno()],
+            )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=30)
+        self._folder.cleanup()
+
+
+@dataclass
+class ForkedTap:
+    """The tap, each run of it in a new working folder inside ``folder``."""
+
+    forks: TapForks
+    folder: Path
+
+    def start(
+        self,
+        config: dict[str, Any],
+        *arguments: str,
+        state: dict[str, Any] | None = None,
+        catalog: dict[str, Any] | None = None,
+        env: dict[str, str] | None = None,
+    ) -> RunningTap:
+        """Start a run; its messages wait in the pipe until they are read."""
+        self.forks.runs += 1
+        cwd = self.folder / f"run-{self.forks.runs}"
+        cwd.mkdir()
+        command = tap_command(cwd, config, *arguments, state=state, catalog=catalog)
+        return self.forks.start(cwd, command[len(TAP) :], clean_environment() | (env or {}))
+
+    def run(
+        self,
+        config: dict[str, Any],
+        *arguments: str,
+        state: dict[str, Any] | None = None,
+        catalog: dict[str, Any] | None = None,
+        env: dict[str, str] | None = None,
+    ) -> Run:
+        """Run the tap to its end."""
+        with self.start(config, *arguments, state=state, catalog=catalog, env=env) as running:
+            return running.finish()
+
+    def said(self, *arguments: str) -> str:
+        """Run the tap for what it tells people, which has to go well."""
+        with self.start({}, *arguments) as running:
+            text = running.stdout.read().decode()
+            assert running.wait() == 0, running.stderr()
+        return text
+
+    def good(self, config: dict[str, Any], *arguments: str, **files: Any) -> Messages:
+        """Run the tap to its end, which has to be a good one; return its messages."""
+        run = self.run(config, *arguments, **files)
+        assert run.status == 0, run.stderr
+        return run.messages
+
+
+def _receive(listener: socket.socket) -> None:
+    """Serve requests for ever; return in the process that is to be the tap."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        session, _ = listener.accept()
+        if os.fork() == 0:
+            break
+        session.close()
+    listener.close()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    head, descriptors, _, _ = socket.recv_fds(session, 4, 2)
+    payload = b""
+    while len(payload) < int.from_bytes(head):
+        payload += session.recv(1 << 16)
+    request = json.loads(payload)
+    pid = os.fork()
+    if pid:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        session.sendall(str(pid).encode())
+        _, status = os.waitpid(pid, 0)
+        session.sendall(str(status).encode())
+        os._exit(0)
+    session.close()
+    for descriptor, number in zip(descriptors, (1, 2), strict=True):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    sys.argv = ["tap-vero-segment", *request["arguments"]]
+
+
+if __name__ == "__main__":
+    import apsw  # noqa: F401
+    import singer_sdk.contrib.batch_encoder_jsonl
+    import singer_sdk.testing  # noqa: F401
+
+    from tap_vero_segment.tap import TapVeroSegment
+
+    _receive(socket.socket(fileno=int(sys.argv[1])))
+    TapVeroSegment.cli()

@@ -1,0 +1,294 @@
+"""Settings: what they mean, and what is said of those that cannot be used."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tap_vero_segment.tap import sync as sync_module
+from tests.support.event_server import EventServer
+from tests.support.inline_tap import sync_inline
+from tests.support.payloads import documented, many
+from tests.support.store import fill
+from tests.support.stored import fill_at, url_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.forked_tap import ForkedTap
+    from tests.support.tap import Run
+
+DAY = [
+    "2026-11-22T23:59:59.999999Z",
+    "2026-11-23T00:00:00.000000Z",
+    "2026-11-23T11:59:59.999999Z",
+    "2026-11-23T12:00:00.000000Z",
+    "2026-11-23T12:00:00.000001Z",
+    "2026-11-24T00:00:00.000000Z",
+]
+
+
+def is_refused(run: Run, setting: str) -> str:
+    """One line of error that names the setting, status 1, and nothing for a target."""
+    errors = [line for line in run.stderr.splitlines() if "ERROR" in line]
+    assert run.status == 1, run.stderr
+    assert len(errors) == 1, run.stderr
+    assert setting in errors[0]
+    assert "Traceback" not in run.stderr
+    assert run.stdout == b""
+    return errors[0]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with a store and with files that are none."""
+    fill(tmp_path / "store.db", [documented("sent")])
+    (tmp_path / "notes.txt").write_text("no database at all, but long enough to hold a header" * 9)
+    with closing(sqlite3.connect(tmp_path / "other.db")) as connection:
+        connection.execute("CREATE TABLE events (loaded_at INTEGER, call BLOB)")
+    (tmp_path / "folder.db").mkdir()
+    return tmp_path
+
+
+STORE = "sqlite:///{files}/store.db"
+
+
+@pytest.mark.parametrize("mode", [(), ("--test",)], ids=["sync", "test"])
+@pytest.mark.parametrize(
+    ("setting", "config"),
+    [
+        pytest.param("source", {}, id="no-source"),
+        pytest.param("source", {"source": ""}, id="empty-source"),
+        pytest.param("source", {"source": 7}, id="source-not-text"),
+        pytest.param("source", {"source": "ftp://host/events"}, id="unknown-scheme"),
+        pytest.param("source", {"source": "vero-events.db"}, id="no-scheme"),
+        pytest.param("source", {"source": "http://[::1", "token": "t"}, id="no-url"),
+        pytest.param("source", {"source": "http://", "token": "t"}, id="no-host"),
+        pytest.param("source", {"source": "sqlite://"}, id="no-path"),
+        pytest.param("source", {"source": "sqlite:///{files}/none.db"}, id="missing-file"),
+        pytest.param("source", {"source": "sqlite:///{files}/folder.db"}, id="folder"),
+        pytest.param("source", {"source": "sqlite:///{files}/notes.txt"}, id="no-database"),
+        pytest.param("source", {"source": "sqlite:///{files}/other.db"}, id="no-store"),
+        pytest.param("token", {"source": "http://127.0.0.1:9"}, id="no-token"),
+        pytest.param("token", {"source": "http://127.0.0.1:9", "token": ""}, id="empty-token"),
+        pytest.param(
+            "stream_maps", {"source": STORE, "stream_maps": {"tracks": {"id": None}}}, id="no-key"
+        ),
+        pytest.param(
+            "stream_maps", {"source": STORE, "stream_maps": {"tracks": {"a": "1 +"}}}, id="no-map"
+        ),
+        pytest.param("start_date", {"source": STORE, "start_date": "soon"}, id="start-no-date"),
+        pytest.param("start_date", {"source": STORE, "start_date": "2026-13-01"}, id="month-13"),
+        pytest.param("start_date", {"source": STORE, "start_date": "P1D"}, id="a-duration"),
+        pytest.param("start_date", {"source": STORE, "start_date": 20261123}, id="start-number"),
+        pytest.param("end_date", {"source": STORE, "end_date": "25:00"}, id="end-no-date"),
+        pytest.param(
+            "end_date",
+            {"source": STORE, "start_date": "2026-11-24", "end_date": "2026-11-23"},
+            id="end-before-start",
+        ),
+        pytest.param(
+            "end_date",
+            {
+                "source": STORE,
+                "start_date": "2026-11-23T00:00:00Z",
+                "end_date": "2026-11-23T01:00+01:00",
+            },
+            id="end-at-start",
+        ),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named_in_one_line(
+    tap: ForkedTap,
+    files: Path,
+    mode: tuple[str, ...],
+    setting: str,
+    config: dict[str, Any],
+) -> None:
+    if isinstance(config.get("source"), str):
+        config = config | {"source": config["source"].format(files=files)}
+    is_refused(tap.run(config, *mode), setting)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param("pasted-secret\n", id="line-end"),
+        pytest.param("Schlüssel-secret", id="not-ascii"),
+        pytest.param(4711_0815, id="number"),
+        pytest.param(["hidden-secret"], id="list"),
+    ],
+)
+def test_a_token_that_cannot_be_sent_is_refused_and_not_repeated(
+    tap: ForkedTap, token: Any
+) -> None:
+    error = is_refused(tap.run({"source": "http://127.0.0.1:9", "token": token}), "token")
+    assert "secret" not in error
+    assert "4711" not in error
+
+
+@pytest.mark.parametrize("mode", [(), ("--test",)], ids=["sync", "test"])
+def test_a_wrong_token_is_told_as_such(tap: ForkedTap, mode: tuple[str, ...]) -> None:
+    with EventServer([]) as server:
+        run = tap.run({"source": server.url, "token": "not-the-token"}, *mode)
+    assert "not-the-token" not in is_refused(run, "token")
+
+
+def test_a_url_where_nobody_listens_is_told_as_such(tap: ForkedTap) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        config = {
+            "source": f"http://reader:word-of-pass@127.0.0.1:{unused.getsockname()[1]}",
+            "token": "the-token",
+        }
+        with tap.start(config) as sync, tap.start(config, "--test") as test:
+            for running in (sync, test):
+                run = running.finish()
+                is_refused(run, "source")
+                assert "word-of-pass" not in run.stderr
+                assert "the-token" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    "bookmarks",
+    [
+        pytest.param({"tracks": {"replication_key_value": "yesterday"}}, id="no-date"),
+        pytest.param({"tracks": {"replication_key_value": 1763890000}}, id="number"),
+        pytest.param({"tracks": {"replication_key_value": "2026-02-30"}}, id="no-such-day"),
+        pytest.param({"tracks": "2026-11-23"}, id="no-object"),
+        pytest.param(["tracks"], id="list"),
+    ],
+)
+def test_a_bookmark_that_is_no_date_is_told_as_such(
+    tap: ForkedTap, one_of_each: Path, bookmarks: Any
+) -> None:
+    run = tap.run({"source": url_of(one_of_each)}, state={"bookmarks": bookmarks})
+    is_refused(run, "state")
+
+
+@pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])
+@pytest.mark.parametrize("content", ["", '{"source": '], ids=["empty", "cut-off"])
+def test_a_file_that_is_no_json_is_told_as_such(
+    tap: ForkedTap, one_of_each: Path, tmp_path: Path, option: str, content: str
+) -> None:
+    path = tmp_path / "broken.json"
+    path.write_text(content)
+    is_refused(tap.run({"source": url_of(one_of_each)}, option, str(path)), option)
+
+
+def test_a_config_file_that_is_missing_is_told_as_such(tap: ForkedTap) -> None:
+    error = is_refused(tap.run({}, "--config", "absent.json"), "--config")
+    assert "absent.json" in error
+
+
+def test_a_relative_path_is_relative_to_the_working_folder(tap: ForkedTap, tmp_path: Path) -> None:
+    fill(tmp_path / "here.db", [documented("sent")])
+    messages = tap.good({"source": "sqlite:///../here.db"})
+    assert messages.counts() == {"email_sent": 1, "tracks": 1}
+
+
+def test_settings_come_from_the_environment(tap: ForkedTap, tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    fill_at(path, many(len(DAY)), received_at=DAY)
+    messages = tap.good(
+        {"start_date": "1999-01-01"},
+        "--config=ENV",
+        env={
+            "TAP_VERO_SEGMENT_SOURCE": url_of(path),
+            "TAP_VERO_SEGMENT_START_DATE": "2026-11-23",
+            "TAP_VERO_SEGMENT_END_DATE": "2026-11-24",
+        },
+    )
+    received = [record["received_at"] for record in messages.records["tracks"]]
+    assert received == DAY[1:5]
+
+
+def test_without_env_the_environment_is_not_read(tap: ForkedTap, one_of_each: Path) -> None:
+    run = tap.run({}, env={"TAP_VERO_SEGMENT_SOURCE": url_of(one_of_each)})
+    is_refused(run, "source")
+
+
+def test_the_token_comes_from_the_environment(tap: ForkedTap) -> None:
+    with EventServer([]) as server:
+        env = {"TAP_VERO_SEGMENT_SOURCE": server.url, "TAP_VERO_SEGMENT_TOKEN": "from-outside"}
+        run = tap.run({}, "--config=ENV", env=env)
+    assert server.asked[0].authorization == "Bearer from-outside"
+    assert "from-outside" not in run.stderr
+
+
+def test_an_empty_date_of_the_environment_is_none(tap: ForkedTap, one_of_each: Path) -> None:
+    env = {"TAP_VERO_SEGMENT_START_DATE": "", "TAP_VERO_SEGMENT_END_DATE": ""}
+    messages = tap.good({"source": url_of(one_of_each)}, "--config=ENV", env=env)
+    assert messages.counts()["tracks"] == 7
+
+
+@pytest.mark.parametrize(
+    ("start_date", "end_date", "expected"),
+    [
+        pytest.param(None, None, DAY, id="no-bounds"),
+        pytest.param("2026-11-23", "2026-11-24", DAY[1:5], id="a-day"),
+        pytest.param("2026-11-23T12:00:00Z", None, DAY[3:], id="start-included"),
+        pytest.param(None, "2026-11-23T12:00:00Z", DAY[:3], id="end-left-out"),
+        pytest.param("2026-11-23T12:00:00", None, DAY[3:], id="no-offset-is-utc"),
+        pytest.param("2026-11-23T12:00:00.000001", None, DAY[4:], id="microseconds"),
+        pytest.param("2026-11-23T13:30:00+01:30", None, DAY[3:], id="east"),
+        pytest.param("2026-11-23T07:00-05:00", None, DAY[3:], id="west"),
+        pytest.param(None, "2026-11-23T01:00:00+01:00", DAY[:1], id="end-with-offset"),
+        pytest.param("2026-11-25", None, [], id="nothing-left"),
+    ],
+)
+def test_only_events_received_between_start_and_end_come_out(
+    tap: ForkedTap,
+    tmp_path: Path,
+    start_date: str | None,
+    end_date: str | None,
+    expected: list[str],
+) -> None:
+    path = tmp_path / "store.db"
+    fill_at(path, many(len(DAY)), received_at=DAY)
+    dates = {"start_date": start_date, "end_date": end_date}
+    config = {"source": url_of(path)} | {key: date for key, date in dates.items() if date}
+    messages = tap.good(config)
+    assert [record["received_at"] for record in messages.records["tracks"]] == expected
+
+
+def test_a_later_end_date_finds_exactly_what_the_earlier_one_left_out(
+    tap: ForkedTap, tmp_path: Path
+) -> None:
+    path = tmp_path / "store.db"
+    ids = fill_at(path, many(len(DAY)), received_at=DAY)
+    config = {"source": url_of(path)}
+    first = tap.good(config | {"end_date": "2026-11-23T12:00:00Z"})
+    second = tap.good(config | {"end_date": "2026-11-24"}, state=first.state)
+    third = tap.good(config, state=second.state)
+    fourth = tap.good(config, state=third.state)
+    runs = [messages.ids("tracks") for messages in (first, second, third, fourth)]
+    assert runs == [ids[:3], ids[3:5], ids[5:], []]
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 1_000])
+def test_an_event_beyond_end_date_is_found_later_though_others_came_after_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, page_size: int
+) -> None:
+    monkeypatch.setattr(sync_module, "PAGE_SIZE", page_size)
+    path = tmp_path / "store.db"
+    late, early = "2026-11-24T08:00:00Z", "2026-11-23T08:00:00Z"
+    ids = fill_at(path, many(4), received_at=[early, late, early, late])
+    config = {"source": url_of(path)}
+    first = sync_inline(config | {"end_date": "2026-11-24"})
+    second = sync_inline(config, state=first.state)
+    assert first.ids("tracks") == [ids[0], ids[2]]
+    # The third comes again, rather than that the second never comes.
+    assert second.ids("tracks") == ids[1:]
+
+
+def test_what_start_date_leaves_out_is_passed_for_good(tap: ForkedTap, tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    fill_at(path, many(len(DAY)), received_at=DAY)
+    first = tap.good({"source": url_of(path), "start_date": "2027-01-01"})
+    second = tap.good({"source": url_of(path)}, state=first.state)
+    assert first.counts() == second.counts() == {}
