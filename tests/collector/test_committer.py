@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import apsw
@@ -20,7 +21,7 @@ from tests.support.disk import Disk
 from tests.support.payloads import documented, many
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
 SECONDS = 30
@@ -79,19 +80,25 @@ class FailingWriter:
         self.closed = True
 
 
-def committer(
+@asynccontextmanager
+async def started(
     open_writer: Callable,
     *,
     max_pending: int = 1_000,
     max_pending_bytes: int = 1_000_000,
     on_broken: Callable[[], None] = lambda: None,
-) -> Committer:
-    return Committer(
+) -> AsyncIterator[Committer]:
+    taker = Committer(
         open_writer,
         max_pending=max_pending,
         max_pending_bytes=max_pending_bytes,
         on_broken=on_broken,
     )
+    await taker.start()
+    try:
+        yield taker
+    finally:
+        await taker.stop()
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
@@ -135,22 +142,20 @@ def held(path: Path) -> tuple[list[HeldWriter], Callable[[], HeldWriter]]:
 def test_what_queues_during_a_commit_is_the_next_commit(path):
     async def scenario():
         opened, open_writer = held(path)
-        taker = committer(open_writer)
-        await taker.start()
-        [writer] = opened
-        first = await submit(taker, EVENTS[:1])
-        await writer.arrived()
-        second = await submit(taker, EVENTS[1:51])
-        writer.release()
-        await asyncio.gather(*first)
-        await writer.arrived()
-        third = await submit(taker, EVENTS[51:53])
-        assert not any(task.done() for task in second)
-        writer.release(2)
-        await asyncio.gather(*second, *third)
-        assert writer.groups == [1, 50, 2]
-        assert stored(path) == 53
-        await taker.stop()
+        async with started(open_writer) as taker:
+            [writer] = opened
+            first = await submit(taker, EVENTS[:1])
+            await writer.arrived()
+            second = await submit(taker, EVENTS[1:51])
+            writer.release()
+            await asyncio.gather(*first)
+            await writer.arrived()
+            third = await submit(taker, EVENTS[51:53])
+            assert not any(task.done() for task in second)
+            writer.release(2)
+            await asyncio.gather(*second, *third)
+            assert writer.groups == [1, 50, 2]
+            assert stored(path) == 53
 
     run(scenario)
 
@@ -158,15 +163,14 @@ def test_what_queues_during_a_commit_is_the_next_commit(path):
 def test_stopping_writes_all_that_waits_and_takes_nothing_more(path):
     async def scenario():
         opened, open_writer = held(path)
-        taker = committer(open_writer)
-        await taker.start()
-        tasks = await submit(taker, EVENTS)
-        stopping = asyncio.create_task(taker.stop())
-        await asyncio.sleep(0)
-        with pytest.raises(RefusedError):
-            await taker.commit(EVENTS[:1], [])
-        opened[0].release(len(EVENTS))
-        await asyncio.gather(stopping, *tasks)
+        async with started(open_writer) as taker:
+            tasks = await submit(taker, EVENTS)
+            stopping = asyncio.create_task(taker.stop())
+            await asyncio.sleep(0)
+            with pytest.raises(RefusedError):
+                await taker.commit(EVENTS[:1], [])
+            opened[0].release(len(EVENTS))
+            await asyncio.gather(stopping, *tasks)
 
     run(scenario)
     assert stored(path) == len(EVENTS)
@@ -180,16 +184,14 @@ def test_stopping_writes_all_that_waits_and_takes_nothing_more(path):
 def test_a_full_queue_refuses_until_there_is_room(path, limits, size):
     async def scenario():
         opened, open_writer = held(path)
-        taker = committer(open_writer, **limits)
-        await taker.start()
-        tasks = await submit(taker, EVENTS[:3], size)
-        with pytest.raises(RefusedError):
-            await taker.commit(EVENTS[3:4], [], size)
-        opened[0].release(1_000)
-        await asyncio.gather(*tasks)
-        for event in EVENTS[4:8]:
-            await taker.commit([event], [], size)
-        await taker.stop()
+        async with started(open_writer, **limits) as taker:
+            tasks = await submit(taker, EVENTS[:3], size)
+            with pytest.raises(RefusedError):
+                await taker.commit(EVENTS[3:4], [], size)
+            opened[0].release(1_000)
+            await asyncio.gather(*tasks)
+            for event in EVENTS[4:8]:
+                await taker.commit([event], [], size)
 
     run(scenario)
     assert stored(path) == 7
@@ -199,21 +201,19 @@ def test_a_full_queue_refuses_until_there_is_room(path, limits, size):
 def test_requests_that_were_given_up_make_room_like_any_other(path, size):
     async def scenario():
         opened, open_writer = held(path)
-        taker = committer(open_writer, max_pending=20, max_pending_bytes=2_000)
-        await taker.start()
-        [writer] = opened
-        for start in range(0, 200, 20):
-            tasks = await submit(taker, EVENTS[start : start + 20], size)
-            await writer.arrived()
-            assert not taker.accepting
-            for task in tasks[::2]:
-                task.cancel()
-            writer.release(1_000)
-            results = await asyncio.gather(*tasks, return_exceptions=True)
-            assert [result is None for result in results] == [False, True] * 10
-            assert taker.accepting
-            writer.hold()
-        await taker.stop()
+        async with started(open_writer, max_pending=20, max_pending_bytes=2_000) as taker:
+            [writer] = opened
+            for start in range(0, 200, 20):
+                tasks = await submit(taker, EVENTS[start : start + 20], size)
+                await writer.arrived()
+                assert not taker.accepting
+                for task in tasks[::2]:
+                    task.cancel()
+                writer.release(1_000)
+                results = await asyncio.gather(*tasks, return_exceptions=True)
+                assert [result is None for result in results] == [False, True] * 10
+                assert taker.accepting
+                writer.hold()
 
     run(scenario)
     # Whoever gave up has learnt nothing; the events were taken all the same.
@@ -224,15 +224,13 @@ def test_a_full_disk_is_told_to_those_it_met_and_nobody_else():
     broken = []
 
     async def scenario():
-        taker = committer(
+        async with started(
             lambda: FailingWriter(StoreFullError("full"), None), on_broken=lambda: broken.append(1)
-        )
-        await taker.start()
-        with pytest.raises(StoreFullError):
-            await taker.commit(EVENTS[:1], [])
-        await taker.commit(EVENTS[1:2], [])
-        assert taker.accepting
-        await taker.stop()
+        ) as taker:
+            with pytest.raises(StoreFullError):
+                await taker.commit(EVENTS[:1], [])
+            await taker.commit(EVENTS[1:2], [])
+            assert taker.accepting
 
     run(scenario)
     assert broken == []
@@ -244,14 +242,12 @@ def test_after_a_failure_that_nothing_can_answer_for_nothing_is_taken(error):
     writer = FailingWriter(error)
 
     async def scenario():
-        taker = committer(lambda: writer, on_broken=lambda: broken.append(1))
-        await taker.start()
-        tasks = await submit(taker, EVENTS[:5])
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        assert {type(result) for result in results} == {StoreBrokenError}
-        with pytest.raises(RefusedError):
-            await taker.commit(EVENTS[5:6], [])
-        await taker.stop()
+        async with started(lambda: writer, on_broken=lambda: broken.append(1)) as taker:
+            tasks = await submit(taker, EVENTS[:5])
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert {type(result) for result in results} == {StoreBrokenError}
+            with pytest.raises(RefusedError):
+                await taker.commit(EVENTS[5:6], [])
 
     run(scenario)
     assert broken == [1]
@@ -267,19 +263,17 @@ def test_what_waits_behind_a_broken_store_fails_too(path):
     async def scenario():
         broken = []
         opened: list[Breaking] = []
-        taker = committer(
+        async with started(
             lambda: opened.append(Breaking(path)) or opened[0], on_broken=lambda: broken.append(1)
-        )
-        await taker.start()
-        first = await submit(taker, EVENTS[:1])
-        await opened[0].arrived()
-        rest = await submit(taker, EVENTS[1:50])
-        opened[0].release()
-        results = await asyncio.gather(*first, *rest, return_exceptions=True)
-        assert {type(result) for result in results} == {StoreBrokenError}
-        assert opened[0].groups == [1]
-        assert broken == [1]
-        await taker.stop()
+        ) as taker:
+            first = await submit(taker, EVENTS[:1])
+            await opened[0].arrived()
+            rest = await submit(taker, EVENTS[1:50])
+            opened[0].release()
+            results = await asyncio.gather(*first, *rest, return_exceptions=True)
+            assert {type(result) for result in results} == {StoreBrokenError}
+            assert opened[0].groups == [1]
+            assert broken == [1]
 
     run(scenario)
 
@@ -288,15 +282,13 @@ def test_a_store_that_breaks_while_stopping_is_told_too():
     broken = []
 
     async def scenario():
-        taker = committer(
-            lambda: FailingWriter(BROKEN),
-            on_broken=lambda: broken.append(1),
-        )
-        await taker.start()
-        tasks = await submit(taker, EVENTS[:3])
-        await taker.stop()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        assert {type(result) for result in results} == {StoreBrokenError}
+        async with started(
+            lambda: FailingWriter(BROKEN), on_broken=lambda: broken.append(1)
+        ) as taker:
+            tasks = await submit(taker, EVENTS[:3])
+            await taker.stop()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert {type(result) for result in results} == {StoreBrokenError}
 
     run(scenario)
     assert broken == [1]
@@ -304,12 +296,9 @@ def test_a_store_that_breaks_while_stopping_is_told_too():
 
 def test_a_store_that_cannot_be_opened_is_told_at_the_start(tmp_path):
     async def scenario():
-        taker = committer(lambda: SqliteWriter(f"sqlite:///{tmp_path}", "store"))
         with pytest.raises(SettingError, match="store: "):
-            await taker.start()
-        with pytest.raises(RefusedError):
-            await taker.commit(EVENTS[:1], [])
-        await taker.stop()
+            async with started(lambda: SqliteWriter(f"sqlite:///{tmp_path}", "store")):
+                pytest.fail("it started")
 
     run(scenario)
 
@@ -318,12 +307,11 @@ def test_dead_letters_are_committed_with_the_events(path):
     letter = DeadLetter(times.now(), "vero", "not JSON", b"nonsense")
 
     async def scenario():
-        taker = committer(lambda: SqliteWriter(f"sqlite:///{path}", "store"))
-        await taker.start()
-        await asyncio.gather(taker.commit(EVENTS[:1], []), taker.commit([], [letter]))
-        await taker.stop()
+        async with started(lambda: SqliteWriter(f"sqlite:///{path}", "store")) as taker:
+            await asyncio.gather(taker.commit(EVENTS[:1], []), taker.commit([], [letter]))
 
     run(scenario)
+    assert stored(path) == 1
     with SqliteReader(f"sqlite:///{path}", "store") as reader:
         assert reader.summary().dead_letters == 1
 

@@ -20,31 +20,30 @@ def test_no_acknowledged_event_is_lost_to_a_crash(tmp_path):
     acknowledged: set[str] = set()
     unanswered: list[dict] = []
     events: list[dict] = []
-    collector = Collector(tmp_path)
 
-    async def crash(load: Load) -> None:
-        running = asyncio.create_task(load.run(connections=32))
-        await load.until_acknowledged(chance.randint(50, 500))
-        collector.process.kill()
-        await running
+    with Collector(tmp_path) as collector:
 
-    def read_on() -> None:
-        events.extend(read_events(collector, events[-1]["loadedAt"] if events else None))
-        assert acknowledged - {event["userId"] for event in events} == set()
+        def read_on() -> None:
+            events.extend(read_events(collector, events[-1]["loadedAt"] if events else None))
+            assert acknowledged - {event["userId"] for event in events} == set()
 
-    for _ in range(ROUNDS):
-        collector.start()
-        read_on()
-        # As Vero may: what was not answered is sent again, whether it was stored or not.
-        load = Load(collector.url, chain(unanswered, fresh))
-        asyncio.run(crash(load))
-        collector.kill()
-        assert load.refused == []
-        acknowledged |= {str(payload["user"]["id"]) for payload in load.acknowledged}
-        unanswered = load.unanswered
+        async def crash(load: Load) -> None:
+            running = asyncio.create_task(load.run(connections=32))
+            await load.until_acknowledged(chance.randint(50, 500))
+            collector.process.kill()
+            await running
 
-    with collector:
-        read_on()
+        for _ in range(ROUNDS):
+            # As Vero may: what was not answered is sent again, whether it was stored or not.
+            load = Load(collector.url, chain(unanswered, fresh))
+            asyncio.run(crash(load))
+            collector.kill()
+            assert load.refused == []
+            acknowledged |= {str(payload["user"]["id"]) for payload in load.acknowledged}
+            unanswered = load.unanswered
+            collector.start()
+            read_on()
+
         assert read_events(collector) == events
     assert len(acknowledged) >= 50 * ROUNDS
     assert len({event["messageId"] for event in events}) == len(events)

@@ -213,10 +213,7 @@ def test_an_answer_that_comes_too_late_is_asked_for_again(
         assert read(source) == ids_in(lines)
 
 
-def test_an_answer_that_trickles_in_is_waited_for(
-    server: EventServer, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http, "TIMEOUT", (10.0, 2.0))
+def test_an_answer_that_trickles_in_is_waited_for(server: EventServer, lines: list[bytes]) -> None:
     with HttpSource(server.url, READ_TOKEN) as source:
         server.faults.append(event_server.trickle(pieces=10, pause=0.05))
         assert read(source, size=100) == ids_in(lines)

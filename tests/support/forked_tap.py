@@ -6,6 +6,7 @@ with its own pipes, signals and exit status, in which the command line does what
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _ROOT = Path(__file__).parents[2]
+
+_NUMBER = 4
+"""Bytes of a number between the two processes."""
+
+
+def _receive_number(session: socket.socket) -> int:
+    number = session.recv(_NUMBER, socket.MSG_WAITALL)
+    assert len(number) == _NUMBER, "the process that forks is gone"
+    return int.from_bytes(number)
 
 
 @dataclass
@@ -46,9 +56,7 @@ class RunningTap:
         """Return the exit status once it has ended; minus the signal that it died of."""
         if self._status is None:
             self.session.settimeout(timeout)
-            answer = self.session.recv(64)
-            assert answer, "the process that forks is gone"
-            self._status = os.waitstatus_to_exitcode(int(answer))
+            self._status = os.waitstatus_to_exitcode(_receive_number(self.session))
         return self._status
 
     def finish(self) -> Run:
@@ -92,10 +100,11 @@ class TapForks:
         session.connect(self._address)
         reading, writing = os.pipe()
         with errors.open("wb") as log:
-            socket.send_fds(session, [len(request).to_bytes(4)], [writing, log.fileno()])
+            length = len(request).to_bytes(_NUMBER)
+            socket.send_fds(session, [length], [writing, log.fileno()])
             os.close(writing)
             session.sendall(request)
-            pid = int(session.recv(64))
+            pid = _receive_number(session)
         return RunningTap(pid, open(reading, "rb"), errors, session)  # noqa: PTH123
 
     def __enter__(self) -> Self:
@@ -166,7 +175,7 @@ class ForkedTap:
         return run.messages
 
 
-def _receive(listener: socket.socket) -> None:
+def _serve(listener: socket.socket) -> None:
     """Serve requests for ever; return in the process that is to be the tap."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
@@ -176,7 +185,7 @@ def _receive(listener: socket.socket) -> None:
         session.close()
     listener.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    head, descriptors, _, _ = socket.recv_fds(session, 4, 2)
+    head, descriptors, _, _ = socket.recv_fds(session, _NUMBER, 2)
     payload = b""
     while len(payload) < int.from_bytes(head):
         payload += session.recv(1 << 16)
@@ -185,9 +194,9 @@ def _receive(listener: socket.socket) -> None:
     if pid:
         for descriptor in descriptors:
             os.close(descriptor)
-        session.sendall(str(pid).encode())
+        session.sendall(pid.to_bytes(_NUMBER))
         _, status = os.waitpid(pid, 0)
-        session.sendall(str(status).encode())
+        session.sendall(status.to_bytes(_NUMBER))
         os._exit(0)
     session.close()
     for descriptor, number in zip(descriptors, (1, 2), strict=True):
@@ -206,5 +215,7 @@ if __name__ == "__main__":
 
     from tap_vero_segment.tap import TapVeroSegment
 
-    _receive(socket.socket(fileno=int(sys.argv[1])))
+    TapVeroSegment.print_version(print_fn=str)  # imports what it needs for it, and keeps it
+    gc.freeze()  # what is imported is collected in no run, and so copied for none
+    _serve(socket.socket(fileno=int(sys.argv[1])))
     TapVeroSegment.cli()

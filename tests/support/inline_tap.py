@@ -15,18 +15,25 @@ if TYPE_CHECKING:
 
 
 @contextmanager
+def signal_handlers_kept() -> Generator[None]:
+    """Give the tests their own signal handlers back, which any tap replaces by its own."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def inline_tap(
     config: dict[str, Any],
     state: dict[str, Any] | None = None,
     catalog: dict[str, Any] | None = None,
 ) -> Generator[TapVeroSegment]:
-    """The tap as an object; afterwards the tests have their own signal handlers back."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    """The tap as an object."""
+    with signal_handlers_kept():
         yield TapVeroSegment(config=dict(config), state=state, catalog=catalog)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def sync_inline(

@@ -149,28 +149,31 @@ def test_a_state_follows_the_batches_that_it_takes_for_read(
 
 
 @pytest.mark.parametrize("way", ["SIGTERM", "SIGKILL"])
-@pytest.mark.parametrize("seed", range(2))
 def test_interrupted_batches_together_give_what_was_stored(
-    tap: ForkedTap, everything: Path, tmp_path: Path, way: str, seed: int
+    tap: ForkedTap, everything: Path, tmp_path: Path, way: str
 ) -> None:
-    chance = random.Random(seed)
-    config = {"source": url_of(everything)} | batches_to(tmp_path / "files", size=100)
+    chance = random.Random(way)
+    # So small that the pipe cannot hold the messages of half a run.
+    config = {"source": url_of(everything)} | batches_to(tmp_path / "files", size=20)
     state: dict[str, Any] | None = None
     got: dict[str, list[str]] = {}
-    for interrupted in (True, True, True, False):
+    interruptions = 0
+    complete = False
+    while not complete:
+        # A page has eight batches at most, so that each run gets past its first state.
+        until = chance.randrange(9, 60)
         with tap.start(config, state=state) as running:
             output = b""
-            # A page has eight batches at most, so that each run gets past its first state.
-            until = chance.randrange(9, 60)
-            while interrupted and output.count(b'"type":"BATCH"') < until:
+            while output.count(b'"type":"BATCH"') < until and not complete:
                 line = running.stdout.readline()
-                assert line, running.stderr()
                 output += line
-            if interrupted:
+                complete = not line
+            if not complete:
+                interruptions += 1
                 running.send_signal(signal.Signals[way])
-            output += running.stdout.read()
+                output += running.stdout.read()
             status = running.wait()
-        assert status == 0 or (interrupted and way == "SIGKILL"), running.stderr()
+        assert status == 0 or (not complete and way == "SIGKILL"), running.stderr()
         messages = unpacked(read_messages(output.split(b"\n")[:-1]))
         last = max(at for at, message in enumerate([START, *messages.all]) if is_state(message))
         before, after = messages.all[:last], messages.all[last:]
@@ -183,7 +186,7 @@ def test_interrupted_batches_together_give_what_was_stored(
         state = messages.state or state
     expected = ids_by_stream(stored(everything))
     assert got == {stream: expected[stream] for stream in DEFAULT_STREAMS}
-    assert len(messages.ids("tracks")) < len(got["tracks"])
+    assert interruptions >= 2
 
 
 START = {"type": "STATE"}

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_vero_segment.tap import sync as sync_module
+from tests.support.collector import READ_TOKEN
 from tests.support.event_server import EventServer
 from tests.support.inline_tap import sync_inline
 from tests.support.payloads import documented, many
 from tests.support.store import fill
-from tests.support.stored import fill_at, url_of
+from tests.support.stored import fill_at, lines_of, url_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,6 +137,13 @@ def test_a_wrong_token_is_told_as_such(tap: ForkedTap, mode: tuple[str, ...]) ->
     with EventServer([]) as server:
         run = tap.run({"source": server.url, "token": "not-the-token"}, *mode)
     assert "not-the-token" not in is_refused(run, "token")
+
+
+def test_a_trial_run_tells_of_a_line_that_cannot_be_read(tap: ForkedTap, one_of_each: Path) -> None:
+    lines = lines_of(one_of_each)
+    with EventServer([*lines, lines[-1].replace(b'"track"', b'"page"')]) as server:
+        run = tap.run({"source": server.url, "token": READ_TOKEN}, "--test")
+    assert "line 13" in is_refused(run, "source")
 
 
 def test_a_url_where_nobody_listens_is_told_as_such(tap: ForkedTap) -> None:

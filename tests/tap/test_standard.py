@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from singer_sdk.testing import SuiteConfig, get_tap_test_class
 
 from tap_vero_segment.tap import TapVeroSegment
 from tests.support.calls import fill_full
+from tests.support.inline_tap import signal_handlers_kept
 from tests.support.payloads import EMAIL_TYPES, OTHER_TYPES, documented, many
 from tests.support.store import fill
 from tests.support.stored import url_of
@@ -28,19 +28,18 @@ STORE = Path(FOLDER.name) / "vero-events.db"
 @pytest.fixture(scope="module", autouse=True)
 def store() -> Iterator[None]:
     """A store with every documented payload and some more, there while the tests run."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     fill_full(STORE)
     fill(STORE, [documented(vero_type) for vero_type in EMAIL_TYPES + OTHER_TYPES] + many(50))
-    yield
+    with signal_handlers_kept():
+        yield
     FOLDER.cleanup()
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
-TestTapVeroSegment = get_tap_test_class(
-    TapVeroSegment,
-    config={"source": url_of(STORE), "start_date": "2000-01-01"},
-    catalog=catalog_of(*ALL_STREAMS),
-    parse_env_config=False,
-    suite_config=SuiteConfig(max_records_limit=None, ignore_no_records=False),
-)
+with signal_handlers_kept():
+    TestTapVeroSegment = get_tap_test_class(
+        TapVeroSegment,
+        config={"source": url_of(STORE), "start_date": "2000-01-01"},
+        catalog=catalog_of(*ALL_STREAMS),
+        parse_env_config=False,
+        suite_config=SuiteConfig(max_records_limit=None, ignore_no_records=False),
+    )
