@@ -13,7 +13,15 @@ import pytest
 from tap_vero_segment import times
 from tap_vero_segment.collector.endpoints.vero import to_event
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.stores.base import DeadLetter, Event, StoreBusyError, StoreError, Total
+from tap_vero_segment.stores.base import (
+    DeadLetter,
+    Event,
+    StoreBrokenError,
+    StoreBusyError,
+    StoreError,
+    StoreFullError,
+    Total,
+)
 from tap_vero_segment.stores.readers import open_reader
 from tap_vero_segment.stores.sqlite import connection
 from tap_vero_segment.stores.sqlite.connection import open_to_read, open_to_write
@@ -303,6 +311,29 @@ def test_every_commit_is_synced_once(url, disk):
         writer.write(events(100)[start : start + 10], [])
         assert done[-1] == "sync"
         assert done.count("sync") == 1
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (apsw.FullError, StoreFullError),
+        (apsw.IOError, StoreBrokenError),
+        (apsw.CorruptError, StoreBrokenError),
+        (apsw.ReadOnlyError, StoreError),
+    ],
+)
+def test_an_error_of_the_disk_has_its_meaning_and_stores_nothing(url, disk, error, meaning):
+    writer = SqliteWriter(url, "store")
+    disk.fail = lambda what, _: error("told by the disk") if what == "write" else None
+
+    for failing in (lambda: writer.write(events(3), []), writer.probe):
+        with pytest.raises(StoreError) as raised:
+            failing()
+        assert type(raised.value) is meaning
+
+    disk.fail = lambda *_: None
+    assert writer.write(events(3), []) == 3
     writer.close()
 
 
