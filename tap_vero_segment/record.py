@@ -1,4 +1,4 @@
-"""A track call's columns: the step from a track call to a record."""
+"""A track call's columns: the step from a track call to a record, and the step back."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ if TYPE_CHECKING:
     from tap_vero_segment.track import TrackCall
 
 Record = dict[str, Any]
+Fields = dict[str, Any]
+"""The fields of a track call as its JSON has them: ``messageId``, ``userId`` and so on."""
 
 _COMMON: Final = tuple(column.name for column in COMMON_COLUMNS)
+_NO_PROPERTIES: Final = frozenset(_COMMON) - {"context"}  # which is no object, where it is left
 _PROPERTY_COLUMNS: Final = {
     collection: tuple(column.name for column in (*EMAIL_COLUMNS, *collection.columns))
     for collection in COLLECTIONS
@@ -30,15 +33,15 @@ def to_record(call: TrackCall, collection: Collection) -> Record:
         traits = context.get("traits")
         if isinstance(traits, dict) and "email" in traits:
             rest = dict(traits)
-            email = _take_text(rest, "email")
+            email = take_text(rest, "email")
             if rest:
                 context["traits"] = rest
             else:
                 del context["traits"]
-        ip = _take_text(context, "ip")
-        user_agent = _take_text(context, "userAgent")
+        ip = take_text(context, "ip")
+        user_agent = take_text(context, "userAgent")
         if user_agent is None:
-            user_agent = _take_text(context, "user_agent")
+            user_agent = take_text(context, "user_agent")
     record: Record = {
         "id": call.message_id,
         "received_at": call.received_at,
@@ -57,9 +60,44 @@ def to_record(call: TrackCall, collection: Collection) -> Record:
     }
     properties = dict(call.properties) if call.properties else {}
     for name in _PROPERTY_COLUMNS[collection]:
-        record[name] = _take_text(properties, name)
+        record[name] = take_text(properties, name)
     record["properties"] = properties or None
     return record
+
+
+def to_fields(record: Record) -> Fields:
+    """Return the track call that a record was made of: the inverse of :func:`to_record`.
+
+    It says nothing of when it was sent, received and loaded, as it is about to be sent anew. Of a
+    record that is not quite of that shape, every column that is none of the common ones is a
+    property.
+    """
+    rest = {name: value for name, value in record.items() if value is not None}
+    context = take_object(rest, "context")
+    properties = take_object(rest, "properties")
+    if "context_traits_email" in rest:
+        traits = context.get("traits")
+        email = {"email": rest["context_traits_email"]}
+        context["traits"] = traits | email if isinstance(traits, dict) else email
+    if "context_ip" in rest:
+        context["ip"] = rest["context_ip"]
+    if "context_user_agent" in rest:
+        # Where one spelling is there already, as no text, the column came from the other one.
+        key = "user_agent" if "userAgent" in context else "userAgent"
+        context[key] = rest["context_user_agent"]
+    properties.update((name, value) for name, value in rest.items() if name not in _NO_PROPERTIES)
+    fields = {
+        "type": "track",
+        "messageId": rest.get("id"),
+        "event": rest.get("event_text"),
+        "userId": rest.get("user_id"),
+        "anonymousId": rest.get("anonymous_id"),
+        "timestamp": rest.get("timestamp"),
+        "originalTimestamp": rest.get("original_timestamp"),
+        "context": context or None,
+        "properties": properties or None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def to_tracks(record: Record) -> Record:
@@ -81,10 +119,15 @@ def as_text(value: Any) -> str | None:
     return None
 
 
-def _take_text(holder: dict[str, Any], key: str) -> str | None:
+def take_text(holder: dict[str, Any], key: str) -> str | None:
     """Move a key out of a dictionary; what a text column cannot hold stays there."""
     value = holder.get(key)
     text = as_text(value)
     if text is not None or (value is None and key in holder):
         del holder[key]
     return text
+
+
+def take_object(holder: dict[str, Any], key: str) -> dict[str, Any]:
+    """Move an object out of a dictionary, as a copy; what is none stays there."""
+    return dict(holder.pop(key)) if isinstance(holder.get(key), dict) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -61,6 +62,22 @@ def decode(line: bytes) -> TrackCall:
         UnicodeDecodeError: It is not UTF-8.
     """
     return _decoder.decode(line)
+
+
+_LOADED_AT: Final = re.compile(rb',"loadedAt":"([^"]+)"}\Z')
+
+
+def without_loaded_at(line: bytes) -> tuple[bytes, str]:
+    """Undo :func:`with_loaded_at`; return the encoded track call and its ``loadedAt``.
+
+    Raises:
+        ValueError: It was not made by that function.
+    """
+    found = _LOADED_AT.search(line, len(line) - 64)
+    if found is None:
+        msg = "a track call without loadedAt at its end"
+        raise ValueError(msg)
+    return line[: found.start()] + b"}", found[1].decode()
 
 
 def with_loaded_at(call: bytes, loaded_at: str) -> bytes:

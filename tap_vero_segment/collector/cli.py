@@ -11,6 +11,7 @@ from typing import Any
 import click
 from dotenv import load_dotenv
 
+from tap_vero_segment import times
 from tap_vero_segment.collector import settings
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.stores.base import StoreError
@@ -40,6 +41,16 @@ def _store_option(default: str = settings.DEFAULT_STORE, **attributes: Any) -> _
         help="Where the events are kept.",
         **attributes,
     )
+
+
+def _check_time(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    del context, parameter
+    try:
+        return None if value is None else times.canonical(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -97,16 +108,29 @@ def init(url: str) -> None:
     show_envvar=True,
     help="The port to listen on; 0 takes a free one.",
 )
-def serve(store: str, host: str, port: int) -> None:
+@click.option(
+    "--segment-legacy-batches",
+    is_flag=True,
+    envvar=settings.variable("segment_legacy_batches"),
+    show_envvar=True,
+    help=(
+        "Take batches from Segment's webhooks whose signature covers the first call only. "
+        "Whoever sees one of them can put calls of his own behind the first."
+    ),
+)
+def serve(store: str, host: str, port: int, *, segment_legacy_batches: bool) -> None:
     """Receive webhooks and serve what was received, until SIGTERM or SIGINT.
 
-    The secrets come from the environment or from .env in the working folder:
-    VERO_COLLECTOR_WEBHOOK_TOKEN opens POST /vero/TOKEN, VERO_COLLECTOR_READ_TOKEN
-    opens GET /v1/events. What has no secret is off.
+    The secrets come from the environment or from .env in the working folder, and each
+    opens a door: VERO_COLLECTOR_WEBHOOK_TOKEN for POST /vero/TOKEN,
+    VERO_COLLECTOR_WRITE_KEY for POST /v1/track and /v1/batch,
+    VERO_COLLECTOR_SEGMENT_SECRET for POST /segment, VERO_COLLECTOR_READ_TOKEN for
+    GET /v1/events. What has no secret is off.
     """
     from tap_vero_segment.collector.serve import serve as run  # noqa: PLC0415
 
-    run(store, host, port, settings.Secrets.from_environment())
+    secrets = settings.Secrets.from_environment()
+    run(store, host, port, secrets, legacy_batches=segment_legacy_batches)
 
 
 @main.command()
@@ -146,3 +170,27 @@ def report(path: Path, schema: str) -> None:
     from tap_vero_segment.report.duckdb import report as describe  # noqa: PLC0415
 
     click.echo(describe(path, schema))
+
+
+@main.command()
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+@click.option(
+    "--to",
+    required=True,
+    metavar="URL",
+    help="The archive: file:///…, s3://…, gs://… or az://…, with the provider's usual environment.",
+)
+@click.option(
+    "--before",
+    metavar="DATE",
+    callback=_check_time,
+    help="Only events with an earlier loaded_at; no offset means UTC.",
+)
+def export(store: str, to: str, before: str | None) -> None:
+    """Write what the store holds as an archive in Segment's layout.
+
+    The tap reads it as it reads Segment's own. A second export goes on where the first one ended.
+    """
+    from tap_vero_segment.collector.export import export as run  # noqa: PLC0415
+
+    click.echo(run(store, to, before))

@@ -60,13 +60,17 @@ def is_shallow(text: bytes) -> bool:
     return text.count(b"{") + text.count(b"[") <= MAX_DEPTH
 
 
-def check_depth(value: Any) -> None:
+def check_depth(value: Any, around: int = 0) -> None:
     """Refuse what is nested too deeply.
+
+    Args:
+        value: What was read.
+        around: Levels that stand around what a sender nests, and do not count.
 
     Raises:
         UnmappableError: It is nested deeper than :data:`MAX_DEPTH`.
     """
-    if _depth_exceeds(value, MAX_DEPTH):
+    if _depth_exceeds(value, MAX_DEPTH + around):
         raise UnmappableError(_TOO_DEEP)
 
 

@@ -8,16 +8,12 @@ stays where it was, under ``properties``.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import uuid
 from typing import Any, Final
-
-import msgspec
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_VERO_TYPE, EMAIL_COLUMNS, Collection
 from tap_vero_segment.inputs.body import UnmappableError, clean
+from tap_vero_segment.inputs.ids import canonical_json, content_id
 from tap_vero_segment.record import as_text
 from tap_vero_segment.track import TrackCall
 
@@ -56,8 +52,6 @@ _PROFILE_TYPES: Final = frozenset({"user_created", "user_updated"})
 _HOLDERS: Final = frozenset({"user", "campaign"})
 """The objects that fields are taken out of; emptied, they are gone."""
 
-_MAX_MILLIS: Final = 2**48 - 1
-
 
 def to_track(payload: Payload, received_at: int) -> TrackCall:
     """Turn a webhook's payload into a track call.
@@ -70,7 +64,7 @@ def to_track(payload: Payload, received_at: int) -> TrackCall:
         UnmappableError: Its ``type`` is none that Vero documents. Nothing else is refused.
     """
     collection = _collection(payload)
-    canonical = _canonical(payload)
+    canonical = canonical_json(payload)
     rest = _Rest(clean(payload))
     rest.drop("type")
     happened_at = _take_time(rest, collection)
@@ -81,7 +75,7 @@ def to_track(payload: Payload, received_at: int) -> TrackCall:
     user_agent = rest.take_text(_USER_AGENT)
     timestamp = times.to_text(received_at if happened_at is None else happened_at)
     return TrackCall(
-        message_id=_message_id(happened_at, canonical),
+        message_id=content_id(happened_at, canonical),
         event=collection.event,
         user_id=user_id,
         anonymous_id=email if user_id is None else None,
@@ -200,29 +194,3 @@ def _properties(rest: _Rest) -> Payload:
         kept = {key: value for key, value in left.items() if key in clashing}
         return {**left, **named, "payload": kept}
     return {**named, **left}
-
-
-_sorted_encoder: Final = msgspec.json.Encoder(order="sorted")
-
-
-def _canonical(payload: Payload) -> bytes:
-    """Write a payload so that the order of its keys and its white space make no difference."""
-    try:
-        return _sorted_encoder.encode(payload)
-    except UnicodeEncodeError:
-        # A half of a surrogate pair: the standard library escapes it.
-        return json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _message_id(happened_at: int | None, canonical: bytes) -> str:
-    """Return an RFC 9562 UUID of version 8: the time in milliseconds, then the payload's SHA-256.
-
-    Equal payloads have equal ids, whenever they come: a payload without a time has a zero there.
-    The time in front keeps the store's unique index growing at its end.
-    """
-    millis = min(max((happened_at or 0) // 1000, 0), _MAX_MILLIS)
-    digest = int.from_bytes(hashlib.sha256(canonical).digest()[:10])
-    value = millis << 80 | digest
-    value = value & ~(0xF << 76) | 0x8 << 76  # version 8
-    value = value & ~(0x3 << 62) | 0x2 << 62  # the variant of RFC 9562
-    return str(uuid.UUID(int=value))

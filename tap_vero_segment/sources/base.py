@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -10,12 +10,52 @@ from tap_vero_segment.errors import SettingError
 from tap_vero_segment.track import TrackCall, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
 SETTING = "source"
 """The setting that names a source, for errors."""
+
+DEFAULT_LOOKBACK: Final = 3_600
+"""Seconds: an object that was uploaded in parts is dated at the upload's start, and listed late."""
+
+
+class SourceSettings(NamedTuple):
+    """What a source may need to know; each takes what it needs.
+
+    Attributes:
+        url: The setting ``source``.
+        token: The setting ``token``.
+        storage_options: The setting ``storage_options``.
+        lookback_seconds: The setting ``lookback_seconds``.
+        dead_letter: The setting ``dead_letter``.
+        received_from: The start of what is wanted, as fixed-width UTC text. A source may leave out
+            what was received earlier, but need not.
+        received_before: The end of it, likewise.
+    """
+
+    url: str
+    token: str | None = None
+    storage_options: Mapping[str, Any] = {}
+    lookback_seconds: int = DEFAULT_LOOKBACK
+    dead_letter: Path | None = None
+    received_from: str | None = None
+    received_before: str | None = None
+
+
+class Page(NamedTuple):
+    """Some of a source's track calls.
+
+    Attributes:
+        calls: In rising order of ``loaded_at``; there may be none.
+        bookmark: The ``loaded_at`` up to which, with this page, everything has been read; None:
+            there is more of the same time to come.
+    """
+
+    calls: list[TrackCall]
+    bookmark: str | None
 
 
 class Source(Protocol):
@@ -25,7 +65,20 @@ class Source(Protocol):
     Opening and reading raise :class:`SettingError` when the source cannot be read.
     """
 
-    def pages(self, after: str | None, size: int) -> Iterator[list[TrackCall]]:
+    def check(self) -> None:
+        """Make sure that the source has the layout of one, though it may hold no event.
+
+        Raises:
+            SettingError: It has not.
+        """
+
+    def resume_from(self, bookmark: str) -> str:
+        """Return the cursor at which a run begins that follows one which came to a bookmark.
+
+        It lies before the bookmark where a source can show late what belongs before it.
+        """
+
+    def pages(self, after: str | None, size: int) -> Iterator[Page]:
         """Yield what became readable after a cursor, up to the high-water mark, page by page.
 
         Args:
@@ -33,7 +86,7 @@ class Source(Protocol):
             size: The most track calls in a page.
 
         Yields:
-            Pages that are not empty, in strictly rising order of ``loaded_at``.
+            Pages, in rising order of ``loaded_at``.
         """
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from urllib3.util import Retry
 
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.sources.base import SETTING, decode_lines
+from tap_vero_segment.sources.base import SETTING, Page, decode_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,14 @@ class HttpSource:
         body, self._mark = self._page(None, limit=1)
         self._decode(body, None)
 
-    def pages(self, after: str | None, size: int) -> Iterator[list[TrackCall]]:
+    def check(self) -> None:
+        """See :class:`tap_vero_segment.sources.base.Source`: the first answer has shown it."""
+
+    def resume_from(self, bookmark: str) -> str:
+        """See :class:`tap_vero_segment.sources.base.Source`: a collector shows nothing late."""
+        return bookmark
+
+    def pages(self, after: str | None, size: int) -> Iterator[Page]:
         """See :class:`tap_vero_segment.sources.base.Source`."""
         mark = self._mark
         while mark is None or after is None or after < mark:
@@ -86,7 +93,7 @@ class HttpSource:
             if mark is not None:
                 calls = [call for call in calls if (call.loaded_at or "") <= mark]
             if calls:
-                yield calls
+                yield Page(calls, calls[-1].loaded_at)
 
     def _decode(self, body: bytes, after: str | None) -> list[TrackCall]:
         """Read a page's body, which must rise from its cursor on: else reading might never end."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.sources.base import SETTING, decode_lines
+from tap_vero_segment.sources.base import SETTING, Page, decode_lines
 from tap_vero_segment.stores.base import StoreError
 from tap_vero_segment.stores.readers import open_reader
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
-
-    from tap_vero_segment.track import TrackCall
 
 
 class StoreSource:
@@ -35,7 +33,14 @@ class StoreSource:
         except StoreError as error:
             raise _unreadable(error) from error
 
-    def pages(self, after: str | None, size: int) -> Iterator[list[TrackCall]]:
+    def check(self) -> None:
+        """See :class:`tap_vero_segment.sources.base.Source`: opening the store has seen to it."""
+
+    def resume_from(self, bookmark: str) -> str:
+        """See :class:`tap_vero_segment.sources.base.Source`: a store shows nothing late."""
+        return bookmark
+
+    def pages(self, after: str | None, size: int) -> Iterator[Page]:
         """See :class:`tap_vero_segment.sources.base.Source`."""
         cursor = 0 if after is None else times.from_text(after)
         try:
@@ -44,8 +49,8 @@ class StoreSource:
                 if not lines:
                     return
                 calls = decode_lines(lines, f"the store after {after or 'its beginning'}")
-                yield calls
                 after = calls[-1].loaded_at or ""
+                yield Page(calls, after)
                 cursor = times.from_text(after)
         except StoreError as error:
             raise _unreadable(error) from error

@@ -83,6 +83,7 @@ class Summary(NamedTuple):
 
     totals: list[Total]
     dead_letters: int
+    passed_over: int
 
 
 class Reader(Protocol):
@@ -109,6 +110,9 @@ class Reader(Protocol):
     def summary(self) -> Summary:
         """Return counts, without scanning the events."""
 
+    def exported_until(self, destination: str) -> int | None:
+        """Return the ``loaded_at`` up to which an archive has the events; None: it has none."""
+
     def close(self) -> None:
         """Let go of the store."""
 
@@ -125,10 +129,17 @@ class Reader(Protocol):
 class Writer(Protocol):
     """A store's writing half. It may be used from one thread only."""
 
-    def write(self, events: Sequence[Event], dead_letters: Sequence[DeadLetter]) -> int:
+    def write(
+        self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], passed_over: int = 0
+    ) -> int:
         """Store all of it in one transaction, synced to disk when this returns.
 
         An event whose id is stored already, and a dead letter whose body is, are passed over.
+
+        Args:
+            events: Track calls.
+            dead_letters: Bodies that are none.
+            passed_over: How many calls came that are none of the collections; only counted.
 
         Returns:
             How many of the events are new.
@@ -143,6 +154,9 @@ class Writer(Protocol):
         Raises:
             StoreError: It does not.
         """
+
+    def mark_exported(self, destination: str, until: int) -> None:
+        """Note the ``loaded_at`` up to which an archive has the events."""
 
     def close(self) -> None:
         """Let go of the store."""

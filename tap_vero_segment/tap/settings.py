@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from singer_sdk import typing as th
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.sources.open import SourceSettings, check
+from tap_vero_segment.sources.base import DEFAULT_LOOKBACK, SourceSettings
+from tap_vero_segment.sources.open import check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +25,8 @@ SCHEMA: Final[dict[str, Any]] = th.PropertiesList(
         title="Source",
         description=(
             "Where the events are: sqlite:///relative.db or sqlite:////absolute.db (the "
-            "collector's file, on the same machine), or http(s)://host (a collector's read API)."
+            "collector's file, on the same machine), http(s)://host (a collector's read API), or "
+            "s3://, gs://, az:// or file:/// (a folder that holds a Segment raw archive)."
         ),
     ),
     th.Property(
@@ -46,6 +49,35 @@ SCHEMA: Final[dict[str, Any]] = th.PropertiesList(
         th.DateTimeType,
         title="End date",
         description="Only events received before this time. A time without an offset is UTC.",
+    ),
+    th.Property(
+        "storage_options",
+        th.ObjectType(additional_properties=True),
+        secret=True,
+        title="Storage options",
+        description=(
+            "For an archive: credentials, region, endpoint and the like, as obstore names them. "
+            "Unset: the provider's usual environment variables, profiles and instance roles."
+        ),
+    ),
+    th.Property(
+        "lookback_seconds",
+        th.IntegerType(minimum=0),
+        default=DEFAULT_LOOKBACK,
+        title="Lookback",
+        description=(
+            "For an archive: how far behind the bookmark it is read again, in seconds, as object "
+            "stores can list late."
+        ),
+    ),
+    th.Property(
+        "dead_letter",
+        th.StringType,
+        title="Dead letter",
+        description=(
+            "For an archive: a file that lines are appended to which cannot be read. Unset: the "
+            "first one ends the run."
+        ),
     ),
 ).to_dict()
 
@@ -77,23 +109,22 @@ class Settings(NamedTuple):
         Raises:
             SettingError: A setting cannot be used; the first one that is met.
         """
-        source = SourceSettings(config["source"], config.get("token"))
-        check(source)
         start, end = _time(config, "start_date"), _time(config, "end_date")
+        dead_letter = config.get("dead_letter")
+        lookback = config.get("lookback_seconds")
+        source = SourceSettings(
+            url=config["source"],
+            token=config.get("token"),
+            storage_options=config.get("storage_options") or {},
+            lookback_seconds=DEFAULT_LOOKBACK if lookback is None else lookback,
+            dead_letter=Path(dead_letter) if dead_letter else None,
+            received_from=start,
+            received_before=end,
+        )
+        check(source)
         if start is not None and end is not None and start >= end:
             raise SettingError("end_date", "it is not after start_date, so no event could match")
         return cls(source, start, end)
-
-
-def check_texts(config: Mapping[str, Any]) -> None:
-    """Say which setting is not text, without repeating it.
-
-    Raises:
-        SettingError: One that may hold a secret is not text.
-    """
-    for setting in ("source", "token"):
-        if not isinstance(config.get(setting), (str, type(None))):
-            raise SettingError(setting, "it is not text")
 
 
 def _time(config: Mapping[str, Any], setting: str) -> str | None:

@@ -92,7 +92,7 @@ class VeroStream(Stream):
             if self.ABORT_AT_RECORD_COUNT is not None:
                 pages = islice(pages, _TRIAL_PAGES)
             for page in pages:
-                for call in page:
+                for call in page.calls:
                     collection = BY_EVENT.get(call.event)
                     if collection is None or not settings.covers(call):
                         continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tap_vero_segment.collection import BY_EVENT
 from tap_vero_segment.record import to_record, to_tracks
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tap_vero_segment.collection import Collection
     from tap_vero_segment.record import Record
-    from tap_vero_segment.sources.base import Source
+    from tap_vero_segment.sources.base import Page, Source
     from tap_vero_segment.tap.messages import Writer
     from tap_vero_segment.tap.settings import Settings
     from tap_vero_segment.tap.streams import VeroStream
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 class _Output:
     """A selected stream, and what of the page at hand belongs to it."""
 
-    def __init__(self, stream: VeroStream, serialize: Writer, counter: Counter) -> None:
-        self.stream = stream
+    def __init__(
+        self, stream: VeroStream, source: Source, serialize: Writer, counter: Counter
+    ) -> None:
         self.serialize = serialize
         self.counter = counter
-        self.start = stream.bookmark or ""
+        self.start = source.resume_from(stream.bookmark) if stream.bookmark else ""
         self.records: list[Record] = []
 
     def add(self, record: Record) -> None:
@@ -49,16 +50,31 @@ class _Output:
         return self.serialize(records)
 
 
-class _Page(NamedTuple):
-    """What a page comes to.
+class _Horizon:
+    """How far bookmarks may go: not past the first event that ``end_date`` leaves out.
 
-    Attributes:
-        bookmark: How far the bookmarks may go; None: not at all.
-        beyond_end: Whether an event lies beyond ``end_date``, so that no bookmark may pass it.
+    A later run with a later ``end_date`` must find that event. What ``start_date`` leaves out is
+    passed for good.
     """
 
-    bookmark: str | None
-    beyond_end: bool
+    def __init__(self, received_before: str | None) -> None:
+        self._received_before = received_before
+        self._reached = False
+
+    def bookmark(self, page: Page) -> str | None:
+        """Return the bookmark that a page's end allows; None: it stays where it is."""
+        if self._reached:
+            return None
+        if self._received_before is None:
+            return page.bookmark
+        present = earlier = None
+        for call in page.calls:
+            if call.loaded_at != present:
+                present, earlier = call.loaded_at, present
+            if call.received_at >= self._received_before:
+                self._reached = True
+                return earlier
+        return page.bookmark
 
 
 def sync(tap: TapVeroSegment, source: Source, streams: Sequence[VeroStream]) -> None:
@@ -77,6 +93,7 @@ def sync(tap: TapVeroSegment, source: Source, streams: Sequence[VeroStream]) -> 
         outputs = {
             stream.collection: _Output(
                 stream,
+                source,
                 page_serializer(stream, batch_config),
                 stack.enter_context(stream.get_record_counter()),
             )
@@ -85,16 +102,16 @@ def sync(tap: TapVeroSegment, source: Source, streams: Sequence[VeroStream]) -> 
         start = min(output.start for output in outputs.values())
         for stream in streams:
             stack.enter_context(stream.get_sync_timer())
-        beyond_end = False
-        for calls in source.pages(start or None, size):
-            page = _distribute(calls, outputs, tap.settings, beyond_end=beyond_end)
-            beyond_end = page.beyond_end
+        horizon = _Horizon(tap.settings.received_before)
+        for page in source.pages(start or None, size):
+            bookmark = horizon.bookmark(page)
+            _distribute(page.calls, outputs, tap.settings)
             lines = b"".join(output.take() for output in outputs.values())
             with tap.uninterrupted():
                 tap.write_page(lines)
-                if page.bookmark is not None:
+                if bookmark is not None:
                     for stream in streams:
-                        stream.advance(page.bookmark)
+                        stream.advance(bookmark)
                     tap.state_writer.write_state(tap.state)
 
 
@@ -102,22 +119,10 @@ def _distribute(
     calls: Sequence[TrackCall],
     outputs: dict[Collection | None, _Output],
     settings: Settings,
-    *,
-    beyond_end: bool,
-) -> _Page:
-    """Give each stream its records of a page.
-
-    Bookmarks stop before the first event that ``end_date`` leaves out: a later run with a later
-    ``end_date`` must find it. What ``start_date`` leaves out is passed for good.
-    """
+) -> None:
+    """Give each stream its records of a page."""
     tracks = outputs.get(None)
-    bookmark: str | None = None
     for call in calls:
-        received_before = settings.received_before
-        if received_before is not None and call.received_at >= received_before:
-            beyond_end = True
-        if not beyond_end:
-            bookmark = call.loaded_at
         collection = BY_EVENT.get(call.event)
         if collection is None or not settings.covers(call):
             continue
@@ -130,4 +135,3 @@ def _distribute(
             of_tracks.add(to_tracks(record))
         if output is not None:
             output.add(record)
-    return _Page(bookmark, beyond_end)

@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
-import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 from singer_sdk import Tap
-from singer_sdk.exceptions import (
-    ConfigValidationError,
-    MapExpressionError,
-    StreamMapConfigError,
-)
 from singer_sdk.helpers._batch import BatchConfig
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
-from singer_sdk.plugin_base import SingerCommand, _ConfigInput
 from singer_sdk.singerlib import Catalog, MetadataMapping
 from singer_sdk.tap_base import CliTestOptionValue
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
-from tap_vero_segment.errors import SettingError, UserError
+from tap_vero_segment.errors import UserError
+from tap_vero_segment.singer import SingerProgram
 from tap_vero_segment.sources.open import open_source
 from tap_vero_segment.tap.messages import PageWriter
-from tap_vero_segment.tap.settings import SCHEMA, Settings, check_texts
+from tap_vero_segment.tap.settings import SCHEMA, Settings
 from tap_vero_segment.tap.streams import PAGE_SIZE, VeroStream
 from tap_vero_segment.tap.sync import sync
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Generator, Sequence
     from types import FrameType
 
@@ -42,13 +34,14 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
 
 
-class TapVeroSegment(Tap):
+class TapVeroSegment(SingerProgram, Tap):
     """Singer tap for Vero's email events, in the shape of Segment's Vero Source."""
 
     name = "tap-vero-segment"
     package_name = "tap-vero-segment"
     config_jsonschema: ClassVar[dict[str, Any]] = SCHEMA
     message_writer_class = PageWriter
+    secret_texts = ("source", "token")
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         TapCapabilities.CATALOG,
         TapCapabilities.STATE,
@@ -72,19 +65,9 @@ class TapVeroSegment(Tap):
         """
         return Settings.read(self.config)
 
-    def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
-        try:
-            if raise_errors:
-                # The schema's own errors repeat the value, which may be a secret.
-                check_texts(self.config)
-            errors = super()._validate_config(raise_errors=raise_errors)
-            if raise_errors:
-                _ = self.settings
-        except SettingError as error:
-            raise ConfigValidationError(
-                str(error), errors=[str(error)], schema=self.config_jsonschema
-            ) from error
-        return errors
+    def check_settings(self) -> None:
+        """See :class:`tap_vero_segment.singer.SingerProgram`."""
+        _ = self.settings
 
     def setup_mapper(self) -> None:
         """Prepare the stream maps, those of deselected streams as if they were selected.
@@ -197,19 +180,9 @@ class TapVeroSegment(Tap):
             config = ctx.params["config"]
             tap = cls(config=config.config, parse_env_config=config.parse_env)
             with open_source(tap.settings.source) as source:
+                source.check()
                 next(source.pages(None, PAGE_SIZE), None)
         super().cb_test(ctx, param, value)
-
-    @classmethod
-    def cb_config(
-        cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]
-    ) -> _ConfigInput:
-        """Read the files of ``--config``."""
-        try:
-            return super().cb_config(ctx, param, value)
-        except (OSError, ValueError) as error:
-            msg = f"--config: {error}"
-            raise UserError(msg) from error
 
     @classmethod
     def invoke(
@@ -218,19 +191,6 @@ class TapVeroSegment(Tap):
         """Run the tap as its command line says."""
         super().invoke(
             state=_checked("--state", state), catalog=_checked("--catalog", catalog), **options
-        )
-
-    @classmethod
-    def get_singer_command(cls) -> click.Command:
-        """Return the command line, which tells the user's errors in one line."""
-        command = super().get_singer_command()
-        return _Command(
-            name=command.name,
-            callback=_told_in_a_line(cls.logger)(command.callback or cls.invoke),
-            params=command.params,
-            help=command.help,
-            context_settings=command.context_settings,
-            logger=cls.logger,
         )
 
 
@@ -256,33 +216,3 @@ def _checked(option: str, file: IO[str] | None) -> IO[str] | None:
         msg = f"{option}: {file.name} is not JSON: {error}"
         raise UserError(msg) from error
     return io.StringIO(text)
-
-
-class _Command(SingerCommand):
-    """The tap's command line."""
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        # --test and --discover run while the arguments are read.
-        with _told_in_a_line(self.logger):
-            return super().make_context(*args, **kwargs)
-
-
-@contextmanager
-def _told_in_a_line(logger: logging.Logger) -> Generator[None]:
-    """Tell what the user can mend in one line, without a traceback, and exit with status 1."""
-    try:
-        yield
-    except ConfigValidationError as error:
-        logger.error("%s", "; ".join(error.errors))  # noqa: TRY400
-        sys.exit(1)
-    except UserError as error:
-        logger.error("%s", error)  # noqa: TRY400
-        sys.exit(1)
-    except (StreamMapConfigError, MapExpressionError) as error:
-        logger.error("stream_maps: %s", error)  # noqa: TRY400
-        sys.exit(1)
-    except BrokenPipeError:
-        logger.error("the target has closed the pipe")  # noqa: TRY400
-        # What is left in the buffer can go nowhere: not an error of its own at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)

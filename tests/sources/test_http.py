@@ -53,7 +53,7 @@ def ids_in(lines: list[bytes]) -> list[str]:
 
 
 def read(source: HttpSource, after: str | None = None, size: int = 20) -> list[str]:
-    return [call.message_id for page in source.pages(after, size) for call in page]
+    return [call.message_id for page in source.pages(after, size) for call in page.calls]
 
 
 def told(error: pytest.ExceptionInfo[SettingError], setting: str) -> str:
@@ -72,7 +72,7 @@ def told(error: pytest.ExceptionInfo[SettingError], setting: str) -> str:
 def test_a_collector_is_read_page_by_page(collector: Collector) -> None:
     ids = fill(collector.store, many(45))
     with HttpSource(collector.url, READ_TOKEN) as source:
-        pages = [[call.message_id for call in page] for page in source.pages(None, 20)]
+        pages = [[call.message_id for call in page.calls] for page in source.pages(None, 20)]
     assert pages == [ids[:20], ids[20:40], ids[40:]]
 
 
@@ -81,10 +81,10 @@ def test_what_a_collector_takes_meanwhile_is_left_for_the_next_time(collector: C
     before = fill(collector.store, payloads[:25])
     with HttpSource(collector.url, READ_TOKEN) as source:
         pages = source.pages(None, 20)
-        got = [call.message_id for call in next(pages)]
+        got = [call.message_id for call in next(pages).calls]
         for payload in payloads[25:]:
             assert collector.post(payload).status_code == 200
-        got += [call.message_id for page in pages for call in page]
+        got += [call.message_id for page in pages for call in page.calls]
         assert got == before
     last = json.loads(lines_of(collector.store)[24])["loadedAt"]
     with HttpSource(collector.url, READ_TOKEN) as source:
@@ -107,7 +107,7 @@ def test_a_page_is_never_longer_than_the_read_api_allows(
 ) -> None:
     ids = fill(collector.store, many(10_050), group=2_000)
     with HttpSource(collector.url, READ_TOKEN) as source:
-        pages = [len(page) for page in source.pages(None, 1_000_000)]
+        pages = [len(page.calls) for page in source.pages(None, 1_000_000)]
     assert pages == [10_000, 50]
     assert len(ids) == 10_050
 
@@ -198,9 +198,9 @@ def test_what_passes_is_tried_again_while_reading(
 ) -> None:
     with HttpSource(server.url, READ_TOKEN) as source:
         pages = source.pages(None, 20)
-        got = [call.message_id for call in next(pages)]
+        got = [call.message_id for call in next(pages).calls]
         server.faults.append(fault)
-        got += [call.message_id for page in pages for call in page]
+        got += [call.message_id for page in pages for call in page.calls]
     assert got == ids_in(lines)
 
 

@@ -24,11 +24,11 @@ def path(tmp_path: Path) -> Path:
 
 
 def ids(source: StoreSource, after: str | None = None, size: int = 10) -> list[str]:
-    return [call.message_id for page in source.pages(after, size) for call in page]
+    return [call.message_id for page in source.pages(after, size) for call in page.calls]
 
 
 def ids_by_page(source: StoreSource, after: str | None, size: int) -> list[list[str]]:
-    return [[call.message_id for call in page] for page in source.pages(after, size)]
+    return [[call.message_id for call in page.calls] for page in source.pages(after, size)]
 
 
 @pytest.mark.parametrize("size", [1, 7, 24, 25, 26, 1_000])
@@ -64,7 +64,7 @@ def test_opening_fixes_how_far_reading_goes(path: Path) -> None:
         first = next(pages)
         fill(path, payloads[20:])
         rest = list(pages)
-        assert [call.message_id for page in (first, *rest) for call in page] == expected
+        assert [call.message_id for page in (first, *rest) for call in page.calls] == expected
         assert ids(source, size=100) == expected
 
 
@@ -120,6 +120,6 @@ def test_a_store_that_is_written_all_the_while_is_read_without_waiting(path: Pat
     writing = apsw.Connection(str(path))
     writing.execute("BEGIN IMMEDIATE")
     with open_source(SourceSettings(url_of(path))) as source:
-        assert sum(len(page) for page in source.pages(None, 2)) == 5
+        assert sum(len(page.calls) for page in source.pages(None, 2)) == 5
     writing.execute("ROLLBACK")
     writing.close()

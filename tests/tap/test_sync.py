@@ -34,8 +34,7 @@ from tests.support.tap import read_messages
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tap_vero_segment.sources.base import Source
-    from tap_vero_segment.track import TrackCall
+    from tap_vero_segment.sources.base import Page, Source
     from tests.support.collector import Collector
     from tests.support.forked_tap import ForkedTap
 
@@ -281,10 +280,13 @@ class CountingSource:
         self.source = source
         self.read: list[str | None] = []
 
-    def pages(self, after: str | None, size: int) -> Iterator[list[TrackCall]]:
+    def pages(self, after: str | None, size: int) -> Iterator[Page]:
         for page in self.source.pages(after, size):
-            self.read += [call.message_id for call in page]
+            self.read += [call.message_id for call in page.calls]
             yield page
+
+    def resume_from(self, bookmark: str) -> str:
+        return self.source.resume_from(bookmark)
 
     def __enter__(self) -> Self:
         return self

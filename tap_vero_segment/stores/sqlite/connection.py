@@ -42,9 +42,17 @@ CREATE TABLE dead_letters (
     reason      TEXT NOT NULL,
     body        BLOB NOT NULL
 ) STRICT;
+CREATE TABLE exports (
+    destination TEXT PRIMARY KEY,     -- an archive's URL
+    until       INTEGER NOT NULL      -- the loaded_at up to which it has the events
+) STRICT, WITHOUT ROWID;
 CREATE TABLE heartbeat (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     at INTEGER NOT NULL               -- microseconds since 1970
+) STRICT;
+CREATE TABLE passed_over (
+    id    INTEGER PRIMARY KEY CHECK (id = 1),
+    calls INTEGER NOT NULL            -- that came and are none of the collections
 ) STRICT;
 CREATE TABLE totals (                 -- counted as events are written, never by a scan
     collection      TEXT PRIMARY KEY,

@@ -65,9 +65,22 @@ class SqliteReader:
                 dead_letters: int = self._connection.execute(
                     "SELECT count(*) FROM dead_letters"
                 ).get
+                passed_over: int | None = self._connection.execute(
+                    "SELECT calls FROM passed_over"
+                ).get
         except apsw.Error as error:
             raise store_error(error) from error
-        return Summary([Total(*row) for row in totals], dead_letters)
+        return Summary([Total(*row) for row in totals], dead_letters, passed_over or 0)
+
+    def exported_until(self, destination: str) -> int | None:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        try:
+            until: int | None = self._connection.execute(
+                "SELECT until FROM exports WHERE destination = ?", (destination,)
+            ).get
+        except apsw.Error as error:
+            raise store_error(error) from error
+        return until
 
     def close(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""

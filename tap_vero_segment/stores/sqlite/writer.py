@@ -31,6 +31,14 @@ INSERT INTO totals (collection, events, first_loaded_at, last_loaded_at) VALUES 
 ON CONFLICT (collection) DO UPDATE SET
     events = events + excluded.events, last_loaded_at = excluded.last_loaded_at
 """
+_MARK_EXPORTED: Final = """
+INSERT INTO exports (destination, until) VALUES (?, ?)
+ON CONFLICT (destination) DO UPDATE SET until = max(until, excluded.until)
+"""
+_COUNT_PASSED_OVER: Final = """
+INSERT INTO passed_over (id, calls) VALUES (1, ?)
+ON CONFLICT (id) DO UPDATE SET calls = calls + excluded.calls
+"""
 _BEAT: Final = """
 INSERT INTO heartbeat (id, at) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET at = excluded.at
 """
@@ -59,18 +67,27 @@ class SqliteWriter:
         except StoreError as error:
             raise SettingError(setting, f"{path} accepts no writes: {error}") from error
 
-    def write(self, events: Sequence[Event], dead_letters: Sequence[DeadLetter]) -> int:
+    def write(
+        self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], passed_over: int = 0
+    ) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         with self._transaction():
             new = self._insert_events(events)
             for letter in dead_letters:
                 self._connection.execute(_INSERT_DEAD_LETTER, (_digest(letter), *letter))
+            if passed_over:
+                self._connection.execute(_COUNT_PASSED_OVER, (passed_over,))
         return new
 
     def probe(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         with self._transaction():
             self._connection.execute(_BEAT, (self._clock(),))
+
+    def mark_exported(self, destination: str, until: int) -> None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        with self._transaction():
+            self._connection.execute(_MARK_EXPORTED, (destination, until))
 
     @contextmanager
     def _transaction(self) -> Generator[None]:

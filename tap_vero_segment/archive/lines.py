@@ -1,0 +1,99 @@
+"""An object's lines: unzipped as they come, however large the object is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+try:
+    from isal import isal_zlib as zlib
+except ImportError:  # no wheel for this machine
+    import zlib  # type: ignore[no-redef]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MAX_LINE: Final = 1_000_000
+"""Bytes of a line; Segment's calls have 32 KB at most."""
+
+_BROKEN: Final[type[Exception]] = zlib.error  # type: ignore[assignment]  # isal's stub lacks it
+_GZIP: Final = b"\x1f\x8b"
+_GZIP_WINDOW: Final = 31  # zlib's way to say: with gzip's header
+_PIECE: Final = 1024 * 1024
+
+
+class DamagedError(Exception):
+    """The object cannot be read to its end."""
+
+
+def unzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Unzip an object if it is gzipped, which its first two bytes tell, and no name or header.
+
+    Args:
+        chunks: The object's bytes.
+
+    Yields:
+        Its content, in pieces of 1 MiB at most where it is gzipped.
+
+    Raises:
+        DamagedError: It is gzipped, but broken or cut off. What came before has been yielded.
+    """
+    source = iter(chunks)
+    head = b""
+    for chunk in source:
+        head += chunk
+        if len(head) >= len(_GZIP):
+            break
+    if not head.startswith(_GZIP):
+        yield head
+        yield from source
+        return
+    member = zlib.decompressobj(_GZIP_WINDOW)
+    data = head
+    while data:
+        more = True
+        while more:
+            if member.eof:
+                # A file may hold several gzip members, and zeros to fill a block.
+                data = data.lstrip(b"\0")
+                if not data:
+                    break
+                member = zlib.decompressobj(_GZIP_WINDOW)
+            try:
+                piece = member.decompress(data, _PIECE)
+            except _BROKEN as error:
+                msg = "bad gzip"
+                raise DamagedError(msg) from error
+            yield piece
+            data = member.unused_data if member.eof else member.unconsumed_tail
+            # A full piece can leave some behind though all input is taken.
+            more = bool(data) or (len(piece) == _PIECE and not member.eof)
+        data = next(source, b"")
+    if not member.eof:
+        msg = "truncated gzip"
+        raise DamagedError(msg)
+
+
+def split_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    r"""Split content at its ``\n``.
+
+    A line that is longer than :data:`MAX_LINE` is yielded cut to one byte more, so that it can be
+    told; the rest of it is passed over without being held.
+    """
+    rest = b""
+    overlong = False
+    for piece in pieces:
+        lines = (rest + piece).split(b"\n")
+        if overlong and len(lines) > 1:
+            del lines[0]
+            overlong = False
+        rest = lines.pop()
+        for line in lines:
+            yield line if len(line) <= MAX_LINE else line[: MAX_LINE + 1]
+        if overlong:
+            rest = b""
+        elif len(rest) > MAX_LINE:
+            yield rest[: MAX_LINE + 1]
+            overlong = True
+            rest = b""
+    if rest:
+        yield rest

@@ -1,0 +1,107 @@
+"""Which objects of an archive are to be read, and in which order."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import obstore
+from obstore.exceptions import BaseError
+
+from tap_vero_segment import times
+from tap_vero_segment.archive.objects import StoredObject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tap_vero_segment.archive.objects import Objects
+
+IGNORED: Final = frozenset({"dummy-object.txt"})
+"""What Segment writes to see whether it may."""
+
+DAY: Final = 86_400 * times.SECOND
+"""Microseconds in a day."""
+
+_LIST_CHUNK: Final = 1_000
+_DAY_DIGITS: Final = 13
+
+
+class Listing(NamedTuple):
+    """The objects to read.
+
+    Attributes:
+        objects: In the order of their last modification.
+        left_out_from: The first day that was left out because of the end, in microseconds since
+            1970: an object below it was not listed, and cannot have been written before.
+    """
+
+    objects: list[StoredObject]
+    left_out_from: int | None
+
+
+def list_objects(
+    objects: Objects, received_from: int | None, received_before: int | None
+) -> Listing:
+    """List an archive's objects.
+
+    Without bounds the whole is listed in one sweep, a request for a thousand objects. With bounds
+    the folders are descended into, so that a day that is out of bounds costs nothing. Names of
+    files are never looked at: old days get new files.
+
+    Args:
+        objects: The archive: a bucket, prefix, source or day; any depth.
+        received_from: The start of what is wanted, in microseconds since 1970.
+        received_before: The end of it.
+
+    Raises:
+        ObjectStoreError: It cannot be listed.
+    """
+    left_out: list[int] = []
+
+    def wanted(day: int) -> bool:
+        if received_before is not None and day >= received_before:
+            left_out.append(day)
+            return False
+        return received_from is None or day + DAY > received_from
+
+    try:
+        if received_from is None and received_before is None:
+            found = list(_sweep(objects, None))
+        else:
+            found = list(_descend(objects, None, wanted))
+    except (BaseError, OSError) as error:
+        raise objects.error(error) from error
+    found.sort(key=lambda stored: (stored.modified_at, stored.path))
+    return Listing(found, min(left_out, default=None))
+
+
+def _sweep(objects: Objects, prefix: str | None) -> Iterator[StoredObject]:
+    for chunk in obstore.list(objects.store, prefix, chunk_size=_LIST_CHUNK):
+        yield from _of_interest(chunk)
+
+
+def _descend(objects: Objects, prefix: str | None, wanted: Any) -> Iterator[StoredObject]:
+    level = obstore.list_with_delimiter(objects.store, prefix)
+    yield from _of_interest(level["objects"])
+    for folder in level["common_prefixes"]:
+        day = day_of(folder.rstrip("/").rpartition("/")[2])
+        if day is None:
+            yield from _descend(objects, folder, wanted)
+        elif wanted(day):
+            yield from _sweep(objects, folder)
+
+
+def _of_interest(found: Any) -> Iterator[StoredObject]:
+    for meta in found:
+        name = meta["path"].rpartition("/")[2]
+        if meta["size"] and name not in IGNORED and not name.startswith("."):
+            modified_at = (meta["last_modified"] - times.EPOCH) // timedelta(microseconds=1)
+            yield StoredObject(meta["path"], modified_at, meta["size"], meta["e_tag"])
+
+
+def day_of(folder: str) -> int | None:
+    """Return the day that a folder's name means, in microseconds since 1970; None if it is none."""
+    if len(folder) != _DAY_DIGITS or not (folder.isascii() and folder.isdigit()):
+        return None
+    day = int(folder) * 1_000
+    return day if day % DAY == 0 else None

@@ -1,0 +1,269 @@
+"""Object stores: opening one by its URL, and what its errors mean to the user."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import (
+    BaseError,
+    GenericError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+from obstore.store import GCSStore, LocalStore, from_url
+
+from tap_vero_segment.archive.credentials import aws_credentials
+from tap_vero_segment.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from obstore import Attributes, GetOptions
+    from obstore.store import ObjectStore, RetryConfig
+
+SCHEMES: Final = ("file", "s3", "gs", "az")
+
+CHUNK: Final = 2 * 1024 * 1024
+"""Bytes of an object that are asked for at a time.
+
+A request for the whole of it would stay open for as long as its reader takes, a slow target
+included, and neither servers nor obstore's retries have the patience.
+"""
+
+RETRY: Final[RetryConfig] = {"max_retries": 6}
+
+# obstore tells the options of its HTTP client from those of the store, and users need not:
+# developmentseed.org/obstore, ClientConfig.
+_CLIENT_OPTIONS: Final = frozenset(
+    {
+        "allow_http",
+        "allow_invalid_certificates",
+        "connect_timeout",
+        "default_content_type",
+        "default_headers",
+        "http1_only",
+        "http2_keep_alive_interval",
+        "http2_keep_alive_timeout",
+        "http2_keep_alive_while_idle",
+        "http2_only",
+        "pool_idle_timeout",
+        "pool_max_idle_per_host",
+        "proxy_ca_certificate",
+        "proxy_excludes",
+        "proxy_url",
+        "randomize_addresses",
+        "read_timeout",
+        "root_certificate",
+        "timeout",
+        "user_agent",
+    }
+)
+_TIMEOUTS: Final = {"read_timeout": "60s", "timeout": "180s"}
+"""Between two pieces of an answer, where obstore itself would wait for ever; and for a whole one,
+where it would wait 30 seconds."""
+
+_PREFIXES: Final = {"s3": "aws_", "gs": "google_", "az": "azure_"}
+"""What the names of options may begin with, and those of environment variables do."""
+
+_VERBATIM: Final = {"accept-encoding": "gzip"}
+"""Keeps Google from unzipping what is marked as gzipped: cloud.google.com/storage/docs/transcoding.
+It is not for listings, as obstore could not unzip them."""
+
+_LENGTH_UNKNOWN: Final = re.compile("Content-Length|non-partial", re.IGNORECASE)
+"""What obstore says of an answer that Google has unzipped."""
+
+_PRECONDITION: Final = "Request precondition failure"
+"""What obstore says of an object that was overwritten when it takes up a broken connection."""
+
+_DENIED: Final = re.compile(r"status code: 40[13]\b")
+_NO_CREDENTIALS: Final = re.compile(r"169\.254\.\d+\.\d+|computeMetadata")
+"""Where obstore looks last: the metadata of a machine in the cloud."""
+
+
+class StoredObject(NamedTuple):
+    """An object of an archive.
+
+    Attributes:
+        path: Its path below the URL.
+        modified_at: When it was last modified, in microseconds since 1970.
+        size: Its bytes, as stored.
+        version: Its ETag, where the store has one.
+    """
+
+    path: str
+    modified_at: int
+    size: int
+    version: str | None
+
+
+class ObjectStoreError(SettingError):
+    """The store, or an object of it, could not be read or written."""
+
+
+class ReplacedError(Exception):
+    """The object is no longer the one that was listed."""
+
+
+class Objects:
+    """An object store, or a folder, and a prefix in it.
+
+    Args:
+        url: ``file:///…``, ``s3://…``, ``gs://…`` or ``az://…``.
+        options: Credentials, region, endpoint and the like, as obstore names them; for what is
+            not given, the provider's usual environment variables and instance roles count.
+        setting: The setting that the URL came from, for errors.
+        create: Whether to make a folder that is not there: for writing, to which no setting
+            gives options.
+
+    Raises:
+        SettingError: The URL or an option cannot be used.
+    """
+
+    def __init__(
+        self, url: str, options: Mapping[str, Any], setting: str, *, create: bool = False
+    ) -> None:
+        self._setting = setting
+        self._options_setting = setting if create else "storage_options"
+        self._hint = f"see {'the environment variables' if create else 'storage_options'}"
+        self.url = url.rstrip("/")
+        self.store = self._open(url, options, create=create)
+        self._reading: ObjectStore = self.store
+        self._verbatim: ObjectStore | None = None
+        if isinstance(self.store, GCSStore):
+            headers = {**options.get("default_headers", {}), **_VERBATIM}
+            self._verbatim = self._open(url, {**options, "default_headers": headers})
+
+    def _open(self, url: str, options: Mapping[str, Any], *, create: bool = False) -> ObjectStore:
+        parts = urlsplit(url)
+        if parts.scheme == "file":
+            if parts.netloc not in {"", "localhost"}:
+                raise SettingError(self._setting, "a folder's URL has three slashes: file:///…")
+            return self._open_folder(Path(unquote(parts.path)), create=create)
+        if parts.scheme not in SCHEMES or not parts.netloc:
+            raise SettingError(self._setting, f"{url} names no bucket, such as s3://bucket")
+        if "@" in parts.netloc:
+            raise SettingError(self._setting, "the URL of a bucket has no user and no password")
+        config, client = _split_options(parts.scheme, options)
+        opener: Any = from_url  # its overloads want to know the scheme beforehand
+        provider: Any = aws_credentials(config) if parts.scheme == "s3" else None
+        try:
+            opened: ObjectStore = opener(
+                url,
+                config=config,
+                client_options=client,
+                retry_config=RETRY,
+                credential_provider=provider,
+            )
+            return opened  # noqa: TRY300
+        except (BaseError, ValueError, TypeError) as error:
+            problem = _first_line(error)
+            if problem.startswith("Generic URL error"):
+                raise SettingError(self._setting, f"{self.url}: {problem}") from error
+            raise SettingError(self._options_setting, problem) from error
+
+    def _open_folder(self, path: Path, *, create: bool) -> ObjectStore:
+        if not create and not path.is_dir():
+            raise SettingError(self._setting, f"there is no folder {path}")
+        try:
+            return LocalStore(path, mkdir=create)
+        except (BaseError, OSError) as error:
+            raise SettingError(self._setting, f"{path}: {_first_line(error)}") from error
+
+    def read(self, stored: StoredObject) -> Iterator[bytes]:
+        """Yield an object's bytes, as stored, :data:`CHUNK` by chunk.
+
+        A connection that breaks off is taken up again by obstore, where it broke off.
+
+        Raises:
+            ObjectStoreError: It cannot be read, or is gone.
+            ReplacedError: It was overwritten after it had been listed.
+        """
+        try:
+            for start in range(0, stored.size, CHUNK):
+                yield self._get(stored, start, min(start + CHUNK, stored.size))
+        except (BaseError, OSError) as error:
+            if isinstance(error, PreconditionError) or _PRECONDITION in str(error):
+                raise ReplacedError from error
+            raise self.error(error, stored.path) from error
+
+    def _get(self, stored: StoredObject, start: int, end: int) -> bytes:
+        options: GetOptions = {"if_match": stored.version, "range": (start, end)}
+        store = self._reading
+        try:
+            return bytes(obstore.get(store, stored.path, options=options).bytes())
+        except GenericError as error:
+            if self._verbatim in (None, store) or not _LENGTH_UNKNOWN.search(str(error)):
+                raise
+        self._reading = self._verbatim
+        return self._get(stored, start, end)
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write an object whole, as gzipped JSON; one of the same path is replaced.
+
+        Raises:
+            ObjectStoreError: It cannot be written.
+        """
+        attributes: Attributes = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        folder = isinstance(self.store, LocalStore)  # files have no attributes
+        try:
+            obstore.put(self.store, path, content, attributes=None if folder else attributes)
+        except (BaseError, OSError) as error:
+            raise self.error(error, path) from error
+
+    def error(self, error: Exception, path: str = "") -> ObjectStoreError:
+        """Say what an error of obstore means, without what it may hold of requests."""
+        where = f"{self.url}/{path}".rstrip("/")
+        code = re.search(r"<Code>(\w+)</Code>", str(error))
+        reason = f" ({code[1]})" if code else ""
+        if _NO_CREDENTIALS.search(str(error)):
+            return ObjectStoreError(
+                self._setting, f"{where}: no credentials were found; {self._hint}"
+            )
+        denied = isinstance(error, (PermissionDeniedError, UnauthenticatedError))
+        if denied or _DENIED.search(str(error)):
+            return ObjectStoreError(self._setting, f"{where}: access denied{reason}; {self._hint}")
+        if code and code[1] in {"NoSuchBucket", "ContainerNotFound"}:
+            return ObjectStoreError(self._setting, f"{where}: there is no such bucket")
+        if isinstance(error, FileNotFoundError):
+            return ObjectStoreError(self._setting, f"{where}: it is not there{reason}")
+        return ObjectStoreError(self._setting, f"{where}: {_first_line(error)}{reason}")
+
+
+def _split_options(
+    scheme: str, options: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tell the options of the store from those of the HTTP client, as obstore wants them.
+
+    Raises:
+        SettingError: An option is neither text nor true or false.
+    """
+    prefix = _PREFIXES[scheme]
+    config: dict[str, Any] = {}
+    client: dict[str, Any] = dict(_TIMEOUTS)
+    # Once it is given any option of the client, obstore takes none from the environment.
+    for name in _CLIENT_OPTIONS:
+        variable = f"{prefix}{name}".upper()
+        if variable in os.environ:
+            client[name] = os.environ[variable]
+    for given, value in options.items():
+        name = given.lower()
+        if not isinstance(value, (str, bool)) and name != "default_headers":
+            raise SettingError("storage_options", f"{given} is neither text nor true or false")
+        short = name.removeprefix(prefix)
+        if short in _CLIENT_OPTIONS:
+            client[short] = value
+        else:
+            config[name] = value
+    return config, client
+
+
+def _first_line(error: Exception) -> str:
+    """Return an error's own words, without queries (they can be signed) or a server's page."""
+    text = str(error).split("\n", 1)[0].split(": <", 1)[0]
+    return re.sub(r"\?\S+", "", text)

@@ -1,0 +1,315 @@
+"""Segment's Track calls, from whoever sends or archives them, to this project's track call.
+
+The fields are those of segment.com/docs/connections/spec/track and, for archives, of the raw data
+that Segment's storage destinations write. Vero's events can stand among many others, as some
+set-ups share a write key: a call counts by its ``type`` and ``event``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from tap_vero_segment import times
+from tap_vero_segment.collection import BY_EVENT
+from tap_vero_segment.inputs.body import UnmappableError, check_depth, clean, is_shallow, read_json
+from tap_vero_segment.inputs.ids import canonical_json, content_id
+from tap_vero_segment.record import as_text
+from tap_vero_segment.track import TrackCall
+
+DROPPED: Final = frozenset(
+    {
+        "type",
+        "writeKey",  # a live secret
+        "_metadata",
+        "__segment_internal",
+        "integrations",
+        "projectId",
+        "channel",
+        "version",
+    }
+)
+"""Fields of Segment's own, which no record keeps."""
+
+EVENTS: Final = {**BY_EVENT, "Unsubscribed": BY_EVENT["Email Unsubscribed"]}
+"""Collections by the event's name; the last is how Segment's email spec has it."""
+
+_TIMES: Final = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
+
+
+_NOTHING: Final = msgspec.Raw(b"null")
+
+
+class _Head(msgspec.Struct, gc=False):
+    """What tells whether a call is one of ours."""
+
+    type: Any = None
+    event: Any = None
+
+
+class _Plain(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=False):
+    """A call as almost all of them are: known fields only, each of its usual type."""
+
+    type: str
+    message_id: str
+    received_at: str
+    event: str | None = None
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    timestamp: str | None = None
+    original_timestamp: str | None = None
+    sent_at: str | None = None
+    context: msgspec.Raw = _NOTHING
+    properties: msgspec.Raw = _NOTHING
+    write_key: msgspec.Raw = _NOTHING
+    metadata: msgspec.Raw = msgspec.field(default=_NOTHING, name="_metadata")
+    segment_internal: msgspec.Raw = msgspec.field(default=_NOTHING, name="__segment_internal")
+    integrations: msgspec.Raw = _NOTHING
+    project_id: msgspec.Raw = _NOTHING
+    channel: msgspec.Raw = _NOTHING
+    version: msgspec.Raw = _NOTHING
+
+
+_head: Final = msgspec.json.Decoder(_Head)
+_plain: Final = msgspec.json.Decoder(_Plain)
+_object: Final = msgspec.json.Decoder(dict[str, Any] | None)
+
+
+def read_call(line: bytes) -> TrackCall | None:
+    """Read a call, as an archive's line has it.
+
+    Returns:
+        The track call; None where it is none of the collections.
+
+    Raises:
+        UnmappableError: It is no JSON object, or has no ``messageId`` or no ``receivedAt``.
+    """
+    if b"\\u0000" not in line and is_shallow(line):
+        try:
+            return _from_plain(_plain.decode(line))
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            pass  # the careful way finds out what is the matter, and mostly nothing is
+    try:
+        if not _is_ours(_head.decode(line)):
+            return None
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    return from_fields(_read_fields(line))
+
+
+def from_fields(fields: dict[str, Any]) -> TrackCall | None:
+    """Turn a call's fields into a track call, whatever types they have.
+
+    What has no place in a track call goes to its ``context``: nothing is dropped but
+    :data:`DROPPED`.
+
+    Args:
+        fields: The call's JSON object; it is not changed.
+
+    Returns:
+        The track call; None where it is none of the collections.
+
+    Raises:
+        UnmappableError: It has no ``messageId``, no ``receivedAt``, or is nested too deeply.
+    """
+    event = fields.get("event")
+    collection = EVENTS.get(event) if isinstance(event, str) else None
+    if fields.get("type") != "track" or collection is None:
+        return None
+    for value in fields.values():
+        check_depth(value)  # a call is one level deeper than the webhook that it may come from
+    rest = {key: clean(value) for key, value in fields.items() if key not in DROPPED}
+    del rest["event"]
+    moments = {name: _take_time(rest, name) for name in _TIMES}
+    received_at = moments["receivedAt"]
+    message_id = _take_text(rest, "messageId")
+    if not message_id:
+        msg = "a call without messageId"
+        raise UnmappableError(msg)
+    if received_at is None:
+        msg = "a call without receivedAt, or with one that is no time"
+        raise UnmappableError(msg)
+    user_id = _take_text(rest, "userId")
+    anonymous_id = _take_text(rest, "anonymousId")
+    properties = _take_object(rest, "properties")
+    context = _take_object(rest, "context") or {}
+    for name, value in rest.items():
+        while name in context:
+            name = f"_{name}"  # noqa: PLW2901  # neither of two fields of one name may win
+        context[name] = value
+    return TrackCall(
+        message_id=message_id,
+        event=collection.event,
+        user_id=user_id,
+        anonymous_id=anonymous_id,
+        timestamp=moments["timestamp"] or moments["originalTimestamp"] or received_at,
+        original_timestamp=moments["originalTimestamp"],
+        sent_at=moments["sentAt"],
+        received_at=received_at,
+        context=context or None,
+        properties=properties or None,
+    )
+
+
+def from_client(
+    fields: dict[str, Any], received_at: int, sent_at: str | None = None
+) -> TrackCall | None:
+    """Turn a call that a client sends to the Tracking API into a track call, as Segment would.
+
+    The client's ``timestamp`` is the original one. Where the client says when it sent the call, its
+    clock's error is taken off: ``timestamp = receivedAt - (sentAt - originalTimestamp)``
+    (segment.com/docs/connections/spec/common/#timestamps). A call that has an
+    ``originalTimestamp`` already has been through a server before, and keeps both.
+
+    Args:
+        fields: The call; it is not changed.
+        received_at: When it was received, in microseconds since 1970.
+        sent_at: The batch's ``sentAt``, for a call without one.
+
+    Returns:
+        The track call; None where it is none of the collections.
+
+    Raises:
+        UnmappableError: It is nested too deeply.
+    """
+    if not _is_ours(_Head(fields.get("type"), fields.get("event"))):
+        return None
+    call = dict(fields)
+    if call.get("sentAt") is None:
+        call["sentAt"] = sent_at
+    happened_at = _moment(call.get("timestamp"))
+    if call.get("originalTimestamp") is None and happened_at is not None:
+        call["originalTimestamp"] = call["timestamp"]
+        sent = _moment(call["sentAt"])
+        if sent is not None:
+            skewed = received_at - (sent - happened_at)
+            if times.EARLIEST <= skewed <= times.LATEST:
+                call["timestamp"] = times.to_text(skewed)
+    call["receivedAt"] = times.to_text(received_at)
+    # Without a time of its own, an equal call is as likely to be another event as the same again.
+    content = fields if happened_at is not None else call
+    return from_fields(_with_id(call, content, happened_at))
+
+
+def from_webhook(fields: dict[str, Any], received_at: int) -> TrackCall | None:
+    """Turn a call that Segment itself delivers into a track call.
+
+    Args:
+        fields: The call; it is not changed.
+        received_at: When it was received here, in microseconds since 1970, for a call that does
+            not say when Segment received it.
+
+    Returns:
+        The track call; None where it is none of the collections.
+
+    Raises:
+        UnmappableError: It is nested too deeply.
+    """
+    call = dict(fields)
+    if _moment(call.get("receivedAt")) is None:
+        call["receivedAt"] = times.to_text(received_at)
+    return from_fields(_with_id(call, fields, _moment(call.get("timestamp"))))
+
+
+def _with_id(
+    call: dict[str, Any], content: dict[str, Any], happened_at: int | None
+) -> dict[str, Any]:
+    """Give a call without ``messageId`` one that is made from its content."""
+    if not as_text(call.get("messageId")):
+        call["messageId"] = content_id(happened_at, canonical_json(content))
+    return call
+
+
+def _moment(value: Any) -> int | None:
+    try:
+        return times.from_text(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _is_ours(head: _Head) -> bool:
+    return head.type == "track" and isinstance(head.event, str) and head.event in EVENTS
+
+
+def _from_plain(call: _Plain) -> TrackCall | None:
+    """Turn a usual call into a track call; the same as :func:`from_fields` would, but quicker.
+
+    Raises:
+        ValueError: It is not so usual: a time cannot be read, say.
+    """
+    if call.type != "track" or call.event is None:
+        return None
+    collection = EVENTS.get(call.event)
+    if collection is None:
+        return None
+    received_at = times.canonical(call.received_at)
+    original = call.original_timestamp
+    original_timestamp = None if original is None else times.canonical(original)
+    if call.timestamp is not None:
+        timestamp = times.canonical(call.timestamp)
+    else:
+        timestamp = original_timestamp or received_at
+    if not call.message_id:
+        raise ValueError
+    return TrackCall(
+        message_id=call.message_id,
+        event=collection.event,
+        user_id=call.user_id or None,
+        anonymous_id=call.anonymous_id or None,
+        timestamp=timestamp,
+        original_timestamp=original_timestamp,
+        sent_at=None if call.sent_at is None else times.canonical(call.sent_at),
+        received_at=received_at,
+        context=_object.decode(call.context) or None,
+        properties=_object.decode(call.properties) or None,
+    )
+
+
+def _read_fields(line: bytes) -> dict[str, Any]:
+    try:
+        value = read_json(line)
+    except RecursionError:
+        msg = "nested too deeply"
+        raise UnmappableError(msg) from None
+    except ValueError:
+        msg = "not JSON"
+        raise UnmappableError(msg) from None
+    if not isinstance(value, dict):
+        msg = "JSON, but not an object"
+        raise UnmappableError(msg)
+    return value
+
+
+def _take_time(rest: dict[str, Any], name: str) -> str | None:
+    """Take a time; what is none stays."""
+    value = rest.get(name)
+    if value is None:
+        rest.pop(name, None)
+        return None
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = times.canonical(value)
+    except ValueError:
+        return None
+    del rest[name]
+    return moment
+
+
+def _take_text(rest: dict[str, Any], name: str) -> str | None:
+    """Take text or a number; an object or the like stays."""
+    value = rest.get(name)
+    text = as_text(value)
+    if text is not None or value is None:
+        rest.pop(name, None)
+    return text or None
+
+
+def _take_object(rest: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """Take an object; text or the like stays."""
+    value = rest.get(name)
+    if value is None or isinstance(value, dict):
+        rest.pop(name, None)
+        return value
+    return None

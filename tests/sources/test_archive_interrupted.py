@@ -1,0 +1,98 @@
+"""Runs over an archive that end before their time lose nothing."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+from collections import Counter, defaultdict
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tests.support.archive import Maker, events_of, write_folder
+from tests.support.faulty_s3 import FaultyS3, slow
+from tests.support.stored import ids_by_stream, ids_of
+from tests.support.streams import states_never_run_ahead
+from tests.support.tap import Messages, read_messages
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.faulty_s3 import Handler
+    from tests.support.forked_tap import ForkedTap, RunningTap
+
+ROUNDS = 50
+OBJECTS = Maker().small(6, 1_100)
+EVENTS = events_of(OBJECTS)
+TRACKED = [event for event in EVENTS if "tracks" in event.streams]
+"""What the streams have that are selected by default."""
+
+ENDS = ("SIGTERM", "SIGKILL", "closed pipe")
+
+
+class Interrupted(NamedTuple):
+    messages: Messages
+    early: bool
+    """Whether it was interrupted before it had said all."""
+
+
+def interrupt(running: RunningTap, how: str, lines: int) -> Interrupted:
+    """Read some lines of a run, then end it; return what a target has got of it."""
+    read = []
+    while len(read) < lines and (line := running.stdout.readline()):
+        read.append(line)
+    early = len(read) == lines
+    if how == "closed pipe":
+        running.stdout.close()
+        running.wait()
+        return Interrupted(read_messages(read), early)
+    with suppress(ProcessLookupError):  # it may have come to its end
+        running.send_signal(getattr(signal, how))
+    read += running.stdout.read().splitlines(keepends=True)
+    status = running.wait()
+    if how == "SIGTERM":
+        # Before the tap is there to handle it, it does what it does to any process.
+        assert status in {0, -signal.SIGTERM}, running.stderr()
+        assert "Traceback" not in running.stderr()
+        for line in read:
+            json.loads(line)
+    return Interrupted(read_messages(line for line in read if line.endswith(b"\n")), early)
+
+
+def slowly(handler: Handler) -> bool:
+    """Send objects, but not listings, with pauses, so that a run can end amid a download."""
+    return bool(handler.key) and slow(0.0002)(handler)
+
+
+def test_interrupted_runs_lose_nothing(tap: ForkedTap, tmp_path: Path):
+    chance = random.Random(2_025)
+    ended: Counter[str] = Counter()
+    url = write_folder(tmp_path / "archive", OBJECTS)
+    with FaultyS3(OBJECTS) as store:
+        store.always = slowly
+        bucket = {"source": "s3://bucket", "storage_options": store.options}
+        while sum(ended.values()) < ROUNDS:
+            where = chance.choice([{"source": url}, bucket])
+            ended += _until_complete(tap, where | {"lookback_seconds": 0}, chance)
+    assert set(ended) == set(ENDS)
+
+
+def _until_complete(tap: ForkedTap, config: dict[str, Any], chance: random.Random) -> Counter[str]:
+    """Run again and again until a run comes to its end; return how the others ended."""
+    ended: Counter[str] = Counter()
+    got: dict[str, set[str]] = defaultdict(set)
+    state = None
+    while True:
+        how = chance.choice(ENDS)
+        with tap.start(config, state=state) as running:
+            messages, early = interrupt(running, how, chance.randrange(5_000))
+        states_never_run_ahead(messages, TRACKED, got)
+        for stream, ids in ids_of(messages.records).items():
+            got[stream].update(ids)
+        state = messages.state or state
+        if not early:
+            break
+        ended[how] += 1
+    expected = {stream: set(ids) for stream, ids in ids_by_stream(TRACKED).items()}
+    assert got == expected
+    return ended
