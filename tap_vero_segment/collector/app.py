@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment.collector.committer import RefusedError
-from tap_vero_segment.collector.endpoints import vero
+from tap_vero_segment.collector.endpoints import segment, tracking, vero
 from tap_vero_segment.collector.http import (
     RETRY_AFTER,
     DisconnectedError,
@@ -20,6 +20,8 @@ from tap_vero_segment.collector.http import (
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.endpoints.events import EventPages
     from tap_vero_segment.collector.http import Receive, Scope, Send
@@ -37,12 +39,28 @@ class App:
         secrets: Who may do what.
         committer: Takes what comes in; whoever serves the application starts and stops it.
         pages: Serves the read API.
+        legacy_batches: Whether batches of Segment's webhooks are taken that are signed in part.
     """
 
-    def __init__(self, secrets: Secrets, committer: Committer, pages: EventPages) -> None:
+    def __init__(
+        self,
+        secrets: Secrets,
+        committer: Committer,
+        pages: EventPages,
+        *,
+        legacy_batches: bool = False,
+    ) -> None:
         self._secrets = secrets
         self._committer = committer
         self._pages = pages
+        self._legacy_batches = legacy_batches
+        self._endpoints: dict[str, Callable[[Request], Awaitable[Response]]] = {
+            **dict.fromkeys(tracking.PATHS, self._tracking),
+            "/segment": self._segment,
+            "/v1/events": self._events,
+            "/health": self._health,
+            "/ready": self._ready,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -75,36 +93,62 @@ class App:
             return HTTPError(500, "a fault of the collector").response()
 
     async def _route(self, request: Request) -> Response:
-        path = request.path
-        if path.startswith("/vero/"):
-            self._check_webhook_token(path.removeprefix("/vero/"))
-            _check_method(request, "POST")
-            return await vero.receive(request, self._committer)
-        if path == "/v1/events":
-            self._check_read_token(request)
-            _check_method(request, "GET")
-            return await self._pages.get(request)
-        if path == "/health":
-            _check_method(request, "GET")
-            return _OK
-        if path == "/ready":
-            _check_method(request, "GET")
-            await self._committer.commit([], [])
-            return _OK
-        raise HTTPError(404, "there is nothing here")
+        endpoint = self._endpoints.get(request.path)
+        if endpoint is None and request.path.startswith("/vero/"):
+            endpoint = self._vero
+        if endpoint is None:
+            raise _nothing_here()
+        return await endpoint(request)
 
-    def _check_webhook_token(self, given: str) -> None:
-        token = self._secrets.webhook_token
-        if token is None or not same_secret(given.encode(errors="replace"), token):
-            raise HTTPError(404, "there is nothing here")
+    async def _vero(self, request: Request) -> Response:
+        token = _opened(self._secrets.webhook_token)
+        given = request.path.removeprefix("/vero/")
+        if not same_secret(given.encode(errors="replace"), token):
+            raise _nothing_here()
+        _check_method(request, "POST")
+        return await vero.receive(request, self._committer)
 
-    def _check_read_token(self, request: Request) -> None:
-        token = self._secrets.read_token
-        if token is None:
-            raise HTTPError(404, "there is nothing here")
+    async def _tracking(self, request: Request) -> Response:
+        write_key = _opened(self._secrets.write_key)
+        if request.method == "OPTIONS":
+            return tracking.PREFLIGHT
+        _check_method(request, "POST")
+        return await tracking.receive(request, self._committer, write_key)
+
+    async def _segment(self, request: Request) -> Response:
+        secret = _opened(self._secrets.segment_secret)
+        _check_method(request, "POST")
+        return await segment.receive(
+            request, self._committer, secret, legacy_batches=self._legacy_batches
+        )
+
+    async def _events(self, request: Request) -> Response:
+        token = _opened(self._secrets.read_token)
         scheme, _, given = (request.header(b"authorization") or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not same_secret(given.strip(), token):
             raise HTTPError(401, "a wrong read token", (b"www-authenticate", b"Bearer"))
+        _check_method(request, "GET")
+        return await self._pages.get(request)
+
+    async def _health(self, request: Request) -> Response:
+        _check_method(request, "GET")
+        return _OK
+
+    async def _ready(self, request: Request) -> Response:
+        _check_method(request, "GET")
+        await self._committer.commit([], [])
+        return _OK
+
+
+def _opened(secret: str | None) -> str:
+    """Return the secret of a door; one without a secret is not there at all."""
+    if secret is None:
+        raise _nothing_here()
+    return secret
+
+
+def _nothing_here() -> HTTPError:
+    return HTTPError(404, "there is nothing here")
 
 
 def _check_method(request: Request, method: str) -> None:

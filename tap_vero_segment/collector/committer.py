@@ -16,7 +16,7 @@ from tap_vero_segment.stores.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tap_vero_segment.stores.base import Writer
 
@@ -35,6 +35,7 @@ class Submission(NamedTuple):
 
     events: Sequence[Event]
     dead_letters: Sequence[DeadLetter]
+    passed_over: int
     size: int
     done: asyncio.Future[None]
 
@@ -97,7 +98,12 @@ class Committer:
         self._accepting = True
 
     async def commit(
-        self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], size: int = 0
+        self,
+        events: Sequence[Event],
+        dead_letters: Sequence[DeadLetter],
+        *,
+        passed_over: int = 0,
+        size: int = 0,
     ) -> None:
         """Store events and dead letters; return when they are synced to disk.
 
@@ -106,6 +112,7 @@ class Committer:
         Args:
             events: Track calls.
             dead_letters: Bodies that are none.
+            passed_over: How many calls came that are none of the collections.
             size: How many bytes of memory they hold while they wait.
 
         Raises:
@@ -115,7 +122,7 @@ class Committer:
         if not self.accepting:
             raise RefusedError
         loop = asyncio.get_running_loop()
-        submission = Submission(events, dead_letters, size, loop.create_future())
+        submission = Submission(events, dead_letters, passed_over, size, loop.create_future())
         self._pending += 1
         self._pending_bytes += size
         self._queue.put(submission)
@@ -138,11 +145,11 @@ class Committer:
         self._call(_settle, [opened], None)
         try:
             while group := self._next_group():
-                failure = _write(writer, group)
-                self._call(self._finish, group, failure)
-                if isinstance(failure, StoreBrokenError):
-                    self._fail_the_rest(failure)
-                    return
+                for part, failure in _write_apart(writer, group):
+                    self._call(self._finish, part, failure)
+                    if isinstance(failure, StoreBrokenError):
+                        self._fail_the_rest(failure)
+                        return
         finally:
             writer.close()
 
@@ -189,18 +196,34 @@ class Committer:
             self._on_broken()
 
 
+def _write_apart(
+    writer: Writer, group: list[Submission]
+) -> Iterator[tuple[list[Submission], StoreError | None]]:
+    """Write a group in one commit; if the store will not take it, each submission in its own.
+
+    One that the store cannot take must not cost the others, of this group or of the next.
+    """
+    failure = _write(writer, group)
+    if type(failure) is StoreError and len(group) > 1:
+        for submission in group:
+            yield [submission], _write(writer, [submission])
+    else:
+        yield group, failure
+
+
 def _write(writer: Writer, group: list[Submission]) -> StoreError | None:
     events = [event for submission in group for event in submission.events]
     dead_letters = [letter for submission in group for letter in submission.dead_letters]
+    passed_over = sum(submission.passed_over for submission in group)
     try:
-        if events or dead_letters:
-            writer.write(events, dead_letters)
+        if events or dead_letters or passed_over:
+            writer.write(events, dead_letters, passed_over)
         else:
             writer.probe()
     except StoreError as error:
         return error
     except Exception as error:  # noqa: BLE001  # a fault of ours must not end the thread unseen
-        return StoreBrokenError(f"unexpected {type(error).__name__}")
+        return StoreError(f"unexpected {type(error).__name__}")
     return None
 
 

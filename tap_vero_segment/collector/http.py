@@ -110,8 +110,13 @@ class Request:
             if message.get("more_body", False):
                 continue
             if size > limit:
-                raise HTTPError(413, f"the body is longer than {limit} bytes")
+                raise too_large(limit)
             return b"".join(chunks)
+
+
+def too_large(limit: int) -> HTTPError:
+    """Return the answer to a body that is longer than ``limit`` bytes."""
+    return HTTPError(413, f"the body is longer than {limit} bytes")
 
 
 def same_secret(given: bytes, secret: str) -> bool:

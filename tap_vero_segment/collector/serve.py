@@ -36,7 +36,9 @@ KEEP_ALIVE_SECONDS: Final = 65
 """Longer than the 60 seconds of the usual reverse proxies, so that they close first."""
 
 
-def serve(store: str, host: str, port: int, secrets: Secrets) -> None:
+def serve(
+    store: str, host: str, port: int, secrets: Secrets, *, legacy_batches: bool = False
+) -> None:
     """Serve until SIGTERM or SIGINT; then write what waits, and return.
 
     Args:
@@ -44,6 +46,7 @@ def serve(store: str, host: str, port: int, secrets: Secrets) -> None:
         host: The address to listen on.
         port: The port; 0 takes a free one, which the log names.
         secrets: Who may do what.
+        legacy_batches: Whether batches of Segment's webhooks are taken that are signed in part.
 
     Raises:
         SettingError: The store cannot be opened, or nothing can listen at the address.
@@ -63,7 +66,7 @@ def serve(store: str, host: str, port: int, secrets: Secrets) -> None:
     )
     pages = EventPages(lambda: open_reader(store, "store"))
     config = uvicorn.Config(
-        App(secrets, committer, pages),
+        App(secrets, committer, pages, legacy_batches=legacy_batches),
         http="httptools",
         ws="none",
         lifespan="off",

@@ -24,10 +24,14 @@ class Secrets(NamedTuple):
     Attributes:
         webhook_token: In the path that Vero posts to.
         read_token: The bearer token of the read API.
+        write_key: The write key of the Tracking API.
+        segment_secret: The shared secret of Segment's Webhooks destinations.
     """
 
     webhook_token: str | None = None
     read_token: str | None = None
+    write_key: str | None = None
+    segment_secret: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Secrets:

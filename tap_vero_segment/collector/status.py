@@ -36,6 +36,7 @@ def status(store: str, *, as_json: bool) -> str:
             "",
             f"events: {figures['events']}",
             f"quarantined bodies: {figures['quarantined']}",
+            f"calls of no collection, passed over: {figures['passed_over']}",
         ]
     )
 
@@ -58,4 +59,5 @@ def _figures(summary: Summary) -> dict[str, Any]:
         "first_loaded_at": times.to_text(min(firsts)) if firsts else None,
         "last_loaded_at": times.to_text(max(lasts)) if lasts else None,
         "quarantined": summary.dead_letters,
+        "passed_over": summary.passed_over,
     }

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from contextlib import asynccontextmanager
+from types import NoneType
 from typing import TYPE_CHECKING
 
 import apsw
@@ -13,7 +14,7 @@ from tap_vero_segment import times
 from tap_vero_segment.collector.committer import Committer, RefusedError
 from tap_vero_segment.collector.endpoints.vero import to_event
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.stores.base import DeadLetter, StoreBrokenError, StoreFullError
+from tap_vero_segment.stores.base import DeadLetter, StoreBrokenError, StoreError, StoreFullError
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.support.asgi import ask, post, running
@@ -46,11 +47,11 @@ class HeldWriter(SqliteWriter):
         self._arrived = threading.Semaphore(0)
         self._released = threading.Semaphore(0)
 
-    def write(self, events, dead_letters):
+    def write(self, events, dead_letters, passed_over=0):
         self.groups.append(len(events))
         self._arrived.release()
         assert self._released.acquire(timeout=SECONDS)
-        return super().write(events, dead_letters)
+        return super().write(events, dead_letters, passed_over)
 
     async def arrived(self) -> None:
         """Wait until the writer has begun one more commit."""
@@ -111,7 +112,7 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 
 async def submit(taker: Committer, events, size: int = 0) -> list[asyncio.Task]:
     """Submit events, one a request, and see that all of them wait."""
-    tasks = [asyncio.create_task(taker.commit([event], [], size)) for event in events]
+    tasks = [asyncio.create_task(taker.commit([event], [], size=size)) for event in events]
     await asyncio.sleep(0)
     assert not any(task.done() for task in tasks)
     return tasks
@@ -187,11 +188,11 @@ def test_a_full_queue_refuses_until_there_is_room(path, limits, size):
         async with started(open_writer, **limits) as taker:
             tasks = await submit(taker, EVENTS[:3], size)
             with pytest.raises(RefusedError):
-                await taker.commit(EVENTS[3:4], [], size)
+                await taker.commit(EVENTS[3:4], [], size=size)
             opened[0].release(1_000)
             await asyncio.gather(*tasks)
             for event in EVENTS[4:8]:
-                await taker.commit([event], [], size)
+                await taker.commit([event], [], size=size)
 
     run(scenario)
     assert stored(path) == 7
@@ -236,10 +237,39 @@ def test_a_full_disk_is_told_to_those_it_met_and_nobody_else():
     assert broken == []
 
 
-@pytest.mark.parametrize("error", [BROKEN, ZeroDivisionError(), RecursionError()])
-def test_after_a_failure_that_nothing_can_answer_for_nothing_is_taken(error):
+def test_an_event_that_the_store_cannot_take_costs_no_other(path):
+    poison = EVENTS[2]._replace(id="\ud800")  # no UTF-8 can write it
     broken = []
-    writer = FailingWriter(error)
+    opened: list[HeldWriter] = []
+
+    async def scenario():
+        async with started(
+            lambda: opened.append(HeldWriter(path)) or opened[0], on_broken=lambda: broken.append(1)
+        ) as taker:
+            first = await submit(taker, EVENTS[:1])
+            await opened[0].arrived()
+            rest = await submit(taker, [EVENTS[1], poison, EVENTS[3]])
+            for _ in range(5):  # the first, the three together, and then each of them
+                opened[0].release()
+            results = await asyncio.gather(*first, *rest, return_exceptions=True)
+            assert [type(result) for result in results] == [
+                NoneType,
+                NoneType,
+                StoreError,
+                NoneType,
+            ]
+            assert taker.accepting
+
+    run(scenario)
+    assert broken == []
+    with SqliteReader(f"sqlite:///{path}", "store") as reader:
+        ids = [json.loads(line)["messageId"] for line in reader.lines(0, None, 100)]
+    assert ids == [event.id for event in (EVENTS[0], EVENTS[1], EVENTS[3])]
+
+
+def test_after_a_failure_that_nothing_can_answer_for_nothing_is_taken():
+    broken = []
+    writer = FailingWriter(BROKEN)
 
     async def scenario():
         async with started(lambda: writer, on_broken=lambda: broken.append(1)) as taker:
@@ -256,8 +286,8 @@ def test_after_a_failure_that_nothing_can_answer_for_nothing_is_taken(error):
 
 def test_what_waits_behind_a_broken_store_fails_too(path):
     class Breaking(HeldWriter):
-        def write(self, events, dead_letters):
-            super().write(events, dead_letters)
+        def write(self, events, dead_letters, passed_over=0):
+            super().write(events, dead_letters, passed_over)
             raise BROKEN
 
     async def scenario():

@@ -8,10 +8,10 @@ import pytest
 import requests
 from dotenv import dotenv_values
 
-from tests.support.collector import Collector, run_collector
+from tests.support.collector import SECRETS, Collector, run_collector
 from tests.support.payloads import documented
 
-NAMES = ["VERO_COLLECTOR_WEBHOOK_TOKEN", "VERO_COLLECTOR_READ_TOKEN"]
+NAMES = list(SECRETS)
 
 
 def printed_url(output: str) -> str:

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 WEBHOOK_TOKEN = "webhook-token-of-the-tests"
 READ_TOKEN = "read-token-of-the-tests"
+WRITE_KEY = "write-key-of-the-tests"
+SEGMENT_SECRET = "segment-secret-of-the-tests"
 SECRETS = {
     "VERO_COLLECTOR_WEBHOOK_TOKEN": WEBHOOK_TOKEN,
     "VERO_COLLECTOR_READ_TOKEN": READ_TOKEN,
+    "VERO_COLLECTOR_WRITE_KEY": WRITE_KEY,
+    "VERO_COLLECTOR_SEGMENT_SECRET": SEGMENT_SECRET,
 }
 
 _LISTENING = re.compile(r"listening on (http://\S+)")
@@ -66,12 +70,13 @@ class Collector:
         self._env = clean_environment() | (SECRETS if env is None else env)
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
+        self.port = 0
 
     def start(self) -> Self:
         offset = self.log_file.stat().st_size if self.log_file.exists() else 0
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                collector_command("serve", "--port", "0", "--store", self.store_url),
+                collector_command("serve", "--port", str(self.port), "--store", self.store_url),
                 cwd=self.folder,
                 env=self._env,
                 stdout=log,
@@ -82,6 +87,8 @@ class Collector:
             found = _LISTENING.search(self.log()[offset:])
             if found:
                 self.url = found[1]
+                # Started again, it is where its clients expect it.
+                self.port = int(self.url.rpartition(":")[2])
                 return self
             if self.process.poll() is not None:
                 break

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment import times, track
 from tap_vero_segment.collection import BY_EVENT
 from tap_vero_segment.collector.http import HTTPError, Response
+from tap_vero_segment.collector.quarantine import quarantine
 from tap_vero_segment.inputs.body import NotAnObjectError, UnmappableError, read_object
 from tap_vero_segment.inputs.vero import to_track
 from tap_vero_segment.stores.base import DeadLetter, Event
@@ -15,8 +15,6 @@ from tap_vero_segment.stores.base import DeadLetter, Event
 if TYPE_CHECKING:
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.http import Request
-
-logger = logging.getLogger("vero-collector")
 
 INPUT: Final = "vero"
 SUCCESS: Final = Response(200, b'{"success":true}')
@@ -36,13 +34,13 @@ async def receive(request: Request, committer: Committer) -> Response:
     try:
         event = to_event(body, received_at)
     except NotAnObjectError as error:
-        await _quarantine(DeadLetter(received_at, INPUT, str(error), body), committer)
+        await quarantine(DeadLetter(received_at, INPUT, str(error), body), committer)
         raise HTTPError(400, f"the body is {error}") from error
     except UnmappableError as error:
-        await _quarantine(DeadLetter(received_at, INPUT, str(error), body), committer)
+        await quarantine(DeadLetter(received_at, INPUT, str(error), body), committer)
     except Exception as error:  # noqa: BLE001  # a fault of the mapping must not cost the event
         reason = f"a fault in the mapping: {type(error).__name__}"
-        await _quarantine(DeadLetter(received_at, INPUT, reason, body), committer)
+        await quarantine(DeadLetter(received_at, INPUT, reason, body), committer)
     else:
         await committer.commit([event], [], size=len(body) + len(event.call))
     return SUCCESS
@@ -64,8 +62,3 @@ def to_event(body: bytes, received_at: int) -> Event:
         input=INPUT,
         body=body,
     )
-
-
-async def _quarantine(letter: DeadLetter, committer: Committer) -> None:
-    logger.warning("quarantined a body of %d bytes: %s", len(letter.body), letter.reason)
-    await committer.commit([], [letter], size=len(letter.body))

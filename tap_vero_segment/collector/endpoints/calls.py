@@ -1,0 +1,134 @@
+"""Calls of Segment's kind, on their way into the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from tap_vero_segment import track
+from tap_vero_segment.collection import BY_EVENT
+from tap_vero_segment.collector.http import HTTPError
+from tap_vero_segment.collector.quarantine import log_quarantined
+from tap_vero_segment.inputs.body import UnmappableError, check_depth, is_shallow, read_json
+from tap_vero_segment.inputs.ids import canonical_json
+from tap_vero_segment.stores.base import DeadLetter, Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tap_vero_segment.collector.committer import Committer
+    from tap_vero_segment.track import TrackCall
+
+    Mapping = Callable[[dict[str, Any]], TrackCall | None]
+
+
+_AROUND: Final = 3
+"""Levels around a call's fields, which may be nested as deeply as a webhook: batch, array, call."""
+
+
+class Calls(NamedTuple):
+    """What a request's calls come to.
+
+    Attributes:
+        events: Calls of the collections.
+        dead_letters: Calls that are such, but cannot be mapped.
+        passed_over: How many are none of the collections.
+    """
+
+    events: list[Event]
+    dead_letters: list[DeadLetter]
+    passed_over: int
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Read a body that is a JSON object.
+
+    Raises:
+        HTTPError: 400, it is none.
+    """
+    content = _read(body)
+    if not isinstance(content, dict):
+        raise HTTPError(400, "the body is not a JSON object")
+    return content
+
+
+def read_objects(body: bytes) -> list[dict[str, Any]]:
+    """Read a body that is a JSON object, or an array of them.
+
+    Raises:
+        HTTPError: 400, it is neither.
+    """
+    content = _read(body)
+    objects = content if isinstance(content, list) else [content]
+    if not all(isinstance(item, dict) for item in objects):
+        raise HTTPError(400, "the body is no JSON object, and no array of them")
+    return objects
+
+
+def _read(body: bytes) -> Any:
+    """Read a body's JSON.
+
+    Raises:
+        HTTPError: 400, it is none, or nested too deeply.
+    """
+    try:
+        content = read_json(body)
+        if not is_shallow(body):
+            check_depth(content, _AROUND)
+    except UnmappableError as error:
+        raise HTTPError(400, f"the body is {error}") from error
+    except RecursionError as error:
+        raise HTTPError(400, "the body is nested too deeply") from error
+    except ValueError as error:
+        raise HTTPError(400, "the body is not JSON") from error
+    return content
+
+
+def map_calls(
+    calls: Iterable[dict[str, Any]], mapping: Mapping, received_at: int, input_name: str
+) -> Calls:
+    """Turn calls into what the store keeps.
+
+    Args:
+        calls: JSON objects.
+        mapping: From a call to a track call, or None.
+        received_at: When they were received, in microseconds since 1970.
+        input_name: Where they came in.
+    """
+    result = Calls([], [], 0)
+    passed_over = 0
+    for fields in calls:
+        try:
+            call = mapping(fields)
+        except UnmappableError as error:
+            reason = str(error)
+        except Exception as error:  # noqa: BLE001  # a fault of the mapping must not cost the event
+            reason = f"a fault in the mapping: {type(error).__name__}"
+        else:
+            if call is None:
+                passed_over += 1
+            else:
+                # The track call has every field but Segment's own, the write key among them.
+                result.events.append(
+                    Event(
+                        id=call.message_id,
+                        collection=BY_EVENT[call.event].stream,
+                        received_at=received_at,
+                        call=track.encode(call),
+                        input=input_name,
+                        body=None,
+                    )
+                )
+            continue
+        letter = DeadLetter(received_at, input_name, reason, canonical_json(fields))
+        log_quarantined(letter)
+        result.dead_letters.append(letter)
+    return result._replace(passed_over=passed_over)
+
+
+async def keep(calls: Calls, committer: Committer) -> None:
+    """Store calls, all or none; return when they are synced to disk."""
+    size = sum(len(event.call) for event in calls.events)
+    size += sum(len(letter.body) for letter in calls.dead_letters)
+    await committer.commit(
+        calls.events, calls.dead_letters, passed_over=calls.passed_over, size=size
+    )

@@ -1,0 +1,86 @@
+"""``POST /segment``: Segment's Webhooks destinations, the classic one and the one of Actions.
+
+What they send is told at segment.com/docs/connections/destinations/catalog/webhooks and
+``…/actions-webhook``: one call a request, or an array of calls, signed with a shared secret.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from tap_vero_segment import times
+from tap_vero_segment.collector.endpoints.calls import keep, map_calls, read_objects
+from tap_vero_segment.collector.http import HTTPError, Response
+from tap_vero_segment.collector.quarantine import quarantine
+from tap_vero_segment.inputs.segment import from_webhook
+from tap_vero_segment.stores.base import DeadLetter
+
+if TYPE_CHECKING:
+    from tap_vero_segment.collector.committer import Committer
+    from tap_vero_segment.collector.http import Request
+
+INPUT: Final = "segment"
+SUCCESS: Final = Response(200, b'{"success":true}')
+
+
+async def receive(
+    request: Request, committer: Committer, secret: str, *, legacy_batches: bool
+) -> Response:
+    """Store what Segment delivers, and answer when it is synced to disk.
+
+    Notices other than calls, ``delete`` for one, are acknowledged.
+
+    Args:
+        request: The request.
+        committer: Takes the calls.
+        secret: The shared secret.
+        legacy_batches: Whether an array is taken whose signature covers its first call only, as
+            the Actions destination signs unless it is told otherwise. Whoever sees one such
+            request can put calls of his own behind the first.
+
+    Raises:
+        HTTPError: 400, the body is no call and no array of them; 401, a wrong signature.
+    """
+    body = await request.body()
+    received_at = times.now()
+    if not _is_signed(request, body, secret, legacy_batches=legacy_batches):
+        raise HTTPError(401, "a wrong signature, or none")
+    try:
+        calls = read_objects(body)
+    except HTTPError as error:
+        await quarantine(DeadLetter(received_at, INPUT, error.message, body), committer)
+        raise
+    mapped = map_calls(calls, lambda fields: from_webhook(fields, received_at), received_at, INPUT)
+    await keep(mapped, committer)
+    return SUCCESS
+
+
+def _is_signed(request: Request, body: bytes, secret: str, *, legacy_batches: bool) -> bool:
+    whole = request.header(b"x-segment-signature")
+    if whole is not None and _matches(whole, body, secret):
+        return True
+    signature = request.header(b"x-signature")
+    if signature is None:
+        return False
+    if _matches(signature, body, secret):
+        return True
+    first = _first_call(body) if legacy_batches else None
+    return first is not None and _matches(signature, first, secret)
+
+
+def _matches(signature: bytes, content: bytes, secret: str) -> bool:
+    """Compare in constant time with the HMAC, SHA-1 as documented."""
+    expected = hmac.new(secret.encode(), content, "sha1").hexdigest().encode()
+    return hmac.compare_digest(signature.strip().lower(), expected)
+
+
+def _first_call(body: bytes) -> bytes | None:
+    """Return the bytes of an array's first call: what ``JSON.stringify`` has made of it."""
+    try:
+        calls = msgspec.json.decode(body, type=list[msgspec.Raw])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return bytes(calls[0]) if calls else None

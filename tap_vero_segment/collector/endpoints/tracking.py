@@ -1,0 +1,167 @@
+"""``POST /v1/track``, ``/v1/batch``, ``/v1/import``: Segment's HTTP Tracking API.
+
+Its behaviour is that of segment.com/docs/connections/sources/catalog/libraries/server/http-api, so
+that Segment's and RudderStack's own clients work against the collector.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from typing import TYPE_CHECKING, Any, Final
+
+from tap_vero_segment import times
+from tap_vero_segment.collector.endpoints.calls import keep, map_calls, read_object
+from tap_vero_segment.collector.http import (
+    MAX_BODY,
+    HTTPError,
+    Response,
+    same_secret,
+    too_large,
+)
+from tap_vero_segment.collector.quarantine import quarantine
+from tap_vero_segment.inputs.ids import canonical_json
+from tap_vero_segment.inputs.segment import from_client
+from tap_vero_segment.stores.base import DeadLetter
+
+if TYPE_CHECKING:
+    from tap_vero_segment.collector.committer import Committer
+    from tap_vero_segment.collector.http import Request
+
+INPUT: Final = "tracking"
+
+BATCHES: Final = frozenset({"/v1/batch", "/v1/import"})
+SINGLES: Final = {
+    f"/v1/{kind}": kind for kind in ("track", "identify", "page", "screen", "group", "alias")
+}
+PATHS: Final = BATCHES | SINGLES.keys()
+
+MAX_CALL: Final = 32 * 1024
+"""Bytes of a call; Segment refuses longer ones."""
+MAX_CALLS: Final = 2_500
+"""Calls in a batch; of longer ones Segment drops all, silently."""
+
+# Browsers ask before they post JSON to another origin.
+CORS: Final = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"POST, OPTIONS"),
+    (b"access-control-allow-headers", b"authorization, content-type, content-encoding"),
+    (b"access-control-max-age", b"86400"),
+)
+SUCCESS: Final = Response(200, b'{"success":true}', headers=CORS[:1])
+PREFLIGHT: Final = Response(200, b"", headers=CORS)
+
+_GZIP_WINDOW: Final = 31  # zlib's way to say: with gzip's header
+
+
+async def receive(request: Request, committer: Committer, write_key: str) -> Response:
+    """Store a call or a batch, whole or not at all, and answer when it is synced to disk.
+
+    Raises:
+        HTTPError: 400, the body is none of these or too large for Segment; 401, a wrong write key;
+            413, the body is too long.
+    """
+    basic = _basic_user(request)
+    if basic is not None and not same_secret(basic, write_key):
+        raise _wrong_key()
+    body = _decoded(request, await request.body())
+    received_at = times.now()
+    try:
+        content = read_object(body)
+    except HTTPError as error:
+        if basic is not None:
+            await quarantine(DeadLetter(received_at, INPUT, error.message, body), committer)
+        raise
+    _check_key_in_body(content, basic, write_key)
+    kind = SINGLES.get(request.path)
+    calls = _batch(content) if kind is None else [_single(content, kind, len(body))]
+    sent_at = content.get("sentAt")
+    mapped = map_calls(
+        calls,
+        lambda fields: from_client(
+            fields, received_at, sent_at if isinstance(sent_at, str) else None
+        ),
+        received_at,
+        INPUT,
+    )
+    await keep(mapped, committer)
+    return SUCCESS
+
+
+def _basic_user(request: Request) -> bytes | None:
+    """Return the user name of Basic authentication, where there is one."""
+    scheme, _, given = (request.header(b"authorization") or b"").partition(b" ")
+    if scheme.lower() != b"basic":
+        return None
+    try:
+        return base64.b64decode(given.strip(), validate=True).partition(b":")[0]
+    except binascii.Error as error:
+        raise _wrong_key() from error
+
+
+def _check_key_in_body(content: dict[str, Any], basic: bytes | None, write_key: str) -> None:
+    """Make sure that a write key was given, and that each one that was given is right."""
+    given = content.get("writeKey")
+    if given is None and basic is not None:
+        return
+    if not isinstance(given, str) or not same_secret(given.encode(errors="replace"), write_key):
+        raise _wrong_key()
+
+
+def _wrong_key() -> HTTPError:
+    return HTTPError(401, "a wrong write key, or none", *CORS[:1])
+
+
+def _decoded(request: Request, body: bytes) -> bytes:
+    """Undo the body's ``Content-Encoding``.
+
+    Raises:
+        HTTPError: 400, it is not what it says; 413, it is longer than it may be; 415, it is of
+            another kind.
+    """
+    encoding = (request.header(b"content-encoding") or b"identity").strip().lower()
+    if encoding == b"identity":
+        return body
+    if encoding != b"gzip":
+        raise HTTPError(415, "a content-encoding other than gzip")
+    unzip = zlib.decompressobj(_GZIP_WINDOW)
+    try:
+        # One byte more than it may be: a small body can unzip to gigabytes.
+        content = unzip.decompress(body, MAX_BODY + 1)
+    except zlib.error as error:
+        raise HTTPError(400, "the body is not gzip") from error
+    if len(content) > MAX_BODY:
+        raise too_large(MAX_BODY)
+    if not unzip.eof:
+        raise HTTPError(400, "the body is not gzip")
+    return content
+
+
+def _single(content: dict[str, Any], kind: str, size: int) -> dict[str, Any]:
+    if size > MAX_CALL:
+        raise HTTPError(400, f"a call longer than {MAX_CALL} bytes")
+    return {**content, "type": kind}
+
+
+def _batch(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a batch's calls, each with what the batch says for all of them."""
+    batch = content.get("batch")
+    if not isinstance(batch, list) or not all(isinstance(call, dict) for call in batch):
+        raise HTTPError(400, "batch: an array of objects")
+    if len(batch) > MAX_CALLS:
+        raise HTTPError(400, f"batch: more than {MAX_CALLS} calls")
+    for number, call in enumerate(batch, start=1):
+        if len(canonical_json(call)) > MAX_CALL:
+            raise HTTPError(400, f"batch: call {number} is longer than {MAX_CALL} bytes")
+    shared = content.get("context")
+    if not isinstance(shared, dict):
+        return batch
+    return [_with_context(call, shared) for call in batch]
+
+
+def _with_context(call: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    own = call.get("context")
+    if own is None:
+        return {**call, "context": shared}
+    return {**call, "context": {**shared, **own}} if isinstance(own, dict) else call

@@ -1,0 +1,136 @@
+"""``POST /segment``: Segment's Webhooks destinations."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from tests.collector.test_tracking_endpoint import events, status
+from tests.support.collector import SECRETS, SEGMENT_SECRET, Collector
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# The fields of a call as the classic destination was seen to deliver it.
+CALL = {
+    "channel": "server",
+    "context": {"traits": {"email": "a@example.com"}, "library": {"name": "vero"}},
+    "event": "Email Delivered",
+    "integrations": {},
+    "messageId": "message-1",
+    "projectId": "project",
+    "properties": {"email_id": "m1", "campaign_id": 987},
+    "receivedAt": "2026-11-23T09:24:01.234Z",
+    "timestamp": "2026-11-23T09:24:00.000Z",
+    "type": "track",
+    "userId": "user-1",
+    "version": 2,
+}
+
+
+def sign(content: bytes, secret: str = SEGMENT_SECRET) -> str:
+    return hmac.new(secret.encode(), content, hashlib.sha1).hexdigest()
+
+
+def compact(value: Any) -> bytes:
+    """JSON as ``JSON.stringify`` writes it."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def post(
+    collector: Collector, body: bytes, signature: str | None, header: str = "X-Signature"
+) -> requests.Response:
+    headers = {"Content-Type": "application/json"}
+    if signature is not None:
+        headers[header] = signature
+    return requests.post(f"{collector.url}/segment", data=body, headers=headers, timeout=30)
+
+
+def test_a_signed_call_keeps_segments_times(collector: Collector) -> None:
+    body = compact(CALL)
+
+    for _ in range(2):  # delivered twice
+        response = post(collector, body, sign(body))
+        assert (response.status_code, response.json()) == (200, {"success": True})
+
+    (event,) = events(collector)
+    del event["loadedAt"]
+    assert event == {
+        "type": "track",
+        "messageId": "message-1",
+        "event": "Email Delivered",
+        "userId": "user-1",
+        "timestamp": "2026-11-23T09:24:00.000000Z",
+        "receivedAt": "2026-11-23T09:24:01.234000Z",
+        "context": {"traits": {"email": "a@example.com"}, "library": {"name": "vero"}},
+        "properties": {"email_id": "m1", "campaign_id": 987},
+    }
+
+
+@pytest.mark.parametrize(
+    "signature", [None, "", "0" * 40, sign(compact(CALL), "another secret"), "Zoë".encode().hex()]
+)
+def test_a_call_that_is_not_signed_is_refused(collector: Collector, signature: str | None) -> None:
+    assert post(collector, compact(CALL), signature).status_code == 401
+    assert events(collector) == []
+
+
+def test_the_signature_is_of_the_bytes_as_they_came(collector: Collector) -> None:
+    body = compact(CALL)
+    spaced = json.dumps(CALL, indent=1).encode()
+    assert post(collector, spaced, sign(body)).status_code == 401
+    assert post(collector, spaced, sign(spaced)).status_code == 200
+
+
+def test_an_array_is_taken_when_the_signature_covers_it(collector: Collector) -> None:
+    calls = [CALL, CALL | {"messageId": "message-2"}, {"type": "identify", "userId": "u"}]
+    body = compact(calls)
+
+    assert post(collector, body, sign(body), "X-Segment-Signature").status_code == 200
+    # Cut differently when it is tried again.
+    body = compact(calls[1:])
+    assert post(collector, body, sign(body)).status_code == 200
+
+    assert [event["messageId"] for event in events(collector)] == ["message-1", "message-2"]
+
+
+def test_an_array_that_is_signed_in_part_is_refused(collector: Collector) -> None:
+    body = compact([CALL, CALL | {"messageId": "message-2"}])
+    assert post(collector, body, sign(compact(CALL))).status_code == 401
+    assert events(collector) == []
+
+
+def test_an_array_that_is_signed_in_part_is_taken_if_told_so(tmp_path: Path) -> None:
+    secrets = SECRETS | {"VERO_COLLECTOR_SEGMENT_LEGACY_BATCHES": "true"}
+    with Collector(tmp_path, secrets) as collector:
+        first = CALL | {"properties": {"email_subject": "Zoë \N{MAPLE LEAF}"}}
+        body = compact([first, CALL | {"messageId": "message-2"}])
+        assert post(collector, body, sign(compact(first))).status_code == 200
+        assert len(events(collector)) == 2
+
+        assert post(collector, body, sign(compact(CALL))).status_code == 401
+        assert post(collector, b"[]", sign(b"")).status_code == 401
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"17", b"[1]"])
+def test_what_is_no_call_is_quarantined(collector: Collector, body: bytes) -> None:
+    assert post(collector, body, sign(body)).status_code == 400
+    assert status(collector)["quarantined"] == 1
+
+
+def test_other_notices_are_acknowledged(collector: Collector) -> None:
+    body = compact({"type": "delete", "userId": "user-1", "channel": "server"})
+    assert post(collector, body, sign(body)).status_code == 200
+    assert events(collector) == []
+    assert status(collector)["passed_over"] == 1
+
+
+def test_without_a_secret_the_input_is_not_there(tmp_path: Path) -> None:
+    secrets = {name: value for name, value in SECRETS.items() if "SEGMENT" not in name}
+    with Collector(tmp_path, secrets) as collector:
+        assert post(collector, compact(CALL), sign(compact(CALL))).status_code == 404

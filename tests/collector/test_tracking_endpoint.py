@@ -1,0 +1,320 @@
+"""``POST /v1/track``, ``/v1/batch``, ``/v1/import``: Segment's HTTP Tracking API."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from tests.support.collector import SECRETS, WRITE_KEY, Collector, run_collector
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BASIC = (WRITE_KEY, "")
+CALL = {
+    "type": "track",
+    "event": "Email Opened",
+    "messageId": "message-1",
+    "userId": "user-1",
+    "timestamp": "2026-11-23T09:24:00.000Z",
+}
+
+
+def post(
+    collector: Collector, path: str, body: Any, auth: tuple[str, str] | None = BASIC, **more: Any
+) -> requests.Response:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return requests.post(f"{collector.url}{path}", data=data, auth=auth, timeout=30, **more)
+
+
+def events(collector: Collector) -> list[dict[str, Any]]:
+    lines = collector.get("/v1/events?limit=10000").text.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def status(collector: Collector) -> dict[str, Any]:
+    done = run_collector("status", "--json", "--store", collector.store_url, cwd=collector.folder)
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def test_a_call_is_stored_as_it_came(collector: Collector) -> None:
+    call = CALL | {
+        "context": {"ip": "203.0.113.9", "traits": {"email": "a@example.com"}},
+        "properties": {"email_id": "m1", "odd": [1, None]},
+        "integrations": {"All": True},
+        "unknown": {"kept": 1},
+        "writeKey": WRITE_KEY,
+    }
+
+    response = post(collector, "/v1/track", call)
+
+    assert (response.status_code, response.json()) == (200, {"success": True})
+    (event,) = events(collector)
+    assert event["messageId"] == "message-1"
+    assert event["event"] == "Email Opened"
+    assert event["userId"] == "user-1"
+    assert event["timestamp"] == event["originalTimestamp"] == "2026-11-23T09:24:00.000000Z"
+    assert event["properties"] == {"email_id": "m1", "odd": [1, None]}
+    assert event["context"] == {
+        "ip": "203.0.113.9",
+        "traits": {"email": "a@example.com"},
+        "unknown": {"kept": 1},
+    }
+    assert WRITE_KEY not in json.dumps(event)
+
+
+@pytest.mark.parametrize("path", ["/v1/batch", "/v1/import"])
+def test_a_batch_is_stored_and_the_rest_of_it_counted(collector: Collector, path: str) -> None:
+    batch = {
+        "batch": [
+            CALL,
+            CALL | {"messageId": "message-2", "event": "Unsubscribed"},
+            CALL | {"messageId": "message-3", "event": "Order Completed"},
+            {"type": "identify", "userId": "user-1", "messageId": "message-4"},
+        ]
+    }
+
+    assert post(collector, path, batch).status_code == 200
+    assert post(collector, path, batch).status_code == 200  # delivered twice
+
+    assert [(event["messageId"], event["event"]) for event in events(collector)] == [
+        ("message-1", "Email Opened"),
+        ("message-2", "Email Unsubscribed"),
+    ]
+    assert status(collector)["passed_over"] == 4
+
+
+@pytest.mark.parametrize("kind", ["identify", "page", "screen", "group", "alias"])
+def test_other_calls_are_accepted_and_not_kept(collector: Collector, kind: str) -> None:
+    # An event's name in it makes it no track call.
+    assert post(collector, f"/v1/{kind}", CALL).status_code == 200
+    assert events(collector) == []
+
+
+@pytest.mark.parametrize(
+    ("auth", "key_in_body", "expected"),
+    [
+        (BASIC, None, 200),
+        (None, WRITE_KEY, 200),
+        (BASIC, WRITE_KEY, 200),
+        (None, None, 401),
+        (("wrong", ""), None, 401),
+        (("wrong", ""), WRITE_KEY, 401),
+        (BASIC, "wrong", 401),
+        (None, "wrong", 401),
+        (None, 17, 401),
+        (("", ""), None, 401),
+    ],
+)
+def test_the_write_key_is_the_basic_user_or_in_the_body(
+    collector: Collector, auth: tuple[str, str] | None, key_in_body: Any, expected: int
+) -> None:
+    call = CALL if key_in_body is None else CALL | {"writeKey": key_in_body}
+
+    for body, path in ((call, "/v1/track"), ({**call, "batch": [CALL]}, "/v1/batch")):
+        assert post(collector, path, body, auth=auth).status_code == expected
+
+    assert len(events(collector)) == (1 if expected == 200 else 0)
+
+
+def test_basic_authentication_that_is_no_base64_is_refused(collector: Collector) -> None:
+    headers = {"Authorization": "Basic %%%"}
+    assert post(collector, "/v1/track", CALL, auth=None, headers=headers).status_code == 401
+
+
+def test_without_a_write_key_the_api_is_not_there(tmp_path: Path) -> None:
+    secrets = {name: value for name, value in SECRETS.items() if "WRITE_KEY" not in name}
+    with Collector(tmp_path, secrets) as collector:
+        assert post(collector, "/v1/track", CALL).status_code == 404
+        assert requests.options(f"{collector.url}/v1/batch", timeout=30).status_code == 404
+
+
+def test_a_zipped_body_is_unzipped(collector: Collector) -> None:
+    body = gzip.compress(json.dumps({"batch": [CALL]}).encode())
+    headers = {"Content-Encoding": "gzip"}
+
+    assert post(collector, "/v1/batch", body, headers=headers).status_code == 200
+    assert len(events(collector)) == 1
+
+    assert post(collector, "/v1/batch", body[:-9], headers=headers).status_code == 400
+    assert post(collector, "/v1/batch", b"{}", headers=headers).status_code == 400
+    bomb = gzip.compress(b" " * 50_000_000)
+    assert post(collector, "/v1/batch", bomb, headers=headers).status_code == 413
+    other = {"Content-Encoding": "br"}
+    assert post(collector, "/v1/batch", body, headers=other).status_code == 415
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"17",
+        b'"text"',
+        b"\xff\xfe",
+        b'{"batch": 1}',
+        b'{"batch": [1]}',
+        b'{"batch": [{"type": "track"}, []]}',
+        b"{}",
+        b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+    ],
+)
+def test_a_body_that_is_no_batch_is_refused_whole(collector: Collector, body: bytes) -> None:
+    assert post(collector, "/v1/batch", body).status_code == 400
+    assert post(collector, "/v1/batch", {"batch": [CALL]}).status_code == 200
+    assert len(events(collector)) == 1
+
+
+def test_what_is_no_json_is_quarantined_if_the_sender_is_known(collector: Collector) -> None:
+    post(collector, "/v1/batch", b"{no json", auth=None)
+    assert status(collector)["quarantined"] == 0
+    post(collector, "/v1/batch", b"{no json")
+    assert status(collector)["quarantined"] == 1
+
+
+def test_segments_limits_hold(collector: Collector) -> None:
+    large = CALL | {"properties": {"text": "x" * 33_000}}
+    assert post(collector, "/v1/track", large).status_code == 400
+    batch = {"batch": [CALL | {"messageId": "small"}, large]}
+    assert post(collector, "/v1/batch", batch).status_code == 400
+    many = {"batch": [{"type": "page"}] * 2_501}
+    assert post(collector, "/v1/batch", many).status_code == 400
+    assert post(collector, "/v1/batch", b" " * 600_000).status_code == 413
+    assert events(collector) == []
+    assert post(collector, "/v1/batch", {"batch": [CALL] * 2_500}).status_code == 200
+    assert len(events(collector)) == 1
+
+
+def test_a_clock_that_is_wrong_is_corrected_by_when_the_call_was_sent(
+    collector: Collector,
+) -> None:
+    # The client's clock is a year behind; the event happened ten seconds before it was sent.
+    sent = datetime.now(UTC) - timedelta(days=365)
+    happened = sent - timedelta(seconds=10)
+    batch = {
+        "batch": [CALL | {"timestamp": happened.isoformat()}],
+        "sentAt": sent.isoformat(),
+    }
+
+    assert post(collector, "/v1/batch", batch).status_code == 200
+
+    (event,) = events(collector)
+    assert moment(event["originalTimestamp"]) == happened
+    assert moment(event["sentAt"]) == sent
+    expected = moment(event["receivedAt"]) - timedelta(seconds=10)
+    assert moment(event["timestamp"]) == expected
+
+
+def test_a_call_that_says_nothing_of_time_happened_when_it_came(collector: Collector) -> None:
+    call = {"event": "Email Opened", "userId": "user-1"}
+
+    for _ in range(2):  # two events, as Segment would have it
+        assert post(collector, "/v1/track", call).status_code == 200
+
+    first, second = events(collector)
+    assert first["messageId"] != second["messageId"]
+    assert first["timestamp"] == first["receivedAt"]
+    assert "sentAt" not in first
+
+
+def test_a_call_without_an_id_but_with_a_time_is_stored_once(collector: Collector) -> None:
+    call = {key: value for key, value in CALL.items() if key != "messageId"}
+
+    for body in (call, dict(reversed(call.items()))):
+        assert post(collector, "/v1/track", body).status_code == 200
+
+    assert len(events(collector)) == 1
+
+
+def test_a_batchs_context_is_that_of_its_calls(collector: Collector) -> None:
+    shared = {"ip": "203.0.113.9", "locale": "en"}
+    calls = [CALL, CALL | {"messageId": "message-2", "context": {"ip": "203.0.113.10"}}]
+
+    assert post(collector, "/v1/batch", {"batch": calls, "context": shared}).status_code == 200
+
+    first, second = events(collector)
+    assert first["context"] == shared
+    assert second["context"] == {"ip": "203.0.113.10", "locale": "en"}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"userId": 17},
+        {"userId": {"a": 1}},
+        {"userId": None, "anonymousId": None},
+        {"context": "text"},
+        {"properties": [1, 2]},
+        {"timestamp": "yesterday"},
+        {"timestamp": 1435016238},
+        {"sentAt": {}},
+        {"messageId": 5},
+        {"properties": {"email_subject": "cut \ud83d", "nul": "\0"}},
+    ],
+)
+def test_fields_of_unexpected_types_are_never_refused(
+    collector: Collector, odd: dict[str, Any]
+) -> None:
+    assert post(collector, "/v1/batch", {"batch": [CALL | odd]}).status_code == 200
+    assert len(events(collector)) == 1
+
+
+def test_a_browser_may_post_from_another_origin(collector: Collector) -> None:
+    headers = {
+        "Origin": "https://shop.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
+    asked = requests.options(f"{collector.url}/v1/track", headers=headers, timeout=30)
+    assert asked.status_code == 200
+    assert asked.headers["Access-Control-Allow-Origin"] == "*"
+    assert "POST" in asked.headers["Access-Control-Allow-Methods"]
+    allowed = asked.headers["Access-Control-Allow-Headers"]
+    assert {"authorization", "content-type"} <= {name.strip() for name in allowed.split(",")}
+
+    posted = post(collector, "/v1/track", CALL, headers={"Origin": "https://shop.example"})
+    assert posted.headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_only_post_is_answered(collector: Collector) -> None:
+    response = requests.get(f"{collector.url}/v1/track", auth=BASIC, timeout=30)
+    assert response.status_code == 405
+    assert "POST" in response.headers["Allow"]
+
+
+def test_nothing_secret_is_logged(collector: Collector) -> None:
+    address = {"properties": {"text": "secret@example.com"}}
+    post(collector, "/v1/track", CALL | address, auth=("wrong-key", ""))
+    post(collector, "/v1/track", b"{secret@example.com")
+    post(collector, "/v1/track", CALL | address)
+    encoded = base64.b64encode(f"{WRITE_KEY}:".encode()).decode()
+    for secret in (WRITE_KEY, encoded, "wrong-key", "secret@example.com"):
+        assert secret not in collector.log()
+
+
+def test_what_vero_may_nest_a_batch_may_too(collector: Collector) -> None:
+    payload: dict[str, Any] = {"type": "sent", "user": {"id": 1}}
+    inner = payload
+    for _ in range(99):
+        inner["deep"] = {}
+        inner = inner["deep"]
+    assert collector.post(payload).status_code == 200
+    (event,) = events(collector)
+
+    again = {"batch": [event | {"messageId": "sent on"}]}
+    assert post(collector, "/v1/batch", again).status_code == 200
+
+    assert len(events(collector)) == 2
+    assert status(collector)["quarantined"] == 0
