@@ -1,4 +1,4 @@
-"""Vero's email events for Singer: a tap, and the collector that catches what Vero pushes.
+"""Vero's email events for Singer: a collector that catches what Vero pushes, a tap, a target.
 
 The data walks one way, and each room hands to the next::
 
@@ -6,8 +6,10 @@ The data walks one way, and each room hands to the next::
     stores/      track calls on disk, in commit order      -> lines of NDJSON
     sources/     pages of track calls after a cursor       -> track call
     record.py    a track call's columns                    -> record
-    tap/         records as Singer messages, with state
+    tap/         records as Singer messages, with state    -> any target
+    target/      records of any tap that has events        -> track call -> Segment
 
 ``collector/`` is the HTTP service in front of the inputs and the stores. It shares with the tap
-``track.py``, ``collection.py``, ``times.py`` and the stores' reading half, and nothing else.
+``track.py``, ``collection.py``, ``times.py`` and the stores' reading half, and nothing else. The
+tap and the target share ``singer.py``, their command line.
 """

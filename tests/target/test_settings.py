@@ -1,0 +1,214 @@
+"""Settings: what they mean, and what is said of those, and of messages, that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import stat
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tap_vero_segment.errors import SettingError
+from tap_vero_segment.target.settings import Settings
+from tests.support.singer_events import (
+    line,
+    record_line,
+    records,
+    run_lines,
+    schema_line,
+    state_line,
+)
+from tests.support.tracking_server import WRITE_KEY
+
+if TYPE_CHECKING:
+    from tests.support.forked_target import Ended, ForkedTarget
+    from tests.support.tracking_server import TrackingServer
+
+
+def is_refused(run: Ended, word: str) -> str:
+    """One line of error that names what is wrong, status 1, and no state."""
+    assert run.status == 1, run.stderr
+    assert len(run.errors()) == 1, run.stderr
+    assert word in run.errors()[0]
+    assert "Traceback" not in run.stderr
+    assert run.states == []
+    return run.errors()[0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "config"),
+    [
+        pytest.param("write_key", {}, id="no-write-key"),
+        pytest.param("write_key", {"write_key": ""}, id="empty-write-key"),
+        pytest.param("write_key", {"write_key": ["hidden-secret"]}, id="write-key-list"),
+        pytest.param("write_key", {"write_key": 4711}, id="write-key-number"),
+        pytest.param("write_key", {"write_key": "pasted-secret\n"}, id="line-end"),
+        pytest.param("write_key", {"write_key": "two secrets"}, id="space"),
+        pytest.param("write_key", {"write_key": "secret:word"}, id="colon"),
+        pytest.param("write_key", {"write_key": "Schlüssel-secret"}, id="not-ascii"),
+        pytest.param("endpoint", {"write_key": "k", "endpoint": 7}, id="endpoint-number"),
+        pytest.param("endpoint", {"write_key": "k", "endpoint": "api.segment.io"}, id="no-scheme"),
+        pytest.param("endpoint", {"write_key": "k", "endpoint": "ftp://host"}, id="ftp"),
+        pytest.param("endpoint", {"write_key": "k", "endpoint": "https://"}, id="no-host"),
+        pytest.param("endpoint", {"write_key": "k", "endpoint": "http://[::1"}, id="no-url"),
+        pytest.param("endpoint", {"write_key": "k", "endpoint": "http://h:port"}, id="no-port"),
+        pytest.param("endpoint", {"write_key": "k", "endpoint": "https://secret:@h"}, id="user"),
+        pytest.param("endpoint", {"write_key": "k", "endpoint": "https://h?k=secret"}, id="query"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named_in_one_line_and_not_repeated(
+    target: ForkedTarget, setting: str, config: dict[str, Any]
+) -> None:
+    error = is_refused(target.run(config), setting)
+    assert "secret" not in error
+    assert "4711" not in error
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url"),
+    [
+        (None, "https://api.segment.io/v1/batch"),
+        ("", "https://api.segment.io/v1/batch"),
+        ("https://events.eu1.segmentapis.com", "https://events.eu1.segmentapis.com/v1/batch"),
+        ("https://events.eu1.segmentapis.com/v1", "https://events.eu1.segmentapis.com/v1/batch"),
+        ("http://127.0.0.1:8321/", "http://127.0.0.1:8321/v1/batch"),
+        ("http://127.0.0.1:8321/v1/batch", "http://127.0.0.1:8321/v1/batch"),
+        ("https://proxy.example/segment", "https://proxy.example/segment/v1/batch"),
+    ],
+)
+def test_batches_go_to_the_endpoints_batch_path(endpoint: str | None, url: str) -> None:
+    config = {"write_key": "k"} | ({} if endpoint is None else {"endpoint": endpoint})
+    assert Settings.read(config).url == url
+
+
+def test_a_write_key_is_what_segment_gives_out() -> None:
+    assert Settings.read({"write_key": "aZ09-_=+/"}).write_key == "aZ09-_=+/"
+    with pytest.raises(SettingError):
+        Settings.read({"write_key": "a b"})
+
+
+def test_settings_come_from_the_environment(target: ForkedTarget, server: TrackingServer) -> None:
+    env = {
+        "TARGET_SEGMENT_WRITE_KEY": WRITE_KEY,
+        "TARGET_SEGMENT_ENDPOINT": server.url,
+        "TARGET_SEGMENT_DEAD_LETTER": "letters",
+    }
+    events = [*records(3), records(1)[0] | {"id": "nobody", "user_id": None}]
+    run = target.run({}, run_lines(events), "--config=ENV", env=env)
+    assert run.status == 0, run.stderr
+    assert server.accepted.keys() == {record["id"] for record in records(3)}
+
+
+@pytest.mark.parametrize(
+    ("said", "lines"),
+    [
+        ("line 2 is no JSON", [schema_line("email_sent"), b'{"type": "RECORD", "stre\n']),
+        ("line 1 is no JSON", [b"\xff\xfe\n"]),
+        ("line 1 is no JSON", [b"[" * 10_000 + b"\n"]),
+        ("line 1 is JSON, but no object", [b"[]\n"]),
+        ("line 1 is a message without type", [line({"stream": "email_sent"})]),
+        ("line 1 is a message without record", [line({"type": "RECORD", "stream": "email_sent"})]),
+        ("line 1 is a message of an unknown type", [line({"type": "GREETING", "a": "@"})]),
+        ("email_sent", [record_line(records(1)[0], "email_sent")]),
+        ("key_properties", [schema_line("email_sent"), record_line({"a": "@"}, "email_sent")]),
+    ],
+    ids=["cut-off", "no-text", "deep", "array", "no-type", "no-record", "type", "order", "key"],
+)
+def test_a_message_that_cannot_be_used_is_told_in_one_line_and_not_repeated(
+    target: ForkedTarget, server: TrackingServer, said: str, lines: list[bytes]
+) -> None:
+    run = target.run(server.config(), [*lines, state_line(1)])
+    assert "the tap: " in is_refused(run, said)
+    assert "@" not in run.stderr
+    assert server.asked == []
+
+
+def test_a_stream_without_events_is_told_before_anything_is_sent(
+    target: ForkedTarget, server: TrackingServer
+) -> None:
+    things = schema_line("things", {"properties": {"id": {"type": "integer"}}})
+    run = target.run(server.config(), [*run_lines(records(5)), things])
+    is_refused(run, "stream things: no event name")
+    assert server.asked == []
+
+
+def test_tracks_is_ignored_with_a_notice(target: ForkedTarget, server: TrackingServer) -> None:
+    events = records(5)
+    in_tracks = [record_line(record, "tracks") for record in events]
+    run = target.run(
+        server.config(), [schema_line("tracks"), *in_tracks, *run_lines(events), state_line(6)]
+    )
+    assert run.status == 0
+    assert len(server.calls) == len(events)
+    assert server.accepted.keys() == {record["id"] for record in events}
+    assert "stream tracks is not sent" in run.stderr
+    assert run.state == {"position": 6}
+
+
+NOBODY = records(1)[0] | {"id": "nobody", "user_id": None, "anonymous_id": None}
+LONG = records(2)[1] | {"id": "long", "properties": {"text": "x" * 40_000}}
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"), [(NOBODY, "no identity"), (LONG, "longer than 32768 bytes")]
+)
+def test_without_a_dead_letter_file_an_undeliverable_event_ends_the_run(
+    target: ForkedTarget, server: TrackingServer, record: dict[str, Any], reason: str
+) -> None:
+    run = target.run(server.config(), run_lines([*records(5), record]))
+    error = is_refused(run, f"event {record['id']} can never be delivered: {reason}")
+    assert f"stream {record['event']}: " in error
+    assert "dead_letter" in error
+    assert "@" not in run.stderr
+
+
+def test_a_refused_event_without_a_dead_letter_file_ends_the_run(
+    target: ForkedTarget, server: TrackingServer
+) -> None:
+    record = records(5)[3]
+    server.poison = {record["id"]}
+    run = target.run(server.config(), run_lines(records(5)))
+    is_refused(run, f"event {record['id']} can never be delivered: refused with HTTP 400")
+
+
+def test_dead_letters_hold_the_call_and_the_reason_and_are_for_the_owner_only(
+    target: ForkedTarget, server: TrackingServer
+) -> None:
+    path = target.folder / "letters"
+    refused = records(5)[3]
+    server.poison = {refused["id"]}
+    events = [*records(5), NOBODY, LONG]
+    run = target.run(server.config(dead_letter=str(path)), run_lines(events))
+    assert run.status == 0, run.stderr
+    assert run.state == {"position": 7}
+    letters = {letter["id"]: letter for letter in map(json.loads, path.read_text().splitlines())}
+    assert {name: letter["reason"] for name, letter in letters.items()} == {
+        "nobody": "no identity",
+        "long": "longer than 32768 bytes",
+        refused["id"]: "refused with HTTP 400",
+    }
+    for record in (NOBODY, LONG, refused):
+        letter = letters[record["id"]]
+        assert letter["stream"] == record["event"]
+        assert letter["call"]["messageId"] == record["id"]
+        assert letter["call"]["event"] == record["event_text"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "4 events sent in " in run.stderr
+    assert ", 3 dead letters" in run.stderr
+
+
+def test_a_dead_letter_file_that_cannot_be_written_is_told_before_anything_is_sent(
+    target: ForkedTarget, server: TrackingServer
+) -> None:
+    config = server.config(dead_letter=str(target.folder / "absent" / "letters"))
+    is_refused(target.run(config, run_lines(records(5))), "dead_letter: cannot write")
+    assert server.asked == []
+
+
+def test_the_figures_are_told_in_one_line(target: ForkedTarget, server: TrackingServer) -> None:
+    run = target.run(server.config(), run_lines(records(50)))
+    streams = {record["event"] for record in records(50)}
+    expected = f"50 events sent in {len(streams)} requests, 0 dead letters"
+    told = [said for said in run.stderr.splitlines() if "events sent" in said]
+    assert len(told) == 1
+    assert told[0].endswith(expected)
