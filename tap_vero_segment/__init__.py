@@ -9,7 +9,7 @@ The data walks one way, and each room hands to the next::
     tap/         records as Singer messages, with state    -> any target
     target/      records of any tap that has events        -> track call -> Segment
 
-``collector/`` is the HTTP service in front of the inputs and the stores. It shares with the tap
-``track.py``, ``collection.py``, ``times.py`` and the stores' reading half, and nothing else. The
-tap and the target share ``singer.py``, their command line.
+``collector/`` is the HTTP service in front of the inputs and the stores, ``archive/`` the layout
+that both the sources and the collector's export know. The collector never loads the Singer SDK, and
+the tap never loads the web server. The tap and the target share ``singer.py``, their command line.
 """

@@ -11,6 +11,7 @@ from tap_vero_segment.archive.lines import MAX_LINE, DamagedError, split_lines, 
 from tap_vero_segment.archive.listing import list_objects
 from tap_vero_segment.archive.objects import Objects, ReplacedError
 from tap_vero_segment.archive.prefetch import aside, read_ahead
+from tap_vero_segment.closing import Closing
 from tap_vero_segment.dead_letters import DeadLetters
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.inputs.body import UnmappableError
@@ -20,8 +21,6 @@ from tap_vero_segment.sources.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import TracebackType
-    from typing import Self
 
     from tap_vero_segment.archive.objects import StoredObject
     from tap_vero_segment.sources.base import SourceSettings
@@ -35,7 +34,7 @@ _PAGE_BYTES: Final = 8_000_000
 _EMPTY: Final = "no object of an archive is there, or none of a day that is wanted"
 
 
-class ArchiveSource:
+class ArchiveSource(Closing):
     """Events of a Segment raw archive.
 
     ``loaded_at`` is when the object that holds an event was last modified: old days get new
@@ -141,18 +140,6 @@ class ArchiveSource:
 
     def close(self) -> None:
         """See :class:`tap_vero_segment.sources.base.Source`."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None:
-        self.close()
 
 
 def _read(line: bytes) -> TrackCall | None:

@@ -10,13 +10,12 @@ from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from urllib3.util import Retry
 
+from tap_vero_segment.closing import Closing
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources.base import SETTING, Page, decode_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
 
     from tap_vero_segment.track import TrackCall
 
@@ -33,7 +32,7 @@ _HIGH_WATER: Final = "High-Water-Mark"
 _PATH: Final = "/v1/events"
 
 
-class HttpSource:
+class HttpSource(Closing):
     """Events of a collector's read API.
 
     Args:
@@ -158,18 +157,6 @@ class HttpSource:
     def close(self) -> None:
         """See :class:`tap_vero_segment.sources.base.Source`."""
         self._session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None:
-        self.close()
 
 
 class _Bearer(requests.auth.AuthBase):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tap_vero_segment import times
+from tap_vero_segment.closing import Closing
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources.base import SETTING, Page, decode_lines
 from tap_vero_segment.stores.base import StoreError
@@ -12,11 +13,9 @@ from tap_vero_segment.stores.readers import open_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
 
 
-class StoreSource:
+class StoreSource(Closing):
     """Events of a collector's store.
 
     Args:
@@ -58,18 +57,6 @@ class StoreSource:
     def close(self) -> None:
         """See :class:`tap_vero_segment.sources.base.Source`."""
         self._reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None:
-        self.close()
 
 
 def _unreadable(error: StoreError) -> SettingError:

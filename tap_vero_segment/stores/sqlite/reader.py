@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import apsw
 
 from tap_vero_segment import times
+from tap_vero_segment.closing import Closing
 from tap_vero_segment.stores.base import Summary, Total
 from tap_vero_segment.stores.sqlite.connection import open_to_read, path_of, store_error
 from tap_vero_segment.track import with_loaded_at
-
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
 
 _PAGE: Final = """
 SELECT loaded_at, call FROM events WHERE loaded_at > ? AND loaded_at <= ?
@@ -21,7 +18,7 @@ ORDER BY loaded_at LIMIT ?
 """
 
 
-class SqliteReader:
+class SqliteReader(Closing):
     """Reads the embedded store, beside a collector that writes it.
 
     Each call is a transaction of its own, so that a long read never keeps SQLite from folding its
@@ -85,15 +82,3 @@ class SqliteReader:
     def close(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
         self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None:
-        self.close()
