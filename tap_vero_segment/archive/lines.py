@@ -19,6 +19,7 @@ _BROKEN: Final[type[Exception]] = zlib.error  # type: ignore[assignment]  # isal
 _GZIP: Final = b"\x1f\x8b"
 _GZIP_WINDOW: Final = 31  # zlib's way to say: with gzip's header
 _PIECE: Final = 1024 * 1024
+_SLICE: Final = 64 * 1024  # what is not taken yet is copied with each piece
 
 
 class DamagedError(Exception):
@@ -37,7 +38,9 @@ def unzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
     Raises:
         DamagedError: It is gzipped, but broken or cut off. What came before has been yielded.
     """
-    source = iter(chunks)
+    source = (
+        chunk[start : start + _SLICE] for chunk in chunks for start in range(0, len(chunk), _SLICE)
+    )
     head = b""
     for chunk in source:
         head += chunk

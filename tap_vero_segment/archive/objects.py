@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SCHEMES: Final = ("file", "s3", "gs", "az")
 
-CHUNK: Final = 2 * 1024 * 1024
+CHUNK: Final = 1024 * 1024
 """Bytes of an object that are asked for at a time.
 
 A request for the whole of it would stay open for as long as its reader takes, a slow target

@@ -18,7 +18,7 @@ AHEAD: Final = 3
 """Objects whose download is under way, the present one included."""
 CHUNKS: Final = 1
 """Chunks of an object that wait for their reader, beside the one that waits for its place: with
-chunks of 2 MiB, 12 MiB in all."""
+chunks of 1 MiB, 6 MiB in all."""
 
 _POLL: Final = 0.1  # seconds until a download that nobody reads looks whether it is still wanted
 

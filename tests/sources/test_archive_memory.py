@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
+import sys
 import zlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -56,6 +56,15 @@ def block_of_calls(size: int, ours: int, length: int = 0) -> bytes:
     return b"".join(lines)
 
 
+# A process begins with the peak of the one that it was started from, which must be a small one.
+_MEASURE = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:])
+_, status, usage = os.wait4(process.pid, 0)
+open("measured", "w").write(f"{status} {usage.ru_maxrss}")
+"""
+
+
 class Used(NamedTuple):
     kilobytes: int
     records: int
@@ -67,14 +76,18 @@ def run(folder: Path) -> Used:
         folder, {"source": (folder / "archive").as_uri(), "dead_letter": str(folder / "letters")}
     )
     with (folder / "stdout").open("wb") as output, (folder / "stderr").open("wb") as errors:
-        process = subprocess.Popen(
-            command, cwd=folder, env=clean_environment(), stdout=output, stderr=errors
+        subprocess.run(
+            [sys.executable, "-c", _MEASURE, *command],
+            cwd=folder,
+            env=clean_environment(),
+            stdout=output,
+            stderr=errors,
+            check=False,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, (folder / "stderr").read_text()
+    status, kilobytes = map(int, (folder / "measured").read_text().split())
+    assert status == 0, (folder / "stderr").read_text()
     with (folder / "stdout").open("rb") as lines:
-        return Used(usage.ru_maxrss, sum(b'"type":"RECORD"' in line for line in lines))
+        return Used(kilobytes, sum(b'"type":"RECORD"' in line for line in lines))
 
 
 def of_size(tmp_path: Path, block: bytes, size: int) -> Used:
