@@ -207,12 +207,12 @@ def test_half_a_character_does_not_cost_the_event():
 @pytest.mark.parametrize(
     ("missing", "told"),
     [
-        ({"event"}, "no event name (event_text, event or event_name)"),
-        ({"user_id"}, "no identity (user_id or anonymous_id)"),
-        ({"timestamp"}, "no time (timestamp, "),
-        (set(EVENT), "no event name"),
-        (set(EVENT), "no identity"),
-        (set(EVENT), "no time"),
+        (["event"], "no event name (event_text, event or event_name)"),
+        (["user_id"], "no identity (user_id or anonymous_id)"),
+        (["timestamp"], "no time (timestamp, "),
+        (list(EVENT), "no event name"),
+        (list(EVENT), "no identity"),
+        (list(EVENT), "no time"),
     ],
     ids=str,
 )
