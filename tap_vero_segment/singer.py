@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     import click
+
+
+def end_at_the_next_signal() -> None:
+    """Let a second signal, of either kind, end the run at once: the first may wait for ever."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class SingerProgram(PluginBase):

@@ -12,10 +12,10 @@ from typing import Any, Final
 import msgspec
 
 from tap_vero_segment import times
-from tap_vero_segment.collection import BY_EVENT
+from tap_vero_segment.collection import BY_EVENT, Collection
 from tap_vero_segment.inputs.body import UnmappableError, check_depth, clean, is_shallow, read_json
 from tap_vero_segment.inputs.ids import canonical_json, content_id
-from tap_vero_segment.record import as_text
+from tap_vero_segment.record import as_text, take_text
 from tap_vero_segment.track import TrackCall
 
 DROPPED: Final = frozenset(
@@ -91,7 +91,8 @@ def read_call(line: bytes) -> TrackCall | None:
         except (msgspec.MsgspecError, ValueError, RecursionError):
             pass  # the careful way finds out what is the matter, and mostly nothing is
     try:
-        if not _is_ours(_head.decode(line)):
+        head = _head.decode(line)
+        if _collection(head.type, head.event) is None:
             return None
     except (msgspec.MsgspecError, ValueError, RecursionError):
         pass
@@ -113,9 +114,8 @@ def from_fields(fields: dict[str, Any]) -> TrackCall | None:
     Raises:
         UnmappableError: It has no ``messageId``, no ``receivedAt``, or is nested too deeply.
     """
-    event = fields.get("event")
-    collection = EVENTS.get(event) if isinstance(event, str) else None
-    if fields.get("type") != "track" or collection is None:
+    collection = _collection(fields.get("type"), fields.get("event"))
+    if collection is None:
         return None
     for value in fields.values():
         check_depth(value)  # a call is one level deeper than the webhook that it may come from
@@ -123,15 +123,15 @@ def from_fields(fields: dict[str, Any]) -> TrackCall | None:
     del rest["event"]
     moments = {name: _take_time(rest, name) for name in _TIMES}
     received_at = moments["receivedAt"]
-    message_id = _take_text(rest, "messageId")
+    message_id = take_text(rest, "messageId")
     if not message_id:
         msg = "a call without messageId"
         raise UnmappableError(msg)
     if received_at is None:
         msg = "a call without receivedAt, or with one that is no time"
         raise UnmappableError(msg)
-    user_id = _take_text(rest, "userId")
-    anonymous_id = _take_text(rest, "anonymousId")
+    user_id = take_text(rest, "userId") or None
+    anonymous_id = take_text(rest, "anonymousId") or None
     properties = _take_object(rest, "properties")
     context = _take_object(rest, "context") or {}
     for name, value in rest.items():
@@ -173,7 +173,7 @@ def from_client(
     Raises:
         UnmappableError: It is nested too deeply.
     """
-    if not _is_ours(_Head(fields.get("type"), fields.get("event"))):
+    if _collection(fields.get("type"), fields.get("event")) is None:
         return None
     call = dict(fields)
     if call.get("sentAt") is None:
@@ -206,6 +206,8 @@ def from_webhook(fields: dict[str, Any], received_at: int) -> TrackCall | None:
     Raises:
         UnmappableError: It is nested too deeply.
     """
+    if _collection(fields.get("type"), fields.get("event")) is None:
+        return None
     call = dict(fields)
     if _moment(call.get("receivedAt")) is None:
         call["receivedAt"] = times.to_text(received_at)
@@ -228,8 +230,9 @@ def _moment(value: Any) -> int | None:
         return None
 
 
-def _is_ours(head: _Head) -> bool:
-    return head.type == "track" and isinstance(head.event, str) and head.event in EVENTS
+def _collection(kind: Any, event: Any) -> Collection | None:
+    """Return the collection that a call of a type and an event belongs to, if it is one of ours."""
+    return EVENTS.get(event) if kind == "track" and isinstance(event, str) else None
 
 
 def _from_plain(call: _Plain) -> TrackCall | None:
@@ -238,9 +241,7 @@ def _from_plain(call: _Plain) -> TrackCall | None:
     Raises:
         ValueError: It is not so usual: a time cannot be read, say.
     """
-    if call.type != "track" or call.event is None:
-        return None
-    collection = EVENTS.get(call.event)
+    collection = _collection(call.type, call.event)
     if collection is None:
         return None
     received_at = times.canonical(call.received_at)
@@ -295,15 +296,6 @@ def _take_time(rest: dict[str, Any], name: str) -> str | None:
         return None
     del rest[name]
     return moment
-
-
-def _take_text(rest: dict[str, Any], name: str) -> str | None:
-    """Take text or a number; an object or the like stays."""
-    value = rest.get(name)
-    text = as_text(value)
-    if text is not None or value is None:
-        rest.pop(name, None)
-    return text or None
 
 
 def _take_object(rest: dict[str, Any], name: str) -> dict[str, Any] | None:

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
+from tap_vero_segment.closing import Closable
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.track import TrackCall, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
-    from typing import Self
 
 SETTING = "source"
 """The setting that names a source, for errors."""
@@ -58,7 +57,7 @@ class Page(NamedTuple):
     bookmark: str | None
 
 
-class Source(Protocol):
+class Source(Closable, Protocol):
     """A place that holds track calls, each with its ``loaded_at``.
 
     Opening it fixes the high-water mark: what becomes readable later is left for the next time.
@@ -88,18 +87,6 @@ class Source(Protocol):
         Yields:
             Pages, in rising order of ``loaded_at``.
         """
-
-    def close(self) -> None:
-        """Let go of the source."""
-
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None: ...
 
 
 def decode_lines(lines: Iterable[bytes], where: str) -> list[TrackCall]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from tap_vero_segment.closing import Closable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
-    from typing import Self
 
 
 class StoreError(Exception):
@@ -86,7 +86,7 @@ class Summary(NamedTuple):
     passed_over: int
 
 
-class Reader(Protocol):
+class Reader(Closable, Protocol):
     """A store's reading half. It may be used from one thread at a time."""
 
     def high_water(self) -> int | None:
@@ -112,18 +112,6 @@ class Reader(Protocol):
 
     def exported_until(self, destination: str) -> int | None:
         """Return the ``loaded_at`` up to which an archive has the events; None: it has none."""
-
-    def close(self) -> None:
-        """Let go of the store."""
-
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None: ...
 
 
 class Writer(Protocol):

@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 _encoder: Final = msgspec.json.Encoder(enc_hook=enc_hook, decimal_format="number")
 
 
+def _line(message: Message) -> bytes:
+    return _encoder.encode(message.to_dict()) + b"\n"
+
+
 class PageWriter(GenericSingerWriter[bytes, Message]):
     """Writes Singer messages, one or a page of them with one system call."""
 
     def serialize_message(self, message: Message) -> bytes:
         """Return a message as JSON with its line end."""
-        return _encoder.encode(message.to_dict()) + b"\n"
+        return _line(message)
 
     def write_message(self, message: Message) -> None:
         """Write a message."""
@@ -55,10 +59,7 @@ def page_serializer(stream: VeroStream, batch_config: BatchConfig | None) -> Wri
     through the SDK's own steps. Both give the same messages.
     """
     if batch_config is not None:
-        return lambda records: b"".join(
-            _encoder.encode(message.to_dict()) + b"\n"
-            for message in write_batches(stream, records, batch_config)
-        )
+        return lambda records: b"".join(map(_line, write_batches(stream, records, batch_config)))
     if is_whole(stream):
         return lambda records: _whole_records(stream.name, records)
     return lambda records: _mapped_records(stream, records)
@@ -92,8 +93,4 @@ def _whole_records(name: str, records: Iterable[Record]) -> bytes:
 
 
 def _mapped_records(stream: VeroStream, records: Iterable[Record]) -> bytes:
-    return b"".join(
-        _encoder.encode(message.to_dict()) + b"\n"
-        for record in records
-        for message in stream.mapped(record)
-    )
+    return b"".join(_line(message) for record in records for message in stream.mapped(record))

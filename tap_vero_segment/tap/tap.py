@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import signal
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -19,7 +18,7 @@ from singer_sdk.tap_base import CliTestOptionValue
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.errors import UserError
-from tap_vero_segment.singer import SingerProgram
+from tap_vero_segment.singer import SingerProgram, end_at_the_next_signal
 from tap_vero_segment.sources.open import open_source
 from tap_vero_segment.tap.messages import PageWriter
 from tap_vero_segment.tap.settings import SCHEMA, Settings
@@ -167,9 +166,7 @@ class TapVeroSegment(SingerProgram, Tap):
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
         if self._holding:
             self._held_signal = (signum, frame)
-            # The target may never read on: a second signal, of either kind, ends the run at once.
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_DFL)
+            end_at_the_next_signal()  # the target may never read on
             return
         super()._handle_termination(signum, frame)
 

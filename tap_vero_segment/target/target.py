@@ -6,7 +6,6 @@ read, each time that it has drained all sinks.
 
 from __future__ import annotations
 
-import signal
 import sys
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,7 +16,7 @@ from singer_sdk.helpers.capabilities import PluginCapabilities
 
 from tap_vero_segment.collection import TRACKS
 from tap_vero_segment.dead_letters import DeadLetters
-from tap_vero_segment.singer import SingerProgram
+from tap_vero_segment.singer import SingerProgram, end_at_the_next_signal
 from tap_vero_segment.target.client import TrackingApi
 from tap_vero_segment.target.reader import MessageReader
 from tap_vero_segment.target.settings import SCHEMA, Settings
@@ -128,9 +127,7 @@ class TargetSegment(SingerProgram, Target):
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
         del frame
-        # The server may never answer: a second signal, of either kind, ends the run at once.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
+        end_at_the_next_signal()  # the server may never answer
         self.logger.info("signal %d: sending what has been read, then ending", signum)
         self._signalled = True
         if self._waiting:

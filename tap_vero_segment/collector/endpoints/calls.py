@@ -83,6 +83,25 @@ def _read(body: bytes) -> Any:
     return content
 
 
+def event_of(call: TrackCall, received_at: int, input_name: str, body: bytes | None) -> Event:
+    """Return a track call as the store keeps it.
+
+    Args:
+        call: The track call.
+        received_at: When it was received here, in microseconds since 1970.
+        input_name: Where it came in.
+        body: The request's body, where it is more than the track call itself.
+    """
+    return Event(
+        id=call.message_id,
+        collection=BY_EVENT[call.event].stream,
+        received_at=received_at,
+        call=track.encode(call),
+        input=input_name,
+        body=body,
+    )
+
+
 def map_calls(
     calls: Iterable[dict[str, Any]], mapping: Mapping, received_at: int, input_name: str
 ) -> Calls:
@@ -108,16 +127,7 @@ def map_calls(
                 passed_over += 1
             else:
                 # The track call has every field but Segment's own, the write key among them.
-                result.events.append(
-                    Event(
-                        id=call.message_id,
-                        collection=BY_EVENT[call.event].stream,
-                        received_at=received_at,
-                        call=track.encode(call),
-                        input=input_name,
-                        body=None,
-                    )
-                )
+                result.events.append(event_of(call, received_at, input_name, None))
             continue
         letter = DeadLetter(received_at, input_name, reason, canonical_json(fields))
         log_quarantined(letter)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tap_vero_segment import times, track
-from tap_vero_segment.collection import BY_EVENT
+from tap_vero_segment import times
+from tap_vero_segment.collector.endpoints.calls import event_of
 from tap_vero_segment.collector.http import HTTPError, Response
 from tap_vero_segment.collector.quarantine import quarantine
 from tap_vero_segment.inputs.body import NotAnObjectError, UnmappableError, read_object
@@ -53,12 +53,4 @@ def to_event(body: bytes, received_at: int) -> Event:
         NotAnObjectError: The body is no JSON object.
         UnmappableError: No track call can be made of it.
     """
-    call = to_track(read_object(body), received_at)
-    return Event(
-        id=call.message_id,
-        collection=BY_EVENT[call.event].stream,
-        received_at=received_at,
-        call=track.encode(call),
-        input=INPUT,
-        body=body,
-    )
+    return event_of(to_track(read_object(body), received_at), received_at, INPUT, body)
