@@ -33,6 +33,8 @@ def _archive(settings: SourceSettings) -> Source:
 
 SOURCES: Final[dict[str, Callable[[SourceSettings], Source]]] = {
     "sqlite": _store,
+    "postgresql": _store,
+    "postgres": _store,
     "http": _http,
     "https": _http,
     "s3": _archive,
@@ -43,6 +45,7 @@ SOURCES: Final[dict[str, Callable[[SourceSettings], Source]]] = {
 
 _FORMS: Final = (
     "sqlite:///relative.db or sqlite:////absolute.db (a collector's file), "
+    "postgresql://… (collectors' shared store), "
     "http(s)://host (a collector's read API), "
     "or s3://, gs://, az:// or file:/// (a Segment archive)"
 )

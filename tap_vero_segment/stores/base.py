@@ -69,6 +69,18 @@ class DeadLetter(NamedTuple):
     body: bytes
 
 
+class KeptLetter(NamedTuple):
+    """A dead letter in a store.
+
+    Attributes:
+        number: What the store calls it: rises in the order of arrival, and is never used again.
+        letter: The dead letter.
+    """
+
+    number: int
+    letter: DeadLetter
+
+
 class Total(NamedTuple):
     """What a store holds of one collection; times in microseconds since 1970."""
 
@@ -110,8 +122,23 @@ class Reader(Closable, Protocol):
     def summary(self) -> Summary:
         """Return counts, without scanning the events."""
 
-    def exported_until(self, destination: str) -> int | None:
-        """Return the ``loaded_at`` up to which an archive has the events; None: it has none."""
+    def size(self) -> int:
+        """Return how many bytes of disk the store takes."""
+
+    def dead_letters(self, after: int, limit: int) -> list[KeptLetter]:
+        """Return dead letters in order of their numbers.
+
+        Args:
+            after: Those with a greater number.
+            limit: The most to return.
+        """
+
+    def exported_until(self, destination: str | None = None) -> int | None:
+        """Return the ``loaded_at`` up to which an archive has the events; None: it has none.
+
+        Args:
+            destination: The archive's URL; None: whichever archive has most.
+        """
 
 
 class Writer(Protocol):
@@ -143,8 +170,34 @@ class Writer(Protocol):
             StoreError: It does not.
         """
 
+    def nearly_full(self) -> bool:
+        """Return whether there is next to no room left on disk; False where none can tell."""
+
     def mark_exported(self, destination: str, until: int) -> None:
         """Note the ``loaded_at`` up to which an archive has the events."""
+
+    def resolve(self, number: int, events: Sequence[Event]) -> int:
+        """Store what a dead letter holds, and delete the letter, in one transaction.
+
+        Args:
+            number: The dead letter.
+            events: The track calls that could be made of it after all.
+
+        Returns:
+            How many of the events are new; 0, and nothing done, where there is no such letter.
+        """
+
+    def prune(self, before: int) -> int:
+        """Delete some of the oldest events, in a transaction that is short.
+
+        What is deleted frees its ``id``: the same event delivered again is a new one.
+
+        Args:
+            before: Only events with an earlier ``loaded_at``; microseconds since 1970.
+
+        Returns:
+            How many were deleted; 0: none is left.
+        """
 
     def close(self) -> None:
         """Let go of the store."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from tap_vero_segment.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
 T = TypeVar("T")
 
@@ -24,3 +25,19 @@ def by_scheme(table: Mapping[str, T], url: str, setting: str) -> T:
         found = f"not {scheme}://" if separator else "and this one has no scheme"
         raise SettingError(setting, f"a URL here begins with {known}, {found}")
     return table[scheme]
+
+
+@contextmanager
+def needed(setting: str) -> Generator[None]:
+    """Import what PostgreSQL needs, which is an extra.
+
+    Raises:
+        SettingError: It is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] == "tap_vero_segment":
+            raise
+        problem = "PostgreSQL needs pip install 'tap-vero-segment[postgres]'"
+        raise SettingError(setting, problem) from error

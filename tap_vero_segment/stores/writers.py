@@ -5,14 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
-from tap_vero_segment.stores.urls import by_scheme
+from tap_vero_segment.stores.urls import by_scheme, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tap_vero_segment.stores.base import Writer
 
-WRITERS: Final[dict[str, Callable[[str, str], Writer]]] = {"sqlite": SqliteWriter}
+
+def _postgres(url: str, setting: str) -> Writer:
+    with needed(setting):
+        from tap_vero_segment.stores.postgres.writer import PostgresWriter  # noqa: PLC0415
+
+    return PostgresWriter(url, setting)
+
+
+WRITERS: Final[dict[str, Callable[[str, str], Writer]]] = {
+    "sqlite": SqliteWriter,
+    "postgresql": _postgres,
+    "postgres": _postgres,
+}
 
 
 def open_writer(url: str, setting: str) -> Writer:

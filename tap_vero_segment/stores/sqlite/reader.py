@@ -8,13 +8,16 @@ import apsw
 
 from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
-from tap_vero_segment.stores.base import Summary, Total
+from tap_vero_segment.stores.base import DeadLetter, KeptLetter, Summary, Total
 from tap_vero_segment.stores.sqlite.connection import open_to_read, path_of, store_error
 from tap_vero_segment.track import with_loaded_at
 
 _PAGE: Final = """
 SELECT loaded_at, call FROM events WHERE loaded_at > ? AND loaded_at <= ?
 ORDER BY loaded_at LIMIT ?
+"""
+_LETTERS: Final = """
+SELECT id, received_at, input, reason, body FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?
 """
 
 
@@ -33,7 +36,8 @@ class SqliteReader(Closing):
     """
 
     def __init__(self, url: str, setting: str) -> None:
-        self._connection = open_to_read(path_of(url, setting), setting)
+        self._path = path_of(url, setting)
+        self._connection = open_to_read(self._path, setting)
 
     def high_water(self) -> int | None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
@@ -69,11 +73,25 @@ class SqliteReader(Closing):
             raise store_error(error) from error
         return Summary([Total(*row) for row in totals], dead_letters, passed_over or 0)
 
-    def exported_until(self, destination: str) -> int | None:
+    def size(self) -> int:
+        """See :class:`tap_vero_segment.stores.base.Reader`: the file and its write-ahead log."""
+        files = (self._path, self._path.with_name(f"{self._path.name}-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def dead_letters(self, after: int, limit: int) -> list[KeptLetter]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        try:
+            rows: list[Any] = self._connection.execute(_LETTERS, (after, limit)).fetchall()
+        except apsw.Error as error:
+            raise store_error(error) from error
+        return [KeptLetter(number, DeadLetter(*rest)) for number, *rest in rows]
+
+    def exported_until(self, destination: str | None = None) -> int | None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
         try:
             until: int | None = self._connection.execute(
-                "SELECT until FROM exports WHERE destination = ?", (destination,)
+                "SELECT max(until) FROM exports WHERE destination = coalesce(?, destination)",
+                (destination,),
             ).get
         except apsw.Error as error:
             raise store_error(error) from error

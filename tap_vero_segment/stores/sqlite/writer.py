@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -39,9 +41,26 @@ _COUNT_PASSED_OVER: Final = """
 INSERT INTO passed_over (id, calls) VALUES (1, ?)
 ON CONFLICT (id) DO UPDATE SET calls = calls + excluded.calls
 """
+_PRUNE: Final = """
+DELETE FROM events WHERE loaded_at IN (
+    SELECT loaded_at FROM events WHERE loaded_at < ? ORDER BY loaded_at LIMIT ?
+) RETURNING collection
+"""
+_TAKE_FROM_TOTALS: Final = """
+UPDATE totals SET events = events - ?, first_loaded_at = coalesce((
+    SELECT loaded_at FROM events WHERE events.collection = totals.collection
+    ORDER BY loaded_at LIMIT 1
+), last_loaded_at) WHERE collection = ?
+"""
 _BEAT: Final = """
 INSERT INTO heartbeat (id, at) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET at = excluded.at
 """
+
+LITTLE_ROOM: Final = 64 * 1024 * 1024
+"""Bytes: a disk with less is nearly full; a small one, when a twentieth of it is left."""
+
+PRUNED_AT_ONCE: Final = 5_000
+"""Events; a collector that runs beside waits while they are deleted."""
 
 
 class SqliteWriter:
@@ -58,6 +77,7 @@ class SqliteWriter:
 
     def __init__(self, url: str, setting: str, clock: Callable[[], int] = times.now) -> None:
         path = path_of(url, setting)
+        self._folder = path.parent
         self._connection = open_to_write(path, setting)
         self._clock = clock
         try:
@@ -88,6 +108,26 @@ class SqliteWriter:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         with self._transaction():
             self._connection.execute(_MARK_EXPORTED, (destination, until))
+
+    def nearly_full(self) -> bool:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        usage = shutil.disk_usage(self._folder)
+        return usage.free < min(LITTLE_ROOM, usage.total // 20)
+
+    def resolve(self, number: int, events: Sequence[Event]) -> int:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM dead_letters WHERE id = ?", (number,))
+            return self._insert_events(events) if self._connection.changes() else 0
+
+    def prune(self, before: int) -> int:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        with self._transaction():
+            rows = self._connection.execute(_PRUNE, (before, PRUNED_AT_ONCE))
+            counts = Counter(collection for (collection,) in rows)
+            for collection, count in counts.items():
+                self._connection.execute(_TAKE_FROM_TOTALS, (count, collection))
+        return counts.total()
 
     @contextmanager
     def _transaction(self) -> Generator[None]:
