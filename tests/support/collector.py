@@ -62,10 +62,12 @@ class Collector:
     Its standard error goes to a file, so that no test has to read a pipe to keep it alive.
     """
 
-    def __init__(self, folder: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, env: dict[str, str] | None = None, store_url: str | None = None
+    ) -> None:
         self.folder = folder
         self.store = folder / "vero-events.db"
-        self.store_url = f"sqlite:///{self.store}"
+        self.store_url = store_url or f"sqlite:///{self.store}"
         self.log_file = folder / "collector.log"
         self._env = clean_environment() | (SECRETS if env is None else env)
         self.process: subprocess.Popen[bytes] | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections import Counter
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import apsw
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.base import StoreError
+from tap_vero_segment.stores.digests import digest_of
 from tap_vero_segment.stores.sqlite.connection import open_to_write, path_of, store_error
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class SqliteWriter:
         with self._transaction():
             new = self._insert_events(events)
             for letter in dead_letters:
-                self._connection.execute(_INSERT_DEAD_LETTER, (_digest(letter), *letter))
+                self._connection.execute(_INSERT_DEAD_LETTER, (digest_of(letter), *letter))
             if passed_over:
                 self._connection.execute(_COUNT_PASSED_OVER, (passed_over,))
         return new
@@ -181,7 +181,3 @@ class SqliteWriter:
     def close(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         self._connection.close()
-
-
-def _digest(letter: DeadLetter) -> bytes:
-    return hashlib.sha256(b"%b\0%b" % (letter.input.encode(), letter.body)).digest()

@@ -1,0 +1,295 @@
+"""Connecting, the schema's version, and the meaning of PostgreSQL's errors."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+
+from tap_vero_segment.errors import SettingError
+from tap_vero_segment.stores.base import StoreBusyError, StoreError, StoreFullError
+from tap_vero_segment.stores.postgres.schema import (
+    GRANT_TO_READERS,
+    MAKE_READER_ROLE,
+    MIGRATIONS,
+    SCHEMA,
+    VERSION,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Connection = psycopg.Connection[tuple[Any, ...]]
+
+T = TypeVar("T")
+
+logger = logging.getLogger("vero-collector")
+
+PATIENCE: Final = 4
+"""Seconds to wait for a server that restarts; whoever delivers webhooks waits no longer than 5."""
+
+OLDEST_SERVER: Final = 130000
+"""As libpq numbers releases: 13."""
+
+# What the URL does not say. A server whose machine is gone, not just its process, is noticed too.
+_DEFAULTS: Final = {
+    "application_name": "vero-collector",
+    "connect_timeout": "4",
+    "keepalives_idle": "10",
+    "keepalives_interval": "3",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+_ALWAYS: Final = {"client_encoding": "UTF8"}
+
+# A database or role may be set to answer before the disk has it; a store must not.
+_SYNCED: Final = """
+SELECT set_config('synchronous_commit', 'on', true)
+WHERE current_setting('synchronous_commit') IN ('off', 'local')
+"""
+
+_MIGRATION_LOCK: Final = 0x5665726F
+"""``Vero``: held by the one collector that makes or migrates the schema."""
+
+
+class Session:
+    """A connection to the store, made again when the server has gone away.
+
+    Args:
+        url: ``postgresql://…``, as libpq reads it.
+        setting: The name of the setting that the URL came from, for errors.
+        writes: Whether it has to reach a server that accepts writes.
+
+    Raises:
+        SettingError: There is no such server or database, or it will not let this user in.
+    """
+
+    def __init__(self, url: str, setting: str, *, writes: bool) -> None:
+        self._parameters = _parameters(url, setting, writes=writes)
+        try:
+            self._connection = self._connect()
+        except psycopg.Error as error:
+            raise SettingError(setting, f"cannot connect: {_describe(error)}") from error
+
+    def commit(self, work: Callable[[Connection], T]) -> T:
+        """Do something in a transaction that is on disk when this returns; see :meth:`run`."""
+
+        def in_transaction(connection: Connection) -> T:
+            with connection.transaction():
+                connection.execute(_SYNCED)
+                return work(connection)
+
+        return self.run(in_transaction)
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Do something with the connection, and again with a new one where it breaks on the way.
+
+        Args:
+            work: What to do. It must be something that can be done twice.
+
+        Raises:
+            StoreError: The subclass says whether going on makes sense.
+        """
+        attempts = Retrying(
+            retry=retry_if_exception(_is_lost),
+            stop=stop_after_delay(PATIENCE),
+            wait=wait_random(0.02, 0.2),
+            reraise=True,
+        )
+        try:
+            result: T = attempts(self._attempt, work)
+        except psycopg.Error as error:
+            raise store_error(error) from error
+        return result
+
+    def _attempt(self, work: Callable[[Connection], T]) -> T:
+        if self._connection.closed:
+            self._connection = self._connect()
+        try:
+            return work(self._connection)
+        except psycopg.Error as error:
+            if _is_lost(error):
+                self._connection.close()
+            raise
+
+    def _connect(self) -> Connection:
+        # Prepared statements would not survive a pooler between here and the server.
+        return psycopg.connect(**self._parameters, autocommit=True, prepare_threshold=None)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
+
+
+def open_to_write(url: str, setting: str) -> Session:
+    """Connect for writing; make the schema where there is none, and bring an older one up to date.
+
+    Raises:
+        SettingError: The database cannot be reached or written, or is none that could be a store.
+    """
+    session = Session(url, setting, writes=True)
+    try:
+        _check_server(session, setting)
+        session.run(lambda connection: _migrate(connection, setting))
+    except StoreError as error:
+        session.close()
+        raise SettingError(setting, f"the schema cannot be made: {error}") from error
+    except SettingError:
+        session.close()
+        raise
+    return session
+
+
+def open_to_read(url: str, setting: str) -> Session:
+    """Connect for reading.
+
+    Raises:
+        SettingError: The database cannot be reached or read, or is no store.
+    """
+    session = Session(url, setting, writes=False)
+    try:
+        found = session.run(_version)
+        _check_version(found, setting)
+        _check_readable(found, setting)
+    except StoreError as error:
+        session.close()
+        raise SettingError(setting, f"the database cannot be read: {error}") from error
+    except SettingError:
+        session.close()
+        raise
+    return session
+
+
+def _parameters(url: str, setting: str, *, writes: bool) -> dict[str, Any]:
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        # libpq's own message would repeat the URL, password and all.
+        problem = "no URL that PostgreSQL's libpq can read; it is postgresql://user@host/database"
+        raise SettingError(setting, problem) from error
+    by_intent = {"target_session_attrs": "read-write"} if writes else {}
+    return {**_DEFAULTS, **by_intent, **given, **_ALWAYS}
+
+
+def _check_server(session: Session, setting: str) -> None:
+    """Refuse what would lose events, and warn of what could.
+
+    Raises:
+        SettingError: The server is too old, or the database keeps text in another encoding.
+    """
+    version, encoding, fsync = session.run(
+        lambda connection: (
+            connection.info.server_version,
+            connection.info.parameter_status("server_encoding"),
+            connection.execute("SHOW fsync").fetchone(),
+        )
+    )
+    if version < OLDEST_SERVER:
+        raise SettingError(setting, f"PostgreSQL {OLDEST_SERVER // 10000} or newer is needed")
+    if encoding != "UTF8":
+        raise SettingError(setting, f"the database's encoding is {encoding}, and must be UTF8")
+    if fsync != ("on",):
+        logger.warning("the PostgreSQL server runs with fsync off: a crash of it can lose events")
+
+
+def _version(connection: Connection) -> int:
+    """Return the schema's version, 0 where there is none."""
+    query = "SELECT to_regclass(%s) IS NOT NULL"
+    [found] = connection.execute(query, (f"{SCHEMA}.schema_version",)).fetchone() or (False,)
+    if not found:
+        return 0
+    row = connection.execute(f"SELECT version FROM {SCHEMA}.schema_version").fetchone()  # noqa: S608
+    return int(row[0]) if row else 0
+
+
+def _check_version(found: int, setting: str) -> None:
+    if found > VERSION:
+        raise SettingError(
+            setting,
+            f"the database was written by a newer release (schema {found}, this one knows "
+            f"{VERSION}): upgrade tap-vero-segment",
+        )
+
+
+def _check_readable(found: int, setting: str) -> None:
+    if not found:
+        problem = f"the database holds no store (no schema {SCHEMA}): start a collector on it first"
+        raise SettingError(setting, problem)
+    if found < VERSION:
+        problem = (
+            f"the database has the older schema {found}: a collector of this release mends that"
+        )
+        raise SettingError(setting, problem)
+
+
+def _migrate(connection: Connection, setting: str) -> None:
+    """Bring the schema up to date, once, also when collectors start together."""
+    found = _version(connection)
+    _check_version(found, setting)
+    if found == VERSION:
+        return
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+        found = _version(connection)
+        _check_version(found, setting)
+        for migration in MIGRATIONS[found:]:
+            connection.execute(migration.encode())
+        connection.execute(f"UPDATE {SCHEMA}.schema_version SET version = %s", (VERSION,))  # noqa: S608
+    _grant_to_readers(connection)
+
+
+def _grant_to_readers(connection: Connection) -> None:
+    """Make the role for readers, where this user may; it is a convenience, no part of the store."""
+    try:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+            connection.execute(MAKE_READER_ROLE.encode())
+            connection.execute(GRANT_TO_READERS.encode())
+    except psycopg.errors.InsufficientPrivilege:
+        logger.info("this user may not make a role for readers: the README has its grants")
+
+
+_LOST: Final = ("08", "57P")
+"""SQLSTATEs of a connection that broke, and of a server that stops or is not up yet."""
+
+_TELLING: Final = ("08", "25", "28", "3D", "42501", "53", "55", "57", "58")
+"""SQLSTATEs whose messages name no value that was sent."""
+
+_PASSING: Final = ("25006", "40", "53", "55P03", "57014")
+"""SQLSTATEs of what trying again helps against: a stand-by, a deadlock, a time-out, no memory."""
+
+_DISK_FULL: Final = "53100"
+
+
+def _is_lost(error: BaseException) -> bool:
+    if not isinstance(error, psycopg.Error):
+        return False
+    if error.sqlstate is None:
+        return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    # A server that has become a stand-by is lost too: another one accepts writes now.
+    return error.sqlstate.startswith(_LOST) or error.sqlstate == "25006"
+
+
+def store_error(error: psycopg.Error) -> StoreError:
+    """Say what an error of PostgreSQL means for the process that met it."""
+    text = _describe(error)
+    state = error.sqlstate or ""
+    if state == _DISK_FULL:
+        return StoreFullError(text)
+    if _is_lost(error) or state.startswith(_PASSING):
+        return StoreBusyError(text)
+    return StoreError(text)
+
+
+def _describe(error: psycopg.Error) -> str:
+    """Return an error's text, without values of events or secrets."""
+    name = type(error).__name__
+    if error.sqlstate is None:
+        # The client's own: about servers, ports and names.
+        return f"{name}: {str(error).strip().splitlines()[0]}" if str(error).strip() else name
+    if error.sqlstate.startswith(_TELLING):
+        return f"{name}: {error.diag.message_primary}"
+    return f"{name} ({error.sqlstate})"

@@ -1,0 +1,232 @@
+"""The tables and functions of the shared store, and how an older schema becomes the present one.
+
+Everything lies in a schema of its own, :data:`SCHEMA`. What writes events is a function in the
+database, so that the lock under which ``loaded_at`` rises is taken and let go by the server alone:
+a collector that is frozen or cut off in the middle of a request holds nobody up.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SCHEMA: Final = "vero_collector"
+
+READER_ROLE: Final = "vero_collector_reader"
+"""May read events and counts, and nothing else."""
+
+FIRST: Final = """
+CREATE SCHEMA IF NOT EXISTS vero_collector;
+
+CREATE TABLE vero_collector.schema_version (
+    id      integer PRIMARY KEY CHECK (id = 1),
+    version integer NOT NULL
+);
+INSERT INTO vero_collector.schema_version VALUES (1, 0);
+
+-- One row, locked by whoever writes events, from the choice of loaded_at to the end of the commit.
+CREATE TABLE vero_collector.clock (
+    id   integer PRIMARY KEY CHECK (id = 1),
+    last bigint NOT NULL                -- the newest loaded_at; outlives the events
+) WITH (fillfactor = 10);               -- updated at each commit, in place where there is room
+INSERT INTO vero_collector.clock VALUES (1, 0);
+
+-- Every id that is held. A partitioned table cannot keep it unique over all of its partitions.
+CREATE TABLE vero_collector.ids (
+    id        text COLLATE "C" PRIMARY KEY,
+    loaded_at bigint NOT NULL
+);
+
+CREATE TABLE vero_collector.events (
+    loaded_at   bigint PRIMARY KEY,     -- microseconds since 1970, in commit order
+    id          text COLLATE "C" NOT NULL,
+    collection  text NOT NULL,
+    received_at bigint NOT NULL,        -- microseconds since 1970
+    input       text NOT NULL,
+    call        bytea NOT NULL,         -- the track call as JSON, without loadedAt
+    body        bytea                   -- the request's body as it came
+) PARTITION BY RANGE (loaded_at);
+
+CREATE TABLE vero_collector.partitions (
+    starts bigint PRIMARY KEY,          -- a Monday, in microseconds since 1970
+    name   text NOT NULL
+);
+
+-- Counted as events are written, never by a scan.
+CREATE TABLE vero_collector.totals (
+    starts          bigint NOT NULL REFERENCES vero_collector.partitions ON DELETE CASCADE,
+    collection      text NOT NULL,
+    events          bigint NOT NULL,
+    first_loaded_at bigint NOT NULL,
+    last_loaded_at  bigint NOT NULL,
+    PRIMARY KEY (starts, collection)
+) WITH (fillfactor = 50);
+
+CREATE TABLE vero_collector.dead_letters (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    digest      bytea NOT NULL UNIQUE,  -- of input and body
+    received_at bigint NOT NULL,
+    input       text NOT NULL,
+    reason      text NOT NULL,
+    body        bytea NOT NULL
+);
+
+CREATE TABLE vero_collector.exports (
+    destination text PRIMARY KEY,       -- an archive's URL
+    until       bigint NOT NULL         -- the loaded_at up to which it has the events
+);
+
+CREATE TABLE vero_collector.heartbeat (
+    id integer PRIMARY KEY CHECK (id = 1),
+    at timestamptz NOT NULL
+);
+
+CREATE TABLE vero_collector.passed_over (
+    id    integer PRIMARY KEY CHECK (id = 1),
+    calls bigint NOT NULL               -- that came and are none of the collections
+);
+
+-- Makes sure that there is a partition for the week that starts then.
+CREATE FUNCTION vero_collector.make_partition(week bigint) RETURNS void
+LANGUAGE plpgsql AS $function$
+DECLARE
+    partition text := 'events_' || to_char(
+        to_timestamp(week / 1000000) AT TIME ZONE 'UTC', 'YYYYMMDD'
+    );
+BEGIN
+    PERFORM FROM vero_collector.partitions WHERE starts = week;
+    IF FOUND THEN
+        RETURN;
+    END IF;
+    -- Made apart and attached then: creating it in place would lock readers out.
+    EXECUTE format(
+        'CREATE TABLE vero_collector.%I (LIKE vero_collector.events INCLUDING ALL)', partition
+    );
+    EXECUTE format(
+        'ALTER TABLE vero_collector.events ATTACH PARTITION vero_collector.%I'
+        ' FOR VALUES FROM (%s) TO (%s)',
+        partition, week, week + 604800000000
+    );
+    INSERT INTO vero_collector.partitions VALUES (week, partition);
+END
+$function$;
+
+-- Stores events under loaded_at that rises through all commits, of all collectors; returns how
+-- many are new. The lock on the clock is held to the end of the commit, and the server lets go of
+-- it only when the rows can be seen, so commit order and loaded_at cannot differ.
+CREATE FUNCTION vero_collector.append(
+    now_at       bigint,                -- microseconds since 1970; null: the server's clock
+    ids          text[],
+    collections  text[],
+    received_ats bigint[],
+    inputs       text[],
+    calls        bytea[],
+    bodies       bytea[]
+) RETURNS integer LANGUAGE plpgsql AS $function$
+DECLARE
+    monday   CONSTANT bigint := 345600000000;   -- the first one after 1970 began
+    week     CONSTANT bigint := 604800000000;
+    size     CONSTANT integer := coalesce(cardinality(ids), 0);
+    newest   bigint;
+    first_at bigint;
+    starts_at bigint;
+    added    integer;
+BEGIN
+    IF size = 0 THEN
+        RETURN 0;
+    END IF;
+    SELECT last INTO STRICT newest FROM vero_collector.clock FOR UPDATE;
+    first_at := greatest(
+        coalesce(now_at, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint), newest + 1
+    );
+    starts_at := monday + div(first_at - monday, week)::bigint * week;
+    IF first_at + size > starts_at + week THEN
+        starts_at := starts_at + week;  -- one commit lies in one partition
+        first_at := starts_at;
+    END IF;
+    PERFORM vero_collector.make_partition(starts_at);
+    WITH incoming AS (
+        SELECT first_at + given.n - 1 AS loaded_at, given.*
+        FROM unnest(ids, collections, received_ats, inputs, calls, bodies) WITH ORDINALITY
+            AS given (id, collection, received_at, input, call, body, n)
+    ), fresh AS (
+        INSERT INTO vero_collector.ids (id, loaded_at)
+        SELECT i.id, i.loaded_at FROM incoming i ORDER BY i.loaded_at
+        ON CONFLICT DO NOTHING
+        RETURNING ids.loaded_at
+    ), stored AS (
+        INSERT INTO vero_collector.events
+        SELECT i.loaded_at, i.id, i.collection, i.received_at, i.input, i.call, i.body
+        FROM incoming i JOIN fresh f ON f.loaded_at = i.loaded_at ORDER BY i.loaded_at
+        RETURNING events.collection, events.loaded_at
+    ), counted AS (
+        INSERT INTO vero_collector.totals AS t
+        SELECT starts_at, s.collection, count(*), min(s.loaded_at), max(s.loaded_at)
+        FROM stored s GROUP BY s.collection
+        ON CONFLICT (starts, collection) DO UPDATE SET
+            events = t.events + excluded.events, last_loaded_at = excluded.last_loaded_at
+    )
+    SELECT count(*) INTO STRICT added FROM stored;
+    UPDATE vero_collector.clock SET last = first_at + size - 1;
+    RETURN added;
+END
+$function$;
+
+-- Stores what a group of requests has brought, in one statement and so in one commit.
+CREATE FUNCTION vero_collector.store(
+    now_at              bigint,
+    ids                 text[],
+    collections         text[],
+    received_ats        bigint[],
+    inputs              text[],
+    calls               bytea[],
+    bodies              bytea[],
+    letter_digests      bytea[],
+    letter_received_ats bigint[],
+    letter_inputs       text[],
+    letter_reasons      text[],
+    letter_bodies       bytea[],
+    passed              integer         -- calls that came and are none of the collections
+) RETURNS integer LANGUAGE plpgsql AS $function$
+BEGIN
+    -- A database or role may be set to answer before the disk has it; a collector must not.
+    IF current_setting('synchronous_commit') IN ('off', 'local') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    INSERT INTO vero_collector.dead_letters (digest, received_at, input, reason, body)
+    SELECT * FROM unnest(
+        letter_digests, letter_received_ats, letter_inputs, letter_reasons, letter_bodies
+    )
+    ON CONFLICT DO NOTHING;
+    IF passed > 0 THEN
+        INSERT INTO vero_collector.passed_over AS p VALUES (1, passed)
+        ON CONFLICT (id) DO UPDATE SET calls = p.calls + excluded.calls;
+    END IF;
+    -- Last, so that the lock is held as briefly as can be.
+    RETURN vero_collector.append(
+        now_at, ids, collections, received_ats, inputs, calls, bodies
+    );
+END
+$function$;
+"""
+
+MIGRATIONS: Final = (FIRST,)
+"""Each takes the schema from the version of its place to the next; never changed once released."""
+
+VERSION: Final = len(MIGRATIONS)
+
+MAKE_READER_ROLE: Final = f"""
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{READER_ROLE}') THEN
+        CREATE ROLE {READER_ROLE} NOLOGIN;
+    END IF;
+END
+$$
+"""
+
+GRANT_TO_READERS: Final = f"""
+GRANT USAGE ON SCHEMA {SCHEMA} TO {READER_ROLE};
+GRANT SELECT (loaded_at, call) ON {SCHEMA}.events TO {READER_ROLE};
+GRANT SELECT ON {SCHEMA}.schema_version, {SCHEMA}.totals, {SCHEMA}.passed_over TO {READER_ROLE};
+"""
+"""What the tap needs: neither bodies nor dead letters."""

@@ -1,0 +1,134 @@
+"""The writing half of the shared store."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Final
+
+from tap_vero_segment.errors import SettingError
+from tap_vero_segment.stores.base import StoreError
+from tap_vero_segment.stores.digests import digest_of
+from tap_vero_segment.stores.postgres.connection import open_to_write
+from tap_vero_segment.stores.postgres.pruning import prune
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tap_vero_segment.stores.base import DeadLetter, Event
+    from tap_vero_segment.stores.postgres.connection import Connection
+
+MAX_KEY: Final = 1_000
+"""Bytes of an id that are kept as they are; an index takes no more than 2,704."""
+
+# The arrays of text and numbers as text, those of bytes in PostgreSQL's binary format.
+_EVENTS: Final = (
+    "%s::bigint, %s::text[], %s::text[], %s::bigint[], %s::text[], %b::bytea[], %b::bytea[]"
+)
+_LETTERS: Final = "%b::bytea[], %s::bigint[], %s::text[], %s::text[], %b::bytea[]"
+_STORE: Final = f"SELECT vero_collector.store({_EVENTS}, {_LETTERS}, %s)"
+_APPEND: Final = f"SELECT vero_collector.append({_EVENTS})"
+_DELETE_LETTER: Final = "DELETE FROM vero_collector.dead_letters WHERE id = %s"
+_BEAT: Final = """
+INSERT INTO vero_collector.heartbeat VALUES (1, now())
+ON CONFLICT (id) DO UPDATE SET at = excluded.at
+"""
+_MARK_EXPORTED: Final = """
+INSERT INTO vero_collector.exports AS e VALUES (%s, %s)
+ON CONFLICT (destination) DO UPDATE SET until = greatest(e.until, excluded.until)
+"""
+
+
+class PostgresWriter:
+    """Writes the shared store, beside other collectors.
+
+    Args:
+        url: ``postgresql://…``.
+        setting: The name of the setting that the URL came from, for errors.
+        clock: Gives the present time in microseconds since 1970; None: the server's own clock,
+            which is one for all collectors.
+
+    Raises:
+        SettingError: The database cannot be reached or written, or is none that could be a store.
+    """
+
+    def __init__(self, url: str, setting: str, clock: Callable[[], int] | None = None) -> None:
+        self._clock = clock
+        self._session = open_to_write(url, setting)
+        try:
+            self.probe()
+        except StoreError as error:
+            self.close()
+            raise SettingError(setting, f"the database accepts no writes: {error}") from error
+
+    def write(
+        self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], passed_over: int = 0
+    ) -> int:
+        """See :class:`tap_vero_segment.stores.base.Writer`.
+
+        Where the connection breaks in the middle, nobody can say whether the commit was; so it is
+        written again, and what is there already is passed over.
+        """
+        values = (*self._columns(events), *_letter_columns(dead_letters), passed_over)
+        return self._session.run(lambda connection: _number(connection, _STORE, values))
+
+    def probe(self) -> None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        self._session.commit(lambda connection: connection.execute(_BEAT))
+
+    def nearly_full(self) -> bool:
+        """See :class:`tap_vero_segment.stores.base.Writer`: the disk is the server's."""
+        return False
+
+    def mark_exported(self, destination: str, until: int) -> None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        values = (destination, until)
+        self._session.commit(lambda connection: connection.execute(_MARK_EXPORTED, values))
+
+    def resolve(self, number: int, events: Sequence[Event]) -> int:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        columns = self._columns(events)
+
+        def work(connection: Connection) -> int:
+            gone = connection.execute(_DELETE_LETTER, (number,)).rowcount
+            return _number(connection, _APPEND, columns) if gone else 0
+
+        return self._session.commit(work)
+
+    def prune(self, before: int) -> int:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        return prune(self._session, before)
+
+    def _columns(self, events: Sequence[Event]) -> tuple[Any, ...]:
+        return (
+            None if self._clock is None else self._clock(),
+            [_key_of(event.id) for event in events],
+            [event.collection for event in events],
+            [event.received_at for event in events],
+            [event.input for event in events],
+            [event.call for event in events],
+            [event.body for event in events],
+        )
+
+    def close(self) -> None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        self._session.close()
+
+
+def _letter_columns(letters: Sequence[DeadLetter]) -> tuple[Any, ...]:
+    return (
+        [digest_of(letter) for letter in letters],
+        [letter.received_at for letter in letters],
+        [letter.input for letter in letters],
+        [letter.reason for letter in letters],
+        [letter.body for letter in letters],
+    )
+
+
+def _key_of(event_id: str) -> str:
+    encoded = event_id.encode()
+    return event_id if len(encoded) <= MAX_KEY else f"sha256:{hashlib.sha256(encoded).hexdigest()}"
+
+
+def _number(connection: Connection, query: str, values: tuple[Any, ...]) -> int:
+    row = connection.execute(query, values).fetchone()
+    return int(row[0]) if row else 0
