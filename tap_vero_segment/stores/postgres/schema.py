@@ -15,7 +15,14 @@ READER_ROLE: Final = "vero_collector_reader"
 """May read events and counts, and nothing else."""
 
 FIRST: Final = """
-CREATE SCHEMA IF NOT EXISTS vero_collector;
+-- A user who may not make a schema can be given one; IF NOT EXISTS asks for the right all the same.
+DO $$
+BEGIN
+    IF to_regnamespace('vero_collector') IS NULL THEN
+        CREATE SCHEMA vero_collector;
+    END IF;
+END
+$$;
 
 CREATE TABLE vero_collector.schema_version (
     id      integer PRIMARY KEY CHECK (id = 1),

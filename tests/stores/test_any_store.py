@@ -1,0 +1,355 @@
+"""What every store must do, whatever it is made of: the protocols of ``stores.base``."""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tap_vero_segment import times
+from tap_vero_segment.collection import COLLECTIONS
+from tap_vero_segment.collector.endpoints.vero import to_event
+from tap_vero_segment.stores.base import DeadLetter, Event, Summary, Total
+from tap_vero_segment.stores.postgres.writer import PostgresWriter
+from tap_vero_segment.stores.readers import open_reader
+from tap_vero_segment.stores.sqlite.writer import SqliteWriter
+from tests.support.payloads import many
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tap_vero_segment.stores.base import Reader, Writer
+
+    Open = Callable[..., Writer]
+
+START = times.from_text("2026-11-23T09:24:00Z")
+WEEK = 7 * 86_400_000_000
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/vero-events.db"
+    database: str = request.getfixturevalue("database")
+    return database
+
+
+@pytest.fixture
+def open_writer(url: str) -> Iterator[Open]:
+    """Opens the store, with a clock where one is given."""
+    opened: list[Writer] = []
+
+    def opening(clock: Callable[[], int] = times.now) -> Writer:
+        kind = SqliteWriter if url.startswith("sqlite") else PostgresWriter
+        writer = kind(url, "store", clock)
+        opened.append(writer)
+        return writer
+
+    yield opening
+    for writer in opened:
+        writer.close()
+
+
+@pytest.fixture
+def writer(open_writer: Open) -> Writer:
+    return open_writer()
+
+
+@pytest.fixture
+def reader(writer: Writer, url: str) -> Iterator[Reader]:
+    with open_reader(url, "store") as opened:
+        yield opened
+
+
+def events(number: int, seed: int = 7) -> list[Event]:
+    """Events of every kind; of another seed, others."""
+    some = []
+    for place, payload in enumerate(many(number, seed=seed)):
+        event = to_event(json.dumps(payload).encode(), times.now())
+        name = f"{seed}-{place}"
+        call = json.dumps(json.loads(event.call) | {"messageId": name}).encode()
+        some.append(event._replace(id=name, call=call))
+    return some
+
+
+def letters(number: int, name: str = "a") -> list[DeadLetter]:
+    return [
+        DeadLetter(i, "vero", "a reason", b"\0%b%d" % (name.encode(), i)) for i in range(number)
+    ]
+
+
+def read(reader: Reader, after: int = 0) -> list[dict]:
+    return [json.loads(line) for line in reader.lines(after, None, 1_000_000)]
+
+
+def ids(reader: Reader) -> list[str]:
+    return [call["messageId"] for call in read(reader)]
+
+
+def loaded(reader: Reader) -> list[int]:
+    return [times.from_text(call["loadedAt"]) for call in read(reader)]
+
+
+def scan(reader: Reader) -> dict[str, Total]:
+    """The totals that a look at every event gives."""
+    found: dict[str, Total] = {}
+    streams = {collection.event: collection.stream for collection in COLLECTIONS}
+    for call in read(reader):
+        at = times.from_text(call["loadedAt"])
+        stream = streams[call["event"]]
+        total = found.get(stream, Total(stream, 0, at, at))
+        found[stream] = total._replace(events=total.events + 1, last_loaded_at=at)
+    return found
+
+
+def counted(reader: Reader) -> dict[str, Total]:
+    return {total.collection: total for total in reader.summary().totals if total.events}
+
+
+def prune_all(writer: Writer, before: int) -> int:
+    deleted = 0
+    while step := writer.prune(before):
+        deleted += step
+    return deleted
+
+
+# Writing and reading
+
+
+def test_an_empty_store_says_so(reader):
+    assert reader.high_water() is None
+    assert reader.lines(0, None, 10) == []
+    assert reader.summary() == Summary([], 0, 0)
+    assert reader.dead_letters(0, 10) == []
+    assert reader.exported_until() is None
+    assert reader.size() > 0
+
+
+def test_what_was_written_is_read_in_the_order_of_writing(writer, reader):
+    groups = [events(number, seed) for seed, number in enumerate((1, 30, 7))]
+    for group in groups:
+        assert writer.write(group, []) == len(group)
+
+    written = [event for group in groups for event in group]
+    assert ids(reader) == [event.id for event in written]
+    for call, event in zip(read(reader), written, strict=True):
+        assert {**json.loads(event.call), "loadedAt": call["loadedAt"]} == call
+    assert all(one < later for one, later in pairwise(loaded(reader)))
+    assert reader.high_water() == loaded(reader)[-1]
+
+
+def test_a_page_is_bounded_at_both_ends_and_in_size(writer, reader):
+    writer.write(events(20), [])
+    at = loaded(reader)
+
+    page = reader.lines(at[4], at[14], 100)
+    assert [times.from_text(json.loads(line)["loadedAt"]) for line in page] == at[5:15]
+    assert len(reader.lines(at[4], None, 3)) == 3
+    assert reader.lines(at[-1], None, 3) == []
+
+
+def test_an_event_is_stored_once_within_a_group_and_between_groups(writer, reader):
+    some = events(10)
+
+    assert writer.write([*some, *some], []) == 10
+    assert writer.write(some[::-1], []) == 0
+    assert writer.write([*some, *events(5, seed=9)], []) == 5
+    assert ids(reader) == [event.id for event in [*some, *events(5, seed=9)]]
+    assert counted(reader) == scan(reader)
+
+
+def test_odd_ids_and_bodies_are_kept_as_they_are(writer, reader):
+    [event] = events(1)
+    odd = ["x" * 5_000, "x" * 4_999 + "y", "", " ", "ümläut 👟", "'; DROP TABLE events", "%s", "{}"]
+    call = json.loads(event.call)
+    some = [
+        event._replace(id=name, call=json.dumps(call | {"messageId": name}).encode())
+        for name in odd
+    ]
+
+    assert writer.write(some, []) == len(odd)
+    assert writer.write(some, []) == 0
+    assert ids(reader) == odd
+
+
+def test_a_large_group_is_stored(writer, reader):
+    writer.write(events(5_000), [])
+
+    assert len(loaded(reader)) == 5_000
+    assert counted(reader) == scan(reader)
+
+
+def test_dead_letters_are_kept_once_and_as_they_came(writer, reader):
+    some = letters(7)
+    writer.write([], some[:5])
+    writer.write(events(3), some, 4)
+    writer.write([], [], 5)
+
+    kept = reader.dead_letters(0, 100)
+    assert [letter for _, letter in kept] == some
+    assert all(one < later for one, later in pairwise(number for number, _ in kept))
+    assert reader.dead_letters(kept[2].number, 2) == kept[3:5]
+    summary = reader.summary()
+    assert (summary.dead_letters, summary.passed_over) == (7, 9)
+
+
+def test_a_body_from_another_input_is_another_letter(writer, reader):
+    [letter] = letters(1)
+    writer.write([], [letter, letter._replace(input="segment")])
+
+    assert reader.summary().dead_letters == 2
+
+
+# loaded_at
+
+
+def test_a_clock_that_steps_back_does_not_take_loaded_at_back(open_writer, url):
+    now = START
+    writer = open_writer(lambda: now)
+    hour = 3_600_000_000
+    for seed, now in enumerate([START, START + 10, START - hour, START - hour, START + 5]):  # noqa: B007
+        writer.write(events(20, seed), [])
+
+    with open_reader(url, "store") as reader:
+        at = loaded(reader)
+    assert len(at) == 100
+    assert all(one < later for one, later in pairwise(at))
+    assert at[0] == START
+
+
+def test_loaded_at_does_not_go_back_in_a_later_process_or_after_all_was_pruned(open_writer, url):
+    open_writer(lambda: START).write(events(20), [])
+    with open_reader(url, "store") as reader:
+        last = loaded(reader)[-1]
+        assert prune_all(open_writer(), last + 1) == 20
+        assert loaded(reader) == []
+        open_writer(lambda: START - WEEK).write(events(20, seed=3), [])
+        assert loaded(reader)[0] > last
+
+
+# Dead letters that are read after all
+
+
+def test_a_resolved_letter_becomes_events_at_the_end(writer, reader):
+    writer.write(events(5), letters(3))
+    before = reader.high_water()
+    kept = reader.dead_letters(0, 10)
+    [mended] = events(1, seed=9)
+
+    assert writer.resolve(kept[1].number, [mended]) == 1
+
+    assert [call["messageId"] for call in read(reader, before)] == [mended.id]
+    assert reader.dead_letters(0, 10) == [kept[0], kept[2]]
+    assert counted(reader) == scan(reader)
+
+
+def test_a_letter_is_resolved_once(writer, reader):
+    writer.write([], letters(1))
+    [kept] = reader.dead_letters(0, 10)
+    assert writer.resolve(kept.number, events(2)) == 2
+
+    assert writer.resolve(kept.number, events(2, seed=9)) == 0
+    assert len(ids(reader)) == 2
+
+
+def test_a_letter_may_hold_nothing_new(writer, reader):
+    writer.write(events(2), letters(2))
+    one, other = reader.dead_letters(0, 10)
+
+    assert writer.resolve(one.number, events(2)) == 0
+    assert writer.resolve(other.number, []) == 0
+    assert reader.dead_letters(0, 10) == []
+    assert len(ids(reader)) == 2
+
+
+def test_the_number_of_a_letter_is_not_used_again(writer, reader):
+    writer.write([], letters(2))
+    numbers = [kept.number for kept in reader.dead_letters(0, 10)]
+    for number in numbers:
+        writer.resolve(number, [])
+    writer.write([], letters(1))
+
+    assert reader.dead_letters(0, 10)[0].number > max(numbers)
+
+
+# Exports
+
+
+def test_what_was_exported_is_known_for_each_archive(writer, reader):
+    writer.mark_exported("s3://one", 50)
+    writer.mark_exported("s3://two", 70)
+    writer.mark_exported("s3://two", 60)
+
+    assert reader.exported_until("s3://one") == 50
+    assert reader.exported_until("s3://two") == 70
+    assert reader.exported_until("s3://three") is None
+    assert reader.exported_until() == 70
+
+
+# Pruning
+
+
+def spread(open_writer: Open, chance: random.Random, groups: int = 30) -> None:
+    """Fill a store with groups over ten weeks."""
+    now = START
+    writer = open_writer(lambda: now)
+    moments = sorted(START + chance.randrange(10 * WEEK) for _ in range(groups))
+    for seed, now in enumerate(moments):  # noqa: B007
+        writer.write(events(chance.randint(1, 40), seed), [])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pruning_deletes_what_lies_before_and_nothing_else(open_writer, url, seed):
+    chance = random.Random(seed)
+    spread(open_writer, chance)
+    writer = open_writer()
+    with open_reader(url, "store") as reader:
+        for _ in range(4):
+            at = loaded(reader)
+            before = chance.choice([*at, chance.randrange(START, START + 10 * WEEK)])
+            kept = [call for call in read(reader) if times.from_text(call["loadedAt"]) >= before]
+
+            assert prune_all(writer, before) == len(at) - len(kept)
+
+            assert read(reader) == kept
+            assert counted(reader) == scan(reader)
+            assert writer.prune(before) == 0
+        prune_all(writer, times.LATEST)
+        assert read(reader) == []
+        assert counted(reader) == {}
+
+
+def test_pruned_events_may_come_again(open_writer, url):
+    some = events(30)
+    open_writer(lambda: START).write(some, [])
+    open_writer(lambda: START + 3 * WEEK).write(events(10, seed=9), [])
+    writer = open_writer()
+    assert prune_all(writer, START + 2 * WEEK) == 30
+
+    assert writer.write(some, []) == 30
+    with open_reader(url, "store") as reader:
+        assert sorted(ids(reader)) == sorted(event.id for event in [*some, *events(10, seed=9)])
+
+
+def test_pruning_leaves_dead_letters_and_exports(writer, reader):
+    writer.write(events(30), letters(3))
+    writer.mark_exported("s3://one", 50)
+    prune_all(writer, times.LATEST)
+
+    assert reader.summary().dead_letters == 3
+    assert reader.exported_until() == 50
+
+
+def test_a_store_is_written_while_it_is_pruned(open_writer, url):
+    writer, pruner = open_writer(), open_writer()
+    with open_reader(url, "store") as reader:
+        for seed in range(10):
+            writer.write(events(100, seed), [])
+            middle = loaded(reader)[len(loaded(reader)) // 2]
+            pruner.prune(middle)
+            assert writer.write(events(20, seed + 100), []) == 20
+            assert counted(reader) == scan(reader)

@@ -1,0 +1,224 @@
+"""What is PostgreSQL's own: the schema, its partitions, its roles, what a server can be like."""
+
+from __future__ import annotations
+
+import logging
+from itertools import count
+
+import psycopg
+import pytest
+
+from tap_vero_segment import times
+from tap_vero_segment.errors import SettingError
+from tap_vero_segment.stores.postgres.reader import PostgresReader
+from tap_vero_segment.stores.postgres.schema import READER_ROLE, VERSION
+from tap_vero_segment.stores.postgres.writer import PostgresWriter
+from tests.stores.test_any_store import WEEK, events, ids, loaded, prune_all
+
+MONDAY = times.from_text("2026-11-23T00:00:00Z")
+
+
+def partitions(database: str) -> list[str]:
+    with psycopg.connect(database) as connection:
+        rows = connection.execute(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = "
+            "'vero_collector.events'::regclass ORDER BY 1"
+        ).fetchall()
+    return [name.removeprefix("vero_collector.") for (name,) in rows]
+
+
+def execute(database: str, *statements: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def refused_to_write(url: str) -> str:
+    with pytest.raises(SettingError) as caught:
+        PostgresWriter(url, "store")
+    return str(caught.value)
+
+
+def refused_to_read(url: str) -> str:
+    with pytest.raises(SettingError) as caught:
+        PostgresReader(url, "source")
+    return str(caught.value)
+
+
+# Partitions
+
+
+def test_each_week_is_a_partition_and_a_commit_lies_in_one(database):
+    now = 0
+    writer = PostgresWriter(database, "store", lambda: now)
+    moments = [MONDAY, MONDAY + WEEK - 1, MONDAY + WEEK, MONDAY + 5 * WEEK - 50]
+    for seed, now in enumerate(moments):  # noqa: B007
+        writer.write(events(100, seed), [])
+    writer.close()
+
+    # 100 events do not fit into the last microsecond of a week: they open the next one.
+    assert partitions(database) == ["events_20261123", "events_20261130", "events_20261228"]
+    with PostgresReader(database, "source") as reader:
+        at = loaded(reader)
+    assert at[0] == MONDAY
+    assert at[100] == MONDAY + WEEK
+    assert at[300] == MONDAY + 5 * WEEK
+    assert at == sorted(set(at))
+    assert len(at) == 400
+
+
+def test_pruning_drops_partitions(database):
+    now = 0
+    writer = PostgresWriter(database, "store", lambda: now)
+    for seed, now in enumerate(MONDAY + number * WEEK + 1000 for number in range(4)):  # noqa: B007
+        writer.write(events(50, seed), [])
+
+    assert prune_all(writer, MONDAY + 2 * WEEK + 1010) == 110
+
+    assert partitions(database) == ["events_20261207", "events_20261214"]
+    with psycopg.connect(database) as connection:
+        [held] = connection.execute("SELECT count(*) FROM vero_collector.ids").fetchone()
+    assert held == 90
+    writer.close()
+
+
+def test_a_broken_off_pruning_is_finished_by_the_next(database, monkeypatch):
+    now = 0
+    writer = PostgresWriter(database, "store", lambda: now)
+    for seed, now in enumerate(MONDAY + number * WEEK for number in range(3)):  # noqa: B007
+        writer.write(events(50, seed), [])
+
+    def broken(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tap_vero_segment.stores.postgres.pruning._drop", broken)
+        with pytest.raises(KeyboardInterrupt):
+            writer.prune(MONDAY + WEEK)
+    with PostgresReader(database, "source") as reader:
+        assert len(ids(reader)) == 150
+        assert prune_all(writer, MONDAY + WEEK) == 50
+        assert len(ids(reader)) == 100
+    writer.close()
+
+
+# The schema
+
+
+def test_a_schema_of_a_newer_release_is_left_alone(database):
+    PostgresWriter(database, "store").close()
+    execute(database, f"UPDATE vero_collector.schema_version SET version = {VERSION + 1}")
+
+    assert "newer release" in refused_to_write(database)
+    assert refused_to_read(database).startswith("source: ")
+
+
+def test_a_schema_that_is_somebody_elses_is_left_alone(database):
+    execute(
+        database,
+        "CREATE SCHEMA vero_collector",
+        "CREATE TABLE vero_collector.events (theirs integer)",
+    )
+
+    assert refused_to_write(database).startswith("store: ")
+    with psycopg.connect(database) as connection:
+        found = connection.execute(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'vero_collector'"
+        ).fetchall()
+    assert found == [("events",)]
+
+
+def test_a_database_without_a_store_is_told_to_the_reader(database):
+    assert "start a collector" in refused_to_read(database)
+
+
+def test_the_schema_may_be_made_beforehand_for_a_user_who_may_not(database):
+    name = "collector_without_rights"
+    execute(
+        database,
+        f"CREATE ROLE {name} LOGIN",
+        f"CREATE SCHEMA vero_collector AUTHORIZATION {name}",
+    )
+    url = database.replace("vero@", f"{name}@")
+
+    writer = PostgresWriter(url, "store")
+    assert writer.write(events(3), []) == 3
+    assert prune_all(writer, times.LATEST) == 3
+    writer.close()
+
+
+def test_a_user_without_rights_is_told(database):
+    execute(database, "CREATE ROLE nobody_at_all LOGIN")
+
+    assert "permission denied" in refused_to_write(database.replace("vero@", "nobody_at_all@"))
+
+
+def test_text_in_another_encoding_is_refused(postgres):
+    with postgres.connect() as connection:
+        connection.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+
+    assert "LATIN1" in refused_to_write(postgres.url("latin"))
+
+
+# Roles
+
+
+def test_the_role_for_readers_reads_events_and_nothing_else(database):
+    writer = PostgresWriter(database, "store", count(MONDAY, WEEK).__next__)
+    writer.write(events(5), [])
+    execute(database, f"CREATE ROLE only_reads LOGIN IN ROLE {READER_ROLE}")
+    url = database.replace("vero@", "only_reads@")
+
+    with PostgresReader(url, "source") as reader:
+        assert len(ids(reader)) == 5
+        writer.write(events(5, seed=9), [])  # in a partition that is new
+        assert len(ids(reader)) == 10
+        assert reader.high_water() is not None
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in (
+            "SELECT body FROM vero_collector.events",
+            "SELECT * FROM vero_collector.dead_letters",
+            "SELECT id FROM vero_collector.ids",
+            "DELETE FROM vero_collector.events",
+            "UPDATE vero_collector.clock SET last = 0",
+            "SELECT vero_collector.append(NULL, '{a}', '{a}', '{1}', '{a}', '{a}', '{a}')",
+            "INSERT INTO vero_collector.exports VALUES ('a', 1)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+    writer.close()
+
+
+# Durability
+
+
+def test_a_commit_is_on_disk_also_where_the_database_is_set_to_hurry(database, postgres):
+    name = database.rpartition("/")[2]
+    with postgres.connect() as connection:
+        connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off'.encode())
+        connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        connection.execute("SELECT pg_reload_conf()")
+    writer = PostgresWriter(database, "store")
+    with postgres.connect(name) as connection:
+        for seed in range(20):
+            writer.write(events(5, seed), [])
+            [unflushed] = connection.execute(
+                "SELECT pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn()"
+            ).fetchone()
+            assert unflushed < 200  # no more than the odd record of the server's own
+    writer.close()
+
+
+def test_a_server_that_does_not_sync_is_told_of(database, caplog, monkeypatch):
+    from tap_vero_segment.stores.postgres import connection as module
+
+    class Careless(module.Session):
+        def run(self, work):
+            found = super().run(work)
+            return (*found[:2], ("off",)) if isinstance(found, tuple) else found
+
+    monkeypatch.setattr(module, "Session", Careless)
+    with caplog.at_level(logging.WARNING):
+        module.open_to_write(database, "store").close()
+
+    assert "fsync off" in caplog.text
