@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment.collector.committer import RefusedError
-from tap_vero_segment.collector.endpoints import segment, tracking, vero
+from tap_vero_segment.collector.endpoints import events, metrics, segment, tracking, vero
 from tap_vero_segment.collector.http import (
     RETRY_AFTER,
     DisconnectedError,
@@ -17,14 +17,16 @@ from tap_vero_segment.collector.http import (
     same_secret,
     send_response,
 )
+from tap_vero_segment.collector.refusals import Refusal
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tap_vero_segment.collector.committer import Committer
-    from tap_vero_segment.collector.endpoints.events import EventPages
     from tap_vero_segment.collector.http import Receive, Scope, Send
+    from tap_vero_segment.collector.metrics import Metrics
+    from tap_vero_segment.collector.reading import Readers
     from tap_vero_segment.collector.settings import Secrets
 
 logger = logging.getLogger("vero-collector")
@@ -38,7 +40,8 @@ class App:
     Args:
         secrets: Who may do what.
         committer: Takes what comes in; whoever serves the application starts and stops it.
-        pages: Serves the read API.
+        readers: Read the store for the read API and the metrics.
+        counts: Where it is counted what is refused, and what the metrics tell.
         legacy_batches: Whether batches of Segment's webhooks are taken that are signed in part.
     """
 
@@ -46,13 +49,15 @@ class App:
         self,
         secrets: Secrets,
         committer: Committer,
-        pages: EventPages,
+        readers: Readers,
+        counts: Metrics,
         *,
         legacy_batches: bool = False,
     ) -> None:
         self._secrets = secrets
         self._committer = committer
-        self._pages = pages
+        self._readers = readers
+        self._counts = counts
         self._legacy_batches = legacy_batches
         self._endpoints: dict[str, Callable[[Request], Awaitable[Response]]] = {
             **dict.fromkeys(tracking.PATHS, self._tracking),
@@ -60,6 +65,7 @@ class App:
             "/v1/events": self._events,
             "/health": self._health,
             "/ready": self._ready,
+            "/metrics": self._metrics,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,20 +83,27 @@ class App:
         try:
             return await self._route(request)
         except HTTPError as error:
-            return error.response()
-        except RefusedError:
-            return HTTPError(503, "overloaded or shutting down", RETRY_AFTER).response()
+            return self._refuse(error)
+        except RefusedError as error:
+            message = "overloaded or shutting down"
+            return self._refuse(HTTPError(503, message, RETRY_AFTER, reason=error.reason))
         except StoreError:
             # The committer has logged it; the client learns that nothing was kept.
-            return HTTPError(503, "the store failed, nothing was kept", RETRY_AFTER).response()
+            message = "the store failed, nothing was kept"
+            return self._refuse(HTTPError(503, message, RETRY_AFTER, reason=Refusal.STORE_FAILED))
         except DisconnectedError:
             raise
         except asyncio.CancelledError:
             # The server stops, and has waited for this request as long as it waits for any.
-            return HTTPError(503, "shutting down", RETRY_AFTER).response()
+            reason = Refusal.SHUTTING_DOWN
+            return self._refuse(HTTPError(503, "shutting down", RETRY_AFTER, reason=reason))
         except Exception as error:  # noqa: BLE001  # a traceback's locals could name recipients
             logger.error("a fault while answering: %s", type(error).__name__)  # noqa: TRY400
-            return HTTPError(500, "a fault of the collector").response()
+            return self._refuse(HTTPError(500, "a fault of the collector"))
+
+    def _refuse(self, error: HTTPError) -> Response:
+        self._counts.refused(error.reason)
+        return error.response()
 
     async def _route(self, request: Request) -> Response:
         endpoint = self._endpoints.get(request.path)
@@ -104,7 +117,7 @@ class App:
         token = _opened(self._secrets.webhook_token)
         given = request.path.removeprefix("/vero/")
         if not same_secret(given.encode(errors="replace"), token):
-            raise _nothing_here()
+            raise _nothing_here(Refusal.WRONG_SECRET)
         _check_method(request, "POST")
         return await vero.receive(request, self._committer)
 
@@ -128,7 +141,7 @@ class App:
         if scheme.lower() != b"bearer" or not same_secret(given.strip(), token):
             raise HTTPError(401, "a wrong read token", (b"www-authenticate", b"Bearer"))
         _check_method(request, "GET")
-        return await self._pages.get(request)
+        return await events.get(request, self._readers)
 
     async def _health(self, request: Request) -> Response:
         _check_method(request, "GET")
@@ -139,6 +152,10 @@ class App:
         await self._committer.commit([], [])
         return _OK
 
+    async def _metrics(self, request: Request) -> Response:
+        _check_method(request, "GET")
+        return await metrics.get(request, self._counts, self._committer, self._readers)
+
 
 def _opened(secret: str | None) -> str:
     """Return the secret of a door; one without a secret is not there at all."""
@@ -147,8 +164,8 @@ def _opened(secret: str | None) -> str:
     return secret
 
 
-def _nothing_here() -> HTTPError:
-    return HTTPError(404, "there is nothing here")
+def _nothing_here(reason: Refusal = Refusal.NOT_FOUND) -> HTTPError:
+    return HTTPError(404, "there is nothing here", reason=reason)
 
 
 def _check_method(request: Request, method: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import click
 from dotenv import load_dotenv
 
 from tap_vero_segment import times
-from tap_vero_segment.collector import settings
+from tap_vero_segment.collector import logs, settings
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.stores.base import StoreError
 
@@ -62,10 +60,7 @@ def main() -> None:
     except (OSError, UnicodeDecodeError) as error:
         msg = f"{ENV_FILE} cannot be read as text in UTF-8"
         raise UserError(msg) from error
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logs.configure()
 
 
 @main.command()
@@ -118,7 +113,23 @@ def init(url: str) -> None:
         "Whoever sees one of them can put calls of his own behind the first."
     ),
 )
-def serve(store: str, host: str, port: int, *, segment_legacy_batches: bool) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice([form.value for form in logs.LogFormat]),
+    default=logs.LogFormat.TEXT.value,
+    show_default=True,
+    envvar=settings.variable("log_format"),
+    show_envvar=True,
+    help="Lines of the log as text, or as JSON objects for machines.",
+)
+def serve(
+    store: str,
+    host: str,
+    port: int,
+    *,
+    segment_legacy_batches: bool,
+    log_format: str,
+) -> None:
     """Receive webhooks and serve what was received, until SIGTERM or SIGINT.
 
     The secrets come from the environment or from .env in the working folder, and each
@@ -129,6 +140,7 @@ def serve(store: str, host: str, port: int, *, segment_legacy_batches: bool) -> 
     """
     from tap_vero_segment.collector.serve import serve as run  # noqa: PLC0415
 
+    logs.configure(logs.LogFormat(log_format))
     secrets = settings.Secrets.from_environment()
     run(store, host, port, secrets, legacy_batches=segment_legacy_batches)
 

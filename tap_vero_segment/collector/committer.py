@@ -6,8 +6,10 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from tap_vero_segment.collector.refusals import Refusal
 from tap_vero_segment.stores.base import (
     DeadLetter,
     Event,
@@ -27,7 +29,15 @@ MAX_GROUP: Final = 1_000
 
 
 class RefusedError(Exception):
-    """The collector takes nothing at present: its queue is full, or it is shutting down."""
+    """The collector takes nothing at present: its queue is full, or it is shutting down.
+
+    Args:
+        reason: Which of the two.
+    """
+
+    def __init__(self, reason: Refusal) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Submission(NamedTuple):
@@ -38,6 +48,28 @@ class Submission(NamedTuple):
     passed_over: int
     size: int
     done: asyncio.Future[None]
+
+
+class Commit(NamedTuple):
+    """What became of a group.
+
+    Attributes:
+        group: The submissions.
+        error: Why nothing of it was stored.
+        events: How many events it had.
+        new: How many of them were not stored before.
+        dead_letters: Its dead letters.
+        passed_over: How many calls it had that are none of the collections.
+        seconds: How long the store took; None: there was nothing to store.
+    """
+
+    group: list[Submission]
+    error: StoreError | None = None
+    events: int = 0
+    new: int = 0
+    dead_letters: Sequence[DeadLetter] = ()
+    passed_over: int = 0
+    seconds: float | None = None
 
 
 class Committer:
@@ -53,6 +85,7 @@ class Committer:
         max_pending: The most submissions that wait, the one being written included.
         max_pending_bytes: The most bytes of bodies that wait.
         on_broken: Called in the event loop when the store can no longer be trusted.
+        on_commit: Called in the event loop with what became of each group.
     """
 
     def __init__(
@@ -62,11 +95,13 @@ class Committer:
         max_pending: int,
         max_pending_bytes: int,
         on_broken: Callable[[], None],
+        on_commit: Callable[[Commit], None] = lambda _: None,
     ) -> None:
         self._open_writer = open_writer
         self._max_pending = max_pending
         self._max_pending_bytes = max_pending_bytes
         self._on_broken = on_broken
+        self._on_commit = on_commit
         self._queue: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
         self._pending = 0
         self._pending_bytes = 0
@@ -83,6 +118,16 @@ class Committer:
             and self._pending < self._max_pending
             and self._pending_bytes < self._max_pending_bytes
         )
+
+    @property
+    def pending(self) -> int:
+        """How many submissions wait, the ones being written included."""
+        return self._pending
+
+    @property
+    def pending_bytes(self) -> int:
+        """How many bytes of memory they hold."""
+        return self._pending_bytes
 
     async def start(self) -> None:
         """Open the store and start the writer thread.
@@ -120,7 +165,7 @@ class Committer:
             StoreError: The store failed. Nothing was stored that this can tell of.
         """
         if not self.accepting:
-            raise RefusedError
+            raise RefusedError(Refusal.OVERLOADED if self._accepting else Refusal.SHUTTING_DOWN)
         loop = asyncio.get_running_loop()
         submission = Submission(events, dead_letters, passed_over, size, loop.create_future())
         self._pending += 1
@@ -145,10 +190,10 @@ class Committer:
         self._call(_settle, [opened], None)
         try:
             while group := self._next_group():
-                for part, failure in _write_apart(writer, group):
-                    self._call(self._finish, part, failure)
-                    if isinstance(failure, StoreBrokenError):
-                        self._fail_the_rest(failure)
+                for commit in _write_apart(writer, group):
+                    self._call(self._finish, commit)
+                    if isinstance(commit.error, StoreBrokenError):
+                        self._fail_the_rest(commit.error)
                         return
         finally:
             writer.close()
@@ -172,21 +217,25 @@ class Committer:
 
     def _fail_the_rest(self, error: StoreError) -> None:
         while (submission := self._queue.get()) is not None:
-            self._call(self._finish, [submission], error)
+            self._call(self._finish, Commit([submission], error))
 
     def _call(self, function: Callable[..., None], *args: object) -> None:
         assert self._loop is not None  # noqa: S101  # start() has set it
         self._loop.call_soon_threadsafe(function, *args)
 
-    def _finish(self, group: list[Submission], error: StoreError | None) -> None:
+    def _finish(self, commit: Commit) -> None:
         """Answer a group's requests: in the event loop."""
+        group, error = commit.group, commit.error
         self._pending -= len(group)
         self._pending_bytes -= sum(submission.size for submission in group)
         if isinstance(error, StoreBrokenError):
             self._break(error)
         elif error is not None:
-            logger.error("nothing of a group of %d was stored: %s", len(group), error)
+            about = {"group": len(group), "error": type(error).__name__}
+            message = "nothing of a group of %d was stored: %s"
+            logger.error(message, len(group), error, extra=about)
         _settle([submission.done for submission in group], error)
+        self._on_commit(commit)  # before the answers are sent: those who wait go on after this
 
     def _break(self, error: StoreBrokenError) -> None:
         self._accepting = False
@@ -196,35 +245,35 @@ class Committer:
             self._on_broken()
 
 
-def _write_apart(
-    writer: Writer, group: list[Submission]
-) -> Iterator[tuple[list[Submission], StoreError | None]]:
+def _write_apart(writer: Writer, group: list[Submission]) -> Iterator[Commit]:
     """Write a group in one commit; if the store will not take it, each submission in its own.
 
     One that the store cannot take must not cost the others, of this group or of the next.
     """
-    failure = _write(writer, group)
-    if type(failure) is StoreError and len(group) > 1:
+    commit = _write(writer, group)
+    if type(commit.error) is StoreError and len(group) > 1:
         for submission in group:
-            yield [submission], _write(writer, [submission])
+            yield _write(writer, [submission])
     else:
-        yield group, failure
+        yield commit
 
 
-def _write(writer: Writer, group: list[Submission]) -> StoreError | None:
+def _write(writer: Writer, group: list[Submission]) -> Commit:
     events = [event for submission in group for event in submission.events]
     dead_letters = [letter for submission in group for letter in submission.dead_letters]
     passed_over = sum(submission.passed_over for submission in group)
+    began = time.perf_counter()
     try:
-        if events or dead_letters or passed_over:
-            writer.write(events, dead_letters, passed_over)
-        else:
+        if not (events or dead_letters or passed_over):
             writer.probe()
+            return Commit(group)
+        new = writer.write(events, dead_letters, passed_over)
     except StoreError as error:
-        return error
+        return Commit(group, error)
     except Exception as error:  # noqa: BLE001  # a fault of ours must not end the thread unseen
-        return StoreError(f"unexpected {type(error).__name__}")
-    return None
+        return Commit(group, StoreError(f"unexpected {type(error).__name__}"))
+    seconds = time.perf_counter() - began
+    return Commit(group, None, len(events), new, dead_letters, passed_over, seconds)
 
 
 def _settle(futures: list[asyncio.Future[None]], error: Exception | None) -> None:

@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from tap_vero_segment.collector.refusals import BY_STATUS, Refusal
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
@@ -42,13 +44,21 @@ class HTTPError(Exception):
         status: The HTTP status.
         message: What went wrong, for the client; it repeats nothing of the request.
         headers: Further headers of the answer.
+        reason: What the metrics count it as; None: what the status means.
     """
 
-    def __init__(self, status: int, message: str, *headers: tuple[bytes, bytes]) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *headers: tuple[bytes, bytes],
+        reason: Refusal | None = None,
+    ) -> None:
         super().__init__(status, message)
         self.status = status
         self.message = message
         self.headers = headers
+        self.reason = reason or BY_STATUS[status]
 
     def response(self) -> Response:
         """Return the answer."""

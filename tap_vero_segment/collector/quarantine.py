@@ -14,7 +14,9 @@ logger = logging.getLogger("vero-collector")
 
 def log_quarantined(letter: DeadLetter) -> None:
     """Say that a body is quarantined, and why; never what it holds."""
-    logger.warning("quarantined a body of %d bytes: %s", len(letter.body), letter.reason)
+    size = len(letter.body)
+    about = {"input": letter.input, "bytes": size, "reason": letter.reason}
+    logger.warning("quarantined a body of %d bytes: %s", size, letter.reason, extra=about)
 
 
 async def quarantine(letter: DeadLetter, committer: Committer) -> None:

@@ -14,7 +14,8 @@ import uvicorn
 
 from tap_vero_segment.collector.app import App
 from tap_vero_segment.collector.committer import Committer
-from tap_vero_segment.collector.endpoints.events import EventPages
+from tap_vero_segment.collector.metrics import Metrics
+from tap_vero_segment.collector.reading import Readers
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.readers import open_reader
 from tap_vero_segment.stores.writers import open_writer
@@ -58,15 +59,17 @@ def serve(
         broken.append(True)
         server.should_exit = True
 
+    metrics = Metrics()
     committer = Committer(
         lambda: open_writer(store, "store"),
         max_pending=MAX_PENDING,
         max_pending_bytes=MAX_PENDING_BYTES,
         on_broken=on_broken,
+        on_commit=metrics.committed,
     )
-    pages = EventPages(lambda: open_reader(store, "store"))
+    readers = Readers(lambda: open_reader(store, "store"))
     config = uvicorn.Config(
-        App(secrets, committer, pages, legacy_batches=legacy_batches),
+        App(secrets, committer, readers, metrics, legacy_batches=legacy_batches),
         http="httptools",
         ws="none",
         lifespan="off",
@@ -78,7 +81,7 @@ def serve(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    server = _Server(config, committer, pages)
+    server = _Server(config, committer, readers)
     server.run(sockets=[_listen(host, port)])
     if broken:
         sys.exit(1)
@@ -102,13 +105,13 @@ class _Server(uvicorn.Server):
     Args:
         config: The server's own settings.
         committer: Started and stopped.
-        pages: Closed.
+        readers: Closed.
     """
 
-    def __init__(self, config: uvicorn.Config, committer: Committer, pages: EventPages) -> None:
+    def __init__(self, config: uvicorn.Config, committer: Committer, readers: Readers) -> None:
         super().__init__(config)
         self._committer = committer
-        self._pages = pages
+        self._readers = readers
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         await self._committer.start()
@@ -116,13 +119,14 @@ class _Server(uvicorn.Server):
             await super().serve(sockets)
         finally:
             await self._committer.stop()
-            self._pages.close()
+            self._readers.close()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
-            logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            logger.info("listening on %s", url, extra={"url": url})
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:

@@ -94,7 +94,14 @@ def test_secrets_are_no_arguments(tmp_path):
     usage = run_collector("serve", "--help", cwd=tmp_path).stdout
     options = {word.strip(",") for word in usage.split() if word.startswith("--")}
 
-    assert options == {"--store", "--host", "--port", "--segment-legacy-batches", "--help"}
+    assert options == {
+        "--store",
+        "--host",
+        "--port",
+        "--segment-legacy-batches",
+        "--log-format",
+        "--help",
+    }
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs Linux's /proc")

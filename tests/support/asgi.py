@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tap_vero_segment.collector.app import App
 from tap_vero_segment.collector.committer import Committer
-from tap_vero_segment.collector.endpoints.events import EventPages
+from tap_vero_segment.collector.metrics import Metrics
+from tap_vero_segment.collector.reading import Readers
 from tap_vero_segment.collector.settings import Secrets
 from tests.support.collector import READ_TOKEN, WEBHOOK_TOKEN
 
@@ -63,16 +64,18 @@ async def running(
     on_broken: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[App]:
     """The application with a writer of the test's choice, from start to stop."""
+    metrics = Metrics()
     committer = Committer(
         open_writer,
         max_pending=max_pending,
         max_pending_bytes=max_pending_bytes,
         on_broken=on_broken,
+        on_commit=metrics.committed,
     )
-    pages = EventPages(open_reader)
+    readers = Readers(open_reader)
     await committer.start()
     try:
-        yield App(Secrets(WEBHOOK_TOKEN, READ_TOKEN), committer, pages)
+        yield App(Secrets(WEBHOOK_TOKEN, READ_TOKEN), committer, readers, metrics)
     finally:
         await committer.stop()
-        pages.close()
+        readers.close()

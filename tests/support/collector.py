@@ -27,7 +27,7 @@ SECRETS = {
     "VERO_COLLECTOR_SEGMENT_SECRET": SEGMENT_SECRET,
 }
 
-_LISTENING = re.compile(r"listening on (http://\S+)")
+_LISTENING = re.compile(r"listening on (http://[^\s\"]+)")
 
 
 def clean_environment() -> dict[str, str]:

@@ -8,6 +8,7 @@ from tap_vero_segment import track
 from tap_vero_segment.collection import BY_EVENT
 from tap_vero_segment.collector.http import HTTPError
 from tap_vero_segment.collector.quarantine import log_quarantined
+from tap_vero_segment.collector.refusals import Refusal
 from tap_vero_segment.inputs.body import UnmappableError, check_depth, is_shallow, read_json
 from tap_vero_segment.inputs.ids import canonical_json
 from tap_vero_segment.stores.base import DeadLetter, Event
@@ -47,7 +48,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     """
     content = _read(body)
     if not isinstance(content, dict):
-        raise HTTPError(400, "the body is not a JSON object")
+        raise HTTPError(400, "the body is not a JSON object", reason=Refusal.NOT_JSON)
     return content
 
 
@@ -60,7 +61,8 @@ def read_objects(body: bytes) -> list[dict[str, Any]]:
     content = _read(body)
     objects = content if isinstance(content, list) else [content]
     if not all(isinstance(item, dict) for item in objects):
-        raise HTTPError(400, "the body is no JSON object, and no array of them")
+        message = "the body is no JSON object, and no array of them"
+        raise HTTPError(400, message, reason=Refusal.NOT_JSON)
     return objects
 
 
@@ -75,11 +77,12 @@ def _read(body: bytes) -> Any:
         if not is_shallow(body):
             check_depth(content, _AROUND)
     except UnmappableError as error:
-        raise HTTPError(400, f"the body is {error}") from error
+        raise HTTPError(400, f"the body is {error}", reason=Refusal.NOT_JSON) from error
     except RecursionError as error:
-        raise HTTPError(400, "the body is nested too deeply") from error
+        message = "the body is nested too deeply"
+        raise HTTPError(400, message, reason=Refusal.NOT_JSON) from error
     except ValueError as error:
-        raise HTTPError(400, "the body is not JSON") from error
+        raise HTTPError(400, "the body is not JSON", reason=Refusal.NOT_JSON) from error
     return content
 
 

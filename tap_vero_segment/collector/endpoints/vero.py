@@ -8,6 +8,7 @@ from tap_vero_segment import times
 from tap_vero_segment.collector.endpoints.calls import event_of
 from tap_vero_segment.collector.http import HTTPError, Response
 from tap_vero_segment.collector.quarantine import quarantine
+from tap_vero_segment.collector.refusals import Refusal
 from tap_vero_segment.inputs.body import NotAnObjectError, UnmappableError, read_object
 from tap_vero_segment.inputs.vero import to_track
 from tap_vero_segment.stores.base import DeadLetter, Event
@@ -35,7 +36,7 @@ async def receive(request: Request, committer: Committer) -> Response:
         event = to_event(body, received_at)
     except NotAnObjectError as error:
         await quarantine(DeadLetter(received_at, INPUT, str(error), body), committer)
-        raise HTTPError(400, f"the body is {error}") from error
+        raise HTTPError(400, f"the body is {error}", reason=Refusal.NOT_JSON) from error
     except UnmappableError as error:
         await quarantine(DeadLetter(received_at, INPUT, str(error), body), committer)
     except Exception as error:  # noqa: BLE001  # a fault of the mapping must not cost the event

@@ -1,0 +1,48 @@
+"""``GET /metrics``: the collector's figures for Prometheus, and for whoever reads its format."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from tap_vero_segment.collector.http import Response
+from tap_vero_segment.collector.metrics import Metrics, Scrape, StoreFigures
+from tap_vero_segment.errors import UserError
+from tap_vero_segment.stores.base import StoreError
+
+if TYPE_CHECKING:
+    from tap_vero_segment.collector.committer import Committer
+    from tap_vero_segment.collector.http import Request
+    from tap_vero_segment.collector.reading import Readers
+    from tap_vero_segment.stores.base import Reader
+
+logger = logging.getLogger("vero-collector")
+
+STORE_SECONDS: Final = 5
+"""How long a scrape waits for the store; Prometheus itself waits ten seconds for a scrape."""
+
+
+async def get(
+    request: Request, metrics: Metrics, committer: Committer, readers: Readers
+) -> Response:
+    """Answer with all figures; without the store's, where it cannot be read."""
+    scrape = Scrape(committer.pending, committer.pending_bytes, await _store_figures(readers))
+    accept = (request.header(b"accept") or b"").decode("latin-1")
+    content_type, body = await asyncio.to_thread(metrics.expose, scrape, accept)
+    return Response(200, body, content_type.encode())
+
+
+async def _store_figures(readers: Readers) -> StoreFigures | None:
+    try:
+        async with asyncio.timeout(STORE_SECONDS):
+            return await readers.read(_figures)
+    except TimeoutError:
+        logger.error("the store cannot be read within %d seconds", STORE_SECONDS)  # noqa: TRY400
+    except (StoreError, UserError, OSError) as error:
+        logger.error("the store cannot be read: %s", error)  # noqa: TRY400
+    return None
+
+
+def _figures(reader: Reader) -> StoreFigures:
+    return StoreFigures(reader.summary(), reader.size())

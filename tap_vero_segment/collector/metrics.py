@@ -1,0 +1,221 @@
+"""The collector's metrics, by prometheus-client: what is counted, and what is read at a scrape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from tap_vero_segment import times
+from tap_vero_segment.collection import COLLECTIONS
+from tap_vero_segment.collector.committer import MAX_GROUP
+from tap_vero_segment.collector.endpoints import segment, tracking, vero
+from tap_vero_segment.collector.refusals import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+    from tap_vero_segment.collector.committer import Commit
+    from tap_vero_segment.stores.base import Summary
+
+PREFIX: Final = "vero_collector"
+
+INPUTS: Final = (vero.INPUT, tracking.INPUT, segment.INPUT)
+
+COMMIT_SECONDS: Final = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+COMMIT_SUBMISSIONS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, MAX_GROUP)
+
+
+class StoreFigures(NamedTuple):
+    """What the store says of itself.
+
+    Attributes:
+        summary: What it holds.
+        size: How many bytes of disk it takes.
+    """
+
+    summary: Summary
+    size: int
+
+
+class Scrape(NamedTuple):
+    """What holds for the moment of a scrape, and is counted nowhere.
+
+    Attributes:
+        pending: Submissions that wait for their commit.
+        pending_bytes: How many bytes they hold.
+        store: What the store says of itself; None: it cannot be read.
+    """
+
+    pending: int
+    pending_bytes: int
+    store: StoreFigures | None
+
+
+class Metrics:
+    """Counts what the collector does, in a registry of its own.
+
+    What comes in is counted once a commit, not once a request.
+
+    Args:
+        clock: Gives the present time in microseconds since 1970.
+    """
+
+    def __init__(self, clock: Callable[[], int] = times.now) -> None:
+        self._clock = clock
+        disable_created_metrics()  # a series more for each counter, which Prometheus passes over
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self._accepted = Counter(
+            f"{PREFIX}_events_accepted_total",
+            "Events stored that were not there before.",
+            registry=registry,
+        )
+        self._duplicates = Counter(
+            f"{PREFIX}_events_duplicate_total",
+            "Events acknowledged that were stored already.",
+            registry=registry,
+        )
+        quarantined = Counter(
+            f"{PREFIX}_bodies_quarantined_total",
+            "Bodies kept as dead letters, by input; one that comes again counts again.",
+            ["input"],
+            registry=registry,
+        )
+        # Made beforehand, so that a rate has a zero to begin from.
+        self._quarantined = {name: quarantined.labels(name) for name in INPUTS}
+        self._passed_over = Counter(
+            f"{PREFIX}_calls_passed_over_total",
+            "Segment calls acknowledged and not kept, as they are none of the collections.",
+            registry=registry,
+        )
+        refused = Counter(
+            f"{PREFIX}_requests_refused_total",
+            "Requests answered with an error, by its reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self._refused = {reason: refused.labels(reason.value) for reason in Refusal}
+        self._commit_seconds = Histogram(
+            f"{PREFIX}_commit_duration_seconds",
+            "How long the store took for a commit, its sync to disk included.",
+            buckets=COMMIT_SECONDS,
+            registry=registry,
+        )
+        self._commit_submissions = Histogram(
+            f"{PREFIX}_commit_submissions",
+            "How many requests shared a commit.",
+            buckets=COMMIT_SUBMISSIONS,
+            registry=registry,
+        )
+        self._failed = Counter(
+            f"{PREFIX}_commits_failed_total",
+            "Commits that the store did not take; nothing of them was acknowledged.",
+            registry=registry,
+        )
+
+    def committed(self, commit: Commit) -> None:
+        """Count what a commit has stored, or that it failed."""
+        if commit.error is not None:
+            self._failed.inc()
+            return
+        if commit.seconds is None:
+            return
+        self._commit_seconds.observe(commit.seconds)
+        self._commit_submissions.observe(len(commit.group))
+        self._accepted.inc(commit.new)
+        self._duplicates.inc(commit.events - commit.new)
+        for letter in commit.dead_letters:
+            self._quarantined[letter.input].inc()
+        self._passed_over.inc(commit.passed_over)
+
+    def refused(self, reason: Refusal) -> None:
+        """Count a request that is answered with an error."""
+        self._refused[reason].inc()
+
+    def expose(self, scrape: Scrape, accept: str) -> tuple[str, bytes]:
+        """Write all figures in the format that is asked for.
+
+        Args:
+            scrape: What holds at this moment.
+            accept: The request's ``Accept`` header.
+
+        Returns:
+            The content type, and the text: Prometheus's own, or OpenMetrics.
+        """
+        encode, content_type = choose_encoder(accept)
+        return content_type, encode(_Everything(self._registry, scrape, self._clock()))
+
+
+class _Everything(Collector):
+    """What was counted, followed by what holds at the moment of the scrape."""
+
+    def __init__(self, counted: CollectorRegistry, scrape: Scrape, now: int) -> None:
+        self._counted = counted
+        self._scrape = scrape
+        self._now = now
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._counted.collect()
+        yield _gauge(
+            "queue_submissions", "Requests that wait for their commit.", self._scrape.pending
+        )
+        yield _gauge(
+            "queue_bytes",
+            "Bytes of bodies and calls that wait for their commit.",
+            self._scrape.pending_bytes,
+        )
+        store = self._scrape.store
+        yield _gauge(
+            "store_readable",
+            "1: the store was read for this scrape; 0: it cannot be, and its figures are missing.",
+            0 if store is None else 1,
+        )
+        if store is not None:
+            yield from self._store(store)
+
+    def _store(self, store: StoreFigures) -> Iterator[Metric]:
+        yield _gauge("store_size_bytes", "Bytes of disk that the store takes.", store.size)
+        yield _gauge(
+            "store_dead_letters",
+            "Quarantined bodies that the store holds.",
+            store.summary.dead_letters,
+        )
+        totals = {total.collection: total for total in store.summary.totals}
+        held = GaugeMetricFamily(
+            f"{PREFIX}_store_events",
+            "Events that the store holds, by collection.",
+            labels=["collection"],
+        )
+        for collection in COLLECTIONS:
+            total = totals.get(collection.stream)
+            held.add_metric([collection.stream], total.events if total else 0)
+        yield held
+        age = GaugeMetricFamily(
+            f"{PREFIX}_store_newest_event_age_seconds",
+            "Seconds since the newest event was stored; no sample while there has been none.",
+        )
+        if totals:
+            newest = max(total.last_loaded_at for total in totals.values())
+            age.add_metric([], (self._now - newest) / times.SECOND)
+        yield age
+
+
+def _gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{PREFIX}_{name}", documentation, value=value)

@@ -1,0 +1,41 @@
+"""Why a request was refused: a fixed set of words, none of which comes from a request."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class Refusal(StrEnum):
+    """The reason for an answer that is no success, as the metrics name it."""
+
+    BAD_REQUEST = "bad_request"
+    FAULT = "fault"
+    FORBIDDEN = "forbidden"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    METHOD = "method"
+    NOT_FOUND = "not_found"
+    NOT_JSON = "not_json"
+    OVERLOADED = "overloaded"
+    SHUTTING_DOWN = "shutting_down"
+    STORE_FAILED = "store_failed"
+    TIMEOUT = "timeout"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED_ENCODING = "unsupported_encoding"
+    WRONG_SECRET = "wrong_secret"  # noqa: S105  # a word for the metrics
+
+
+BY_STATUS: Final = {
+    400: Refusal.BAD_REQUEST,
+    401: Refusal.WRONG_SECRET,
+    403: Refusal.FORBIDDEN,
+    404: Refusal.NOT_FOUND,
+    405: Refusal.METHOD,
+    408: Refusal.TIMEOUT,
+    413: Refusal.TOO_LARGE,
+    415: Refusal.UNSUPPORTED_ENCODING,
+    431: Refusal.HEADERS_TOO_LARGE,
+    500: Refusal.FAULT,
+    503: Refusal.OVERLOADED,
+}
+"""What a status means where nothing says it more exactly."""

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from tap_vero_segment import times
+from tap_vero_segment.stores.base import StoreFullError
+from tests.support.asgi import post, running
+from tests.support.collector import SECRETS, Collector, run_collector
+from tests.support.leaks import FRAGMENT, assert_tells_nothing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+NOT_JSON = f"{FRAGMENT} of someone@example.com".encode()
+
+
+def send_no_http(collector: Collector) -> None:
+    """Send what the server itself complains about."""
+    address = urlsplit(collector.url)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+        connection.sendall(b"NO HTTP\r\n\r\n")
+        assert b" 400 " in connection.recv(1024)
+
+
+def lines_of_a_life(folder: Path, log_format: str) -> tuple[str, list[str]]:
+    """Return the URL of a collector that was sent nonsense, and what it logged."""
+    with Collector(folder, SECRETS | {"VERO_COLLECTOR_LOG_FORMAT": log_format}) as collector:
+        assert collector.post(NOT_JSON).status_code == 400
+        send_no_http(collector)
+    assert collector.process is not None
+    assert collector.process.returncode == 0
+    assert_tells_nothing(collector.log())
+    return collector.url, collector.log().splitlines()
+
+
+def test_a_log_for_machines_is_an_object_a_line(tmp_path):
+    began = times.now()
+    url, lines = lines_of_a_life(tmp_path, "json")
+
+    logged: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    for line in logged:
+        assert list(line)[:4] == ["timestamp", "level", "logger", "message"]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
+        assert began - times.SECOND < times.from_text(line["timestamp"]) <= times.now()
+
+    listening, quarantined, server = logged
+    assert (listening["message"], listening["url"]) == (f"listening on {url}", url)
+    assert (listening["level"], listening["logger"]) == ("INFO", "vero-collector")
+    assert quarantined["level"] == "WARNING"
+    assert quarantined["input"] == "vero"
+    assert quarantined["bytes"] == len(NOT_JSON)
+    assert quarantined["reason"] == "not JSON"
+    assert (server["level"], server["logger"]) == ("WARNING", "uvicorn.error")
+
+
+def test_a_log_for_people_is_as_it_was(tmp_path):
+    url, lines = lines_of_a_life(tmp_path, "text")
+
+    prefix = time.strftime("%Y-") + r"\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
+    expected = [
+        f"{prefix} INFO listening on {url}",
+        f"{prefix} WARNING quarantined a body of {len(NOT_JSON)} bytes: not JSON",
+        f"{prefix} WARNING Invalid HTTP request received\\.",
+    ]
+    assert len(lines) == len(expected)
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.fullmatch(pattern, line)
+
+
+def test_another_format_is_refused(tmp_path):
+    done = run_collector("serve", "--log-format", "xml", cwd=tmp_path, env=SECRETS)
+
+    assert done.returncode == 2
+    assert "--log-format" in done.stderr
+
+
+class Full:
+    def write(self, *_):
+        raise StoreFullError
+
+    def close(self):
+        pass
+
+
+def test_a_group_that_was_not_stored_is_told_with_its_size(caplog: pytest.LogCaptureFixture):
+    async def scenario():
+        async with running(Full) as app:
+            return await post(app, b'{"type": "sent", "user": {"id": 1}}')
+
+    assert asyncio.run(scenario()).status == 503
+
+    (record,) = caplog.records
+    assert (record.group, record.error) == (1, "StoreFullError")
