@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
+from tap_vero_segment.collector import openapi
 from tap_vero_segment.collector.committer import RefusedError
 from tap_vero_segment.collector.endpoints import events, metrics, segment, tracking, vero
 from tap_vero_segment.collector.http import (
@@ -66,6 +67,7 @@ class App:
             "/health": self._health,
             "/ready": self._ready,
             "/metrics": self._metrics,
+            "/openapi.json": self._openapi,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -155,6 +157,10 @@ class App:
     async def _metrics(self, request: Request) -> Response:
         _check_method(request, "GET")
         return await metrics.get(request, self._counts, self._committer, self._readers)
+
+    async def _openapi(self, request: Request) -> Response:
+        _check_method(request, "GET")
+        return openapi.response()
 
 
 def _opened(secret: str | None) -> str:

@@ -78,7 +78,8 @@ class Metrics:
 
     def __init__(self, clock: Callable[[], int] = times.now) -> None:
         self._clock = clock
-        disable_created_metrics()  # a series more for each counter, which Prometheus passes over
+        # They would be a series more for each counter, which Prometheus passes over.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
