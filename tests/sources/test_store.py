@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import apsw
 import pytest
 
+from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources.open import SourceSettings, open_source
 from tap_vero_segment.sources.store import StoreSource
+from tap_vero_segment.stores.sqlite.damage import call_check
 from tests.support.payloads import many
 from tests.support.store import fill
 from tests.support.stored import stored, url_of
@@ -94,7 +96,10 @@ def test_a_line_that_is_no_track_call_is_named_and_not_repeated(path: Path, call
     fill(path, many(5))
     third = stored(path)[2]
     connection = apsw.Connection(str(path))
-    connection.execute("UPDATE events SET call = ? WHERE id = ?", (call, third.id))
+    check = call_check(times.from_text(third.loaded_at), call)
+    connection.execute(
+        "UPDATE events SET call = ?, call_check = ? WHERE id = ?", (call, check, third.id)
+    )
     connection.close()
     with StoreSource(url_of(path)) as source, pytest.raises(SettingError) as told:
         list(source.pages(None, 10))

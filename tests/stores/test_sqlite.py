@@ -423,7 +423,7 @@ def test_a_url_names_the_file_as_it_is(tmp_path, monkeypatch, name):
 
     made = {entry.name for entry in tmp_path.iterdir()}
     assert name in made
-    assert made <= {name, f"{name}-wal", f"{name}-shm"}
+    assert made <= {name, f"{name}-mark", f"{name}-wal", f"{name}-shm"}
 
 
 def test_a_missing_folder_is_made_by_a_writer_and_not_by_a_reader(tmp_path):

@@ -1,4 +1,4 @@
-"""Opening the file, its schema, and the meaning of SQLite's errors."""
+"""Opening the file, and making sure of it."""
 
 from __future__ import annotations
 
@@ -9,58 +9,16 @@ import apsw
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.stores.base import (
-    StoreBrokenError,
-    StoreBusyError,
-    StoreError,
-    StoreFullError,
-)
+from tap_vero_segment.stores.base import StoreBrokenError
+from tap_vero_segment.stores.sqlite.damage import check_newest, newest, telling_damage
+from tap_vero_segment.stores.sqlite.mark import NOTHING, Known, check_mark, read_mark
+from tap_vero_segment.stores.sqlite.schema import MIGRATIONS, SCHEMA_VERSION
 
 BUSY_TIMEOUT: Final = 10_000
 """Milliseconds to wait for another process that writes."""
 
 APPLICATION_ID: Final = 0x5665726F
 """``Vero``, in the file's header: tells the store from any other SQLite file."""
-
-SCHEMA_VERSION: Final = 1
-
-_SCHEMA: Final = """
-CREATE TABLE events (
-    loaded_at   INTEGER PRIMARY KEY,  -- microseconds since 1970, in commit order
-    id          TEXT NOT NULL UNIQUE,
-    collection  TEXT NOT NULL,
-    received_at INTEGER NOT NULL,     -- microseconds since 1970
-    input       TEXT NOT NULL,
-    call        BLOB NOT NULL,        -- the track call as JSON, without loadedAt
-    body        BLOB                  -- the request's body as it came
-) STRICT;
-CREATE TABLE dead_letters (
-    id          INTEGER PRIMARY KEY AUTOINCREMENT,
-    digest      BLOB NOT NULL UNIQUE, -- of input and body
-    received_at INTEGER NOT NULL,
-    input       TEXT NOT NULL,
-    reason      TEXT NOT NULL,
-    body        BLOB NOT NULL
-) STRICT;
-CREATE TABLE exports (
-    destination TEXT PRIMARY KEY,     -- an archive's URL
-    until       INTEGER NOT NULL      -- the loaded_at up to which it has the events
-) STRICT, WITHOUT ROWID;
-CREATE TABLE heartbeat (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    at INTEGER NOT NULL               -- microseconds since 1970
-) STRICT;
-CREATE TABLE passed_over (
-    id    INTEGER PRIMARY KEY CHECK (id = 1),
-    calls INTEGER NOT NULL            -- that came and are none of the collections
-) STRICT;
-CREATE TABLE totals (                 -- counted as events are written, never by a scan
-    collection      TEXT PRIMARY KEY,
-    events          INTEGER NOT NULL,
-    first_loaded_at INTEGER NOT NULL,
-    last_loaded_at  INTEGER NOT NULL  -- outlives the events: loaded_at never goes back
-) STRICT, WITHOUT ROWID;
-"""
 
 
 def path_of(url: str, setting: str) -> Path:
@@ -88,17 +46,30 @@ def open_to_read(path: Path, setting: str) -> apsw.Connection:
             raise SettingError(setting, f"there is no file {path}")
         if not path.is_file():
             raise SettingError(setting, f"{path} is not a file")
+        known = read_mark(path)  # before the store is looked at, which may go on growing
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         connection.set_busy_timeout(BUSY_TIMEOUT)
         version = _version(connection, path, setting)
+        if known != NOTHING or version == SCHEMA_VERSION:
+            with telling_damage():
+                found = Known(*newest(connection)) if version else NOTHING
+            check_mark(known, found, path)
     except apsw.Error as error:
         raise _cannot_open(error, path, setting) from error
+    except StoreBrokenError as error:
+        raise SettingError(setting, f"{path}: {error}") from error
     except OSError as error:
         raise SettingError(setting, f"cannot open {path}: {error.strerror}") from error
+    if version == SCHEMA_VERSION:
+        return connection
+    connection.close()
     if version == 0:
-        connection.close()
         raise _not_ours(path, setting)
-    return connection
+    raise SettingError(
+        setting,
+        f"{path} was written by an older release (schema {version}, this one reads "
+        f"{SCHEMA_VERSION}): start vero-collector once, which upgrades it",
+    )
 
 
 def open_to_write(path: Path, setting: str) -> apsw.Connection:
@@ -109,24 +80,52 @@ def open_to_write(path: Path, setting: str) -> apsw.Connection:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        known = read_mark(path)  # before the store is looked at, which may go on growing
         connection = apsw.Connection(str(path))
-        connection.set_busy_timeout(BUSY_TIMEOUT)
-        with connection:  # one snapshot, as another process may be making the store just now
-            new = not _version(connection, path, setting)
-            if new and not _is_empty(connection):
-                raise _not_ours(path, setting)
-        if new:
-            # Rows of two kilobytes waste less of a page of eight.
-            connection.pragma("page_size", 8192)
-        if _use_wal(connection) != "wal":
-            raise SettingError(setting, f"{path} is on a file system without SQLite's WAL mode")
-        connection.pragma("synchronous", "full")
-        _create(connection, path, setting)
+        try:
+            _prepare(connection, known, path, setting)
+        except BaseException:
+            connection.close()
+            raise
     except apsw.Error as error:
         raise _cannot_open(error, path, setting) from error
+    except StoreBrokenError as error:
+        raise SettingError(setting, f"{path}: {error}") from error
     except OSError as error:
         raise SettingError(setting, f"cannot make {path}: {error.strerror}") from error
     return connection
+
+
+def _prepare(connection: apsw.Connection, known: Known, path: Path, setting: str) -> None:
+    connection.set_busy_timeout(BUSY_TIMEOUT)
+    # Until the store is known to be whole, nothing may fold a damaged log into the file.
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    with connection:  # one snapshot, as another process may be making the store just now
+        version = _version(connection, path, setting)
+        if not version and not _is_empty(connection):
+            raise _not_ours(path, setting)
+        _check_whole(connection, version, known, path)
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+    if not version:
+        # Rows of two kilobytes waste less of a page of eight.
+        connection.pragma("page_size", 8192)
+    if _use_wal(connection) != "wal":
+        raise SettingError(setting, f"{path} is on a file system without SQLite's WAL mode")
+    connection.pragma("synchronous", "full")
+    _migrate(connection, path, setting)
+
+
+def _check_whole(connection: apsw.Connection, version: int, known: Known, path: Path) -> None:
+    """Make sure that a store has what its mark tells of, and that its newest events are whole.
+
+    Raises:
+        StoreBrokenError: It has not, or they are not.
+    """
+    with telling_damage():
+        found = Known(*newest(connection)) if version else NOTHING
+        check_mark(known, found, path)
+        if version == SCHEMA_VERSION:
+            check_newest(connection)
 
 
 @retry(
@@ -145,15 +144,18 @@ def _use_wal(connection: apsw.Connection) -> str:
     return mode
 
 
-def _create(connection: apsw.Connection, path: Path, setting: str) -> None:
-    """Make the tables, once, also when two collectors start together."""
+def _migrate(connection: apsw.Connection, path: Path, setting: str) -> None:
+    """Take the steps to the present schema: in one transaction, also when two start together."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if not _version(connection, path, setting):
+        version = _version(connection, path, setting)
+        if not version:
             if not _is_empty(connection):
                 raise _not_ours(path, setting)
-            connection.execute(_SCHEMA)
             connection.pragma("application_id", APPLICATION_ID)
+        for migration in MIGRATIONS[version:]:
+            connection.execute(migration)
+        if version < SCHEMA_VERSION:
             connection.pragma("user_version", SCHEMA_VERSION)
         connection.execute("COMMIT")
     finally:
@@ -194,25 +196,3 @@ def _cannot_open(error: apsw.Error, path: Path, setting: str) -> SettingError:
             f"cannot open {path}: {error}; SQLite writes in its folder, even to read",
         )
     return SettingError(setting, f"cannot open {path}: {error}")
-
-
-_BROKEN: Final = (
-    apsw.IOError,
-    apsw.CorruptError,
-    apsw.NotADBError,
-    apsw.InternalError,
-    apsw.NoMemError,
-)
-
-
-def store_error(error: apsw.Error) -> StoreError:
-    """Say what an SQLite error means for the process that met it."""
-    # apsw's messages are SQLite's own: they name tables and files, never values.
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, apsw.FullError):
-        return StoreFullError(text)
-    if isinstance(error, (apsw.BusyError, apsw.LockedError)):
-        return StoreBusyError(text)
-    if isinstance(error, _BROKEN):
-        return StoreBrokenError(text)
-    return StoreError(text)

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
-
-import apsw
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.stores.base import DeadLetter, KeptLetter, Summary, Total
-from tap_vero_segment.stores.sqlite.connection import open_to_read, path_of, store_error
+from tap_vero_segment.stores.digests import digest_of
+from tap_vero_segment.stores.sqlite.connection import open_to_read, path_of
+from tap_vero_segment.stores.sqlite.damage import (
+    check_page,
+    damaged,
+    telling_damage,
+)
 from tap_vero_segment.track import with_loaded_at
 
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
 _PAGE: Final = """
-SELECT loaded_at, call FROM events WHERE loaded_at > ? AND loaded_at <= ?
+SELECT loaded_at, previous, call_check, call FROM events WHERE loaded_at > ? AND loaded_at <= ?
 ORDER BY loaded_at LIMIT ?
 """
 _LETTERS: Final = """
-SELECT id, received_at, input, reason, body FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?
+SELECT id, digest, received_at, input, reason, body FROM dead_letters WHERE id > ?
+ORDER BY id LIMIT ?
 """
 
 
@@ -41,36 +50,27 @@ class SqliteReader(Closing):
 
     def high_water(self) -> int | None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
-        try:
+        with self._reading():
             newest: int | None = self._connection.execute("SELECT max(loaded_at) FROM events").get
-        except apsw.Error as error:
-            raise store_error(error) from error
+            check_page(self._connection, [], newest or 0, times.LATEST, last_page=True)
         return newest
 
     def lines(self, after: int, until: int | None, limit: int) -> list[bytes]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
-        bindings = (after, times.LATEST if until is None else until, limit)
-        try:
-            rows: list[Any] = self._connection.execute(_PAGE, bindings).fetchall()
-        except apsw.Error as error:
-            raise store_error(error) from error
-        return [with_loaded_at(call, times.to_text(loaded_at)) for loaded_at, call in rows]
+        until = times.LATEST if until is None else until
+        with self._reading():
+            rows: list[Any] = self._connection.execute(_PAGE, (after, until, limit)).fetchall()
+            check_page(self._connection, rows, after, until, last_page=len(rows) < limit)
+            return [with_loaded_at(call, times.to_text(loaded_at)) for loaded_at, *_, call in rows]
 
     def summary(self) -> Summary:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
-        try:
-            with self._connection:  # one transaction: the figures fit each other
-                totals: list[Any] = self._connection.execute(
-                    "SELECT collection, events, first_loaded_at, last_loaded_at FROM totals"
-                ).fetchall()
-                dead_letters: int = self._connection.execute(
-                    "SELECT count(*) FROM dead_letters"
-                ).get
-                passed_over: int | None = self._connection.execute(
-                    "SELECT calls FROM passed_over"
-                ).get
-        except apsw.Error as error:
-            raise store_error(error) from error
+        with self._reading():  # one transaction: the figures fit each other
+            totals: list[Any] = self._connection.execute(
+                "SELECT collection, events, first_loaded_at, last_loaded_at FROM totals"
+            ).fetchall()
+            dead_letters: int = self._connection.execute("SELECT count(*) FROM dead_letters").get
+            passed_over: int | None = self._connection.execute("SELECT calls FROM passed_over").get
         return Summary([Total(*row) for row in totals], dead_letters, passed_over or 0)
 
     def size(self) -> int:
@@ -80,22 +80,30 @@ class SqliteReader(Closing):
 
     def dead_letters(self, after: int, limit: int) -> list[KeptLetter]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
-        try:
+        with self._reading():
             rows: list[Any] = self._connection.execute(_LETTERS, (after, limit)).fetchall()
-        except apsw.Error as error:
-            raise store_error(error) from error
-        return [KeptLetter(number, DeadLetter(*rest)) for number, *rest in rows]
+            letters = []
+            for number, digest, *rest in rows:
+                letter = DeadLetter(*rest)
+                if digest != digest_of(letter):
+                    msg = f"the dead letter {number} is not as it was written"
+                    raise damaged(msg)
+                letters.append(KeptLetter(number, letter))
+        return letters
 
     def exported_until(self, destination: str | None = None) -> int | None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
-        try:
+        with self._reading():
             until: int | None = self._connection.execute(
                 "SELECT max(until) FROM exports WHERE destination = coalesce(?, destination)",
                 (destination,),
             ).get
-        except apsw.Error as error:
-            raise store_error(error) from error
         return until
+
+    @contextmanager
+    def _reading(self) -> Generator[None]:
+        with telling_damage(), self._connection:
+            yield
 
     def close(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""

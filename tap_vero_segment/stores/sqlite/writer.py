@@ -13,7 +13,10 @@ from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.base import StoreError
 from tap_vero_segment.stores.digests import digest_of
-from tap_vero_segment.stores.sqlite.connection import open_to_write, path_of, store_error
+from tap_vero_segment.stores.sqlite.connection import open_to_write, path_of
+from tap_vero_segment.stores.sqlite.damage import call_check, newest, rest_check
+from tap_vero_segment.stores.sqlite.errors import store_error
+from tap_vero_segment.stores.sqlite.mark import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -21,8 +24,9 @@ if TYPE_CHECKING:
     from tap_vero_segment.stores.base import DeadLetter, Event
 
 _INSERT_EVENT: Final = """
-INSERT INTO events (loaded_at, id, collection, received_at, input, call, body)
-VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
+INSERT INTO events (
+    loaded_at, id, collection, received_at, input, call, body, previous, call_check, rest_check
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
 """
 _INSERT_DEAD_LETTER: Final = """
 INSERT INTO dead_letters (digest, received_at, input, reason, body)
@@ -85,18 +89,25 @@ class SqliteWriter:
             # reads as stored now, so it must be, before a duplicate of it is acknowledged.
             self.probe()
         except StoreError as error:
+            self._connection.close()
             raise SettingError(setting, f"{path} accepts no writes: {error}") from error
+        self._mark = Mark(path)
+        self._mark.rise_to(*newest(self._connection))
 
     def write(
         self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], passed_over: int = 0
     ) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
+        letter_number = 0
         with self._transaction():
-            new = self._insert_events(events)
+            new, loaded_at = self._insert_events(events)
             for letter in dead_letters:
                 self._connection.execute(_INSERT_DEAD_LETTER, (digest_of(letter), *letter))
+                if self._connection.changes():
+                    letter_number = self._connection.last_insert_rowid()
             if passed_over:
                 self._connection.execute(_COUNT_PASSED_OVER, (passed_over,))
+        self._mark.rise_to(loaded_at, letter_number)
         return new
 
     def probe(self) -> None:
@@ -118,7 +129,10 @@ class SqliteWriter:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         with self._transaction():
             self._connection.execute("DELETE FROM dead_letters WHERE id = ?", (number,))
-            return self._insert_events(events) if self._connection.changes() else 0
+            found = self._connection.changes()
+            new, loaded_at = self._insert_events(events) if found else (0, 0)
+        self._mark.rise_to(loaded_at)
+        return new
 
     def prune(self, before: int) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
@@ -144,40 +158,47 @@ class SqliteWriter:
         except apsw.Error as error:
             raise store_error(error) from error
 
-    def _insert_events(self, events: Sequence[Event]) -> int:
+    def _insert_events(self, events: Sequence[Event]) -> tuple[int, int]:
         """Insert events under ``loaded_at`` that rises through all commits, of all processes.
 
         The write lock is held from the reading of the last one to the commit, so commit order and
         ``loaded_at`` cannot differ; a clock that steps back only makes them dense.
+
+        Returns:
+            How many are new, and the newest one's ``loaded_at``, or 0.
         """
         if not events:
-            return 0
+            return 0, 0
         connection = self._connection
         last: int | None = connection.execute("SELECT max(last_loaded_at) FROM totals").get
         first = loaded_at = max(self._clock(), (last or 0) + 1)
+        previous: int = connection.execute("SELECT max(loaded_at) FROM events").get or 0
         counts: dict[str, list[int]] = {}
         for event in events:
-            connection.execute(
-                _INSERT_EVENT,
-                (
-                    loaded_at,
-                    event.id,
-                    event.collection,
-                    event.received_at,
-                    event.input,
-                    event.call,
-                    event.body,
-                ),
+            row = (
+                loaded_at,
+                event.id,
+                event.collection,
+                event.received_at,
+                event.input,
+                event.call,
+                event.body,
+                previous,
+                call_check(loaded_at, event.call),
+                rest_check(*event[:3], event.input, event.body),
             )
+            connection.execute(_INSERT_EVENT, row)
             if connection.changes():
+                previous = loaded_at
                 total = counts.setdefault(event.collection, [0, loaded_at, loaded_at])
                 total[0] += 1
                 total[2] = loaded_at
                 loaded_at += 1
         for collection, total in counts.items():
             connection.execute(_ADD_TO_TOTALS, (collection, *total))
-        return loaded_at - first
+        return loaded_at - first, loaded_at - 1 if loaded_at > first else 0
 
     def close(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         self._connection.close()
+        self._mark.close()

@@ -1,0 +1,176 @@
+"""Telling a damaged store from a whole one.
+
+SQLite itself has no checksums over the events, and where its write-ahead log is damaged it takes
+the log to end there, without a word. So each event has checksums and names the one before it, and
+whoever reads makes sure that each row is as it was written and that none is missing between two,
+or at the end.
+"""
+
+from __future__ import annotations
+
+import struct
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
+
+import apsw
+
+from tap_vero_segment import times
+from tap_vero_segment.stores.base import StoreBrokenError
+from tap_vero_segment.stores.sqlite.errors import store_error
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
+Row = tuple[int, int | None, int | None, Any]
+"""An event as far as a reader needs it: ``loaded_at, previous, call_check, call``."""
+
+NEWEST: Final = 1_000
+"""Events that are looked at when the store is opened to be written: a moment's work."""
+
+_loaded_at: Final = struct.Struct("<q").pack
+
+
+def call_check(loaded_at: int, call: bytes) -> int:
+    """Return the checksum of what a reader hands out."""
+    return crc32(call, crc32(_loaded_at(loaded_at)))
+
+
+def rest_check(*columns: str | int | bytes | None) -> int:
+    """Return the checksum of the other columns, in their order: ``id`` to ``body``."""
+    check = 0
+    for column in columns:
+        content = column if isinstance(column, bytes) else str(column).encode(errors="replace")
+        check = crc32(b"%d:%b" % (len(content), content), check)
+    return check
+
+
+@contextmanager
+def telling_damage() -> Generator[None]:
+    """Say what the errors of reading mean.
+
+    Raises:
+        StoreError: SQLite could not read.
+        StoreBrokenError: What it read is nothing that was ever written.
+    """
+    try:
+        yield
+    except apsw.Error as error:
+        raise store_error(error) from error
+    except (TypeError, ValueError, OverflowError) as error:  # text that is no UTF-8, say
+        raise _unlike() from error
+
+
+def check_page(
+    connection: apsw.Connection, rows: Iterable[Row], after: int, until: int, *, last_page: bool
+) -> None:
+    """Make sure that rows are as they were written, and that none is missing.
+
+    Args:
+        connection: In the transaction that the rows were read in.
+        rows: All events with ``after < loaded_at <= until``, or the first of them.
+        after: Where they begin.
+        until: Where they end.
+        last_page: Whether they are all.
+
+    Raises:
+        StoreBrokenError: A row is damaged or missing.
+    """
+    last = max(after, 0)
+    first = True
+    for loaded_at, previous, check, call in rows:
+        if check is None or previous is None:
+            _check_age(connection, loaded_at)
+        elif not isinstance(call, bytes) or check != call_check(loaded_at, call):
+            msg = f"the event of {_text(loaded_at)} is not as it was written"
+            raise damaged(msg)
+        if previous is not None:
+            _check_link(last, previous, first=first)
+        last = loaded_at
+        first = False
+    if last_page:
+        following: Any = connection.execute(
+            "SELECT loaded_at, previous FROM events WHERE loaded_at > ? ORDER BY loaded_at LIMIT 1",
+            (until,),
+        ).fetchone()
+        if following is None:
+            _check_end(connection, last)
+        elif following[1] is None:
+            _check_age(connection, following[0])
+        else:
+            _check_link(last, following[1], first=first)
+
+
+def check_newest(connection: apsw.Connection) -> None:
+    """Look at the newest events.
+
+    Raises:
+        StoreBrokenError: A row is damaged or missing.
+    """
+    rows: list[Any] = connection.execute(
+        "SELECT loaded_at, previous, call_check, call, rest_check, id, collection, received_at, "
+        "input, body FROM events ORDER BY loaded_at DESC LIMIT ?",
+        (NEWEST,),
+    ).fetchall()[::-1]
+    check_rest((row[0], *row[4:]) for row in rows)
+    after = rows[0][1] or 0 if rows else 0
+    check_page(connection, (row[:4] for row in rows), after, times.LATEST, last_page=True)
+
+
+def check_rest(rows: Iterable[Any]) -> None:
+    """Make sure that the columns which no reader hands out are as they were written.
+
+    Args:
+        rows: Of ``loaded_at, rest_check, id, collection, received_at, input, body``.
+
+    Raises:
+        StoreBrokenError: They are not.
+    """
+    for loaded_at, check, *columns in rows:
+        if check is not None and check != rest_check(*columns):
+            msg = f"the event of {_text(loaded_at)} is not as it was written"
+            raise damaged(msg)
+
+
+def newest(connection: apsw.Connection) -> tuple[int, int]:
+    """Return the greatest ``loaded_at`` and number of a dead letter that there have been."""
+    loaded_at: int | None = connection.execute("SELECT max(last_loaded_at) FROM totals").get
+    letter: int | None = connection.execute(
+        "SELECT seq FROM sqlite_sequence WHERE name = 'dead_letters'"
+    ).get
+    return loaded_at or 0, letter or 0
+
+
+def damaged(what: str) -> StoreBrokenError:
+    """Return the error that tells of damage, and what to do."""
+    return StoreBrokenError(f"the store is damaged: {what}; restore it from a backup")
+
+
+def _unlike() -> StoreBrokenError:
+    return damaged("a row is not as it was written")
+
+
+def _check_link(last: int, previous: int, *, first: bool) -> None:
+    # The first one's predecessor may have been deleted, or lie behind where reading began.
+    if previous > last or (previous < last and not first):
+        msg = f"events between {_text(last)} and {_text(previous)} are missing"
+        raise damaged(msg)
+
+
+def _check_age(connection: apsw.Connection, loaded_at: int) -> None:
+    since: int | None = connection.execute("SELECT since FROM chain").get
+    if since is None or loaded_at > since:
+        msg = f"the event of {_text(loaded_at)} has lost its checksum"
+        raise damaged(msg)
+
+
+def _check_end(connection: apsw.Connection, last: int) -> None:
+    known, _ = newest(connection)
+    deleted: int = connection.execute("SELECT deleted_until FROM chain").get or 0
+    if known > max(last, deleted):
+        msg = f"events after {_text(last)} are missing, there were some until later"
+        raise damaged(msg)
+
+
+def _text(moment: int) -> str:
+    return times.to_text(moment) if times.EARLIEST <= moment <= times.LATEST else "an unknown time"

@@ -1,0 +1,35 @@
+"""The meaning of SQLite's errors."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import apsw
+
+from tap_vero_segment.stores.base import (
+    StoreBrokenError,
+    StoreBusyError,
+    StoreError,
+    StoreFullError,
+)
+
+_BROKEN: Final = (
+    apsw.IOError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.InternalError,
+    apsw.NoMemError,
+)
+
+
+def store_error(error: apsw.Error) -> StoreError:
+    """Say what an SQLite error means for the process that met it."""
+    # apsw's messages are SQLite's own: they name tables and files, never values.
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, apsw.FullError):
+        return StoreFullError(text)
+    if isinstance(error, (apsw.BusyError, apsw.LockedError)):
+        return StoreBusyError(text)
+    if isinstance(error, _BROKEN):
+        return StoreBrokenError(text)
+    return StoreError(text)
