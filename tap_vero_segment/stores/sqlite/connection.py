@@ -46,7 +46,7 @@ def open_to_read(path: Path, setting: str) -> apsw.Connection:
             raise SettingError(setting, f"there is no file {path}")
         if not path.is_file():
             raise SettingError(setting, f"{path} is not a file")
-        known = read_mark(path)  # before the store is looked at, which may go on growing
+        known = _known(path)
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         connection.set_busy_timeout(BUSY_TIMEOUT)
         version = _version(connection, path, setting)
@@ -80,7 +80,7 @@ def open_to_write(path: Path, setting: str) -> apsw.Connection:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        known = read_mark(path)  # before the store is looked at, which may go on growing
+        known = _known(path)
         connection = apsw.Connection(str(path))
         try:
             _prepare(connection, known, path, setting)
@@ -94,6 +94,18 @@ def open_to_write(path: Path, setting: str) -> apsw.Connection:
     except OSError as error:
         raise SettingError(setting, f"cannot make {path}: {error.strerror}") from error
     return connection
+
+
+def _known(path: Path) -> Known:
+    """Return what the mark says: before the store is looked at, which may go on growing.
+
+    Raises:
+        StoreBrokenError: The store's file is empty or gone. SQLite would delete its log.
+    """
+    known = read_mark(path)
+    if not path.exists() or not path.stat().st_size:
+        check_mark(known, NOTHING, path)
+    return known
 
 
 def _prepare(connection: apsw.Connection, known: Known, path: Path, setting: str) -> None:

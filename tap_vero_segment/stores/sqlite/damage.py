@@ -57,7 +57,7 @@ def telling_damage() -> Generator[None]:
         yield
     except apsw.Error as error:
         raise store_error(error) from error
-    except (TypeError, ValueError, OverflowError) as error:  # text that is no UTF-8, say
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise _unlike() from error
 
 
@@ -113,7 +113,8 @@ def check_newest(connection: apsw.Connection) -> None:
         (NEWEST,),
     ).fetchall()[::-1]
     check_rest((row[0], *row[4:]) for row in rows)
-    after = rows[0][1] or 0 if rows else 0
+    # What lies before these is not looked at; before the oldest of all there is nothing.
+    after = rows[0][1] or 0 if len(rows) == NEWEST else 0
     check_page(connection, (row[:4] for row in rows), after, times.LATEST, last_page=True)
 
 

@@ -170,9 +170,9 @@ class SqliteWriter:
         if not events:
             return 0, 0
         connection = self._connection
-        last: int | None = connection.execute("SELECT max(last_loaded_at) FROM totals").get
-        first = loaded_at = max(self._clock(), (last or 0) + 1)
         previous: int = connection.execute("SELECT max(loaded_at) FROM events").get or 0
+        last, _ = newest(connection)  # which may have been deleted
+        first = loaded_at = max(self._clock(), last + 1, previous + 1)
         counts: dict[str, list[int]] = {}
         for event in events:
             row = (
