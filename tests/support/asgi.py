@@ -13,9 +13,12 @@ from tap_vero_segment.collector.settings import Secrets
 from tests.support.collector import READ_TOKEN, WEBHOOK_TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from tap_vero_segment.stores.base import Reader, Writer
+
+
+_SECRETS = Secrets(WEBHOOK_TOKEN, READ_TOKEN)
 
 
 class Answer(NamedTuple):
@@ -24,7 +27,13 @@ class Answer(NamedTuple):
     body: bytes
 
 
-async def ask(app: App, method: str, path: str, body: bytes = b"") -> Answer:
+async def ask(
+    app: App,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> Answer:
     """Send a request, as a server would hand it on."""
     sent: list[dict[str, Any]] = []
 
@@ -39,11 +48,11 @@ async def ask(app: App, method: str, path: str, body: bytes = b"") -> Answer:
         "method": method,
         "path": path,
         "query_string": b"",
-        "headers": [(b"authorization", f"Bearer {READ_TOKEN}".encode())],
+        "headers": headers or [(b"authorization", f"Bearer {READ_TOKEN}".encode())],
     }
     await app(scope, receive, send)
-    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-    return Answer(sent[0]["status"], headers, b"".join(part["body"] for part in sent[1:]))
+    answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return Answer(sent[0]["status"], answered, b"".join(part["body"] for part in sent[1:]))
 
 
 async def post(app: App, body: bytes) -> Answer:
@@ -62,6 +71,7 @@ async def running(
     max_pending: int = 1_000,
     max_pending_bytes: int = 1_000_000,
     on_broken: Callable[[], None] = lambda: None,
+    secrets: Secrets = _SECRETS,
 ) -> AsyncIterator[App]:
     """The application with a writer of the test's choice, from start to stop."""
     metrics = Metrics()
@@ -75,7 +85,7 @@ async def running(
     readers = Readers(open_reader)
     await committer.start()
     try:
-        yield App(Secrets(WEBHOOK_TOKEN, READ_TOKEN), committer, readers, metrics)
+        yield App(secrets, committer, readers, metrics)
     finally:
         await committer.stop()
         readers.close()
