@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -85,7 +86,7 @@ def open_to_write(path: Path, setting: str) -> apsw.Connection:
         try:
             _prepare(connection, known, path, setting)
         except BaseException:
-            connection.close()
+            let_go(connection)
             raise
     except apsw.Error as error:
         raise _cannot_open(error, path, setting) from error
@@ -94,6 +95,16 @@ def open_to_write(path: Path, setting: str) -> apsw.Connection:
     except OSError as error:
         raise SettingError(setting, f"cannot make {path}: {error.strerror}") from error
     return connection
+
+
+def let_go(connection: apsw.Connection) -> None:
+    """Close a connection that writes.
+
+    SQLite folds its log into the file then. A disk that fails in this costs nothing that was
+    committed: it is in the log, and the next one who opens the store folds it.
+    """
+    with suppress(apsw.Error):
+        connection.close()
 
 
 def _known(path: Path) -> Known:

@@ -13,7 +13,7 @@ from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.base import StoreError
 from tap_vero_segment.stores.digests import digest_of
-from tap_vero_segment.stores.sqlite.connection import open_to_write, path_of
+from tap_vero_segment.stores.sqlite.connection import let_go, open_to_write, path_of
 from tap_vero_segment.stores.sqlite.damage import call_check, newest, rest_check
 from tap_vero_segment.stores.sqlite.errors import store_error
 from tap_vero_segment.stores.sqlite.mark import Mark
@@ -89,7 +89,7 @@ class SqliteWriter:
             # reads as stored now, so it must be, before a duplicate of it is acknowledged.
             self.probe()
         except StoreError as error:
-            self._connection.close()
+            let_go(self._connection)
             raise SettingError(setting, f"{path} accepts no writes: {error}") from error
         self._mark = Mark(path)
         self._mark.rise_to(*newest(self._connection))
@@ -200,5 +200,5 @@ class SqliteWriter:
 
     def close(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
-        self._connection.close()
+        let_go(self._connection)
         self._mark.close()
