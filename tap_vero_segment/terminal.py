@@ -24,3 +24,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _is_figure(cell: str) -> bool:
     return set(cell) <= set("0123456789,.% -")
+
+
+def printable(text: str) -> str:
+    r"""Write out what a terminal would obey instead of showing it: ``\x1b`` for an escape.
+
+    Line ends and tabs stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
+        for each in text
+    )

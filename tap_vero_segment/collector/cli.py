@@ -206,3 +206,72 @@ def export(store: str, to: str, before: str | None) -> None:
     from tap_vero_segment.collector.export import export as run  # noqa: PLC0415
 
     click.echo(run(store, to, before))
+
+
+@main.command()
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+@click.option(
+    "--before",
+    required=True,
+    metavar="DATE",
+    callback=_check_time,
+    help="Only events with an earlier loaded_at; no offset means UTC.",
+)
+@click.option("--force", is_flag=True, help="Delete what was not exported, too.")
+def prune(store: str, before: str, *, force: bool) -> None:
+    """Delete old events, which have been exported.
+
+    Refuses, and deletes nothing, where an event before DATE is in no archive that `export` has
+    written. Dead letters stay. The file of an SQLite store does not shrink: new events take the
+    room.
+    """
+    from tap_vero_segment.collector.prune import prune as run  # noqa: PLC0415
+
+    click.echo(run(store, before, force=force))
+
+
+@main.group("dead-letters")
+def dead_letters() -> None:
+    """See what was received and could not be mapped, and read it again after an upgrade."""
+
+
+_NUMBER = click.IntRange(1, 2**63 - 1)
+
+
+@dead_letters.command("list")
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
+def list_letters(store: str, *, as_json: bool) -> None:
+    """Print each dead letter's number, time, input, size and reason."""
+    from tap_vero_segment.collector.dead_letters import list_letters as lines_of  # noqa: PLC0415
+
+    for line in lines_of(store, as_json=as_json):
+        click.echo(line)
+
+
+@dead_letters.command("show")
+@click.argument("number", type=_NUMBER)
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+@click.option("--raw", is_flag=True, help="Print the body alone, exactly as it came.")
+def show_letter(number: int, store: str, *, raw: bool) -> None:
+    """Print a dead letter, its body included."""
+    from tap_vero_segment.collector.dead_letters import body_of  # noqa: PLC0415
+    from tap_vero_segment.collector.dead_letters import show_letter as describe  # noqa: PLC0415
+
+    if raw:
+        click.echo(body_of(store, number), nl=False)
+    else:
+        click.echo(describe(store, number))
+
+
+@dead_letters.command("replay")
+@click.argument("numbers", nargs=-1, type=_NUMBER, metavar="[NUMBER]...")
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+def replay_letters(numbers: tuple[int, ...], store: str) -> None:
+    """Read dead letters again, all of them or some, and store what is an event now.
+
+    Mended events come out of the tap as new ones. What still cannot be mapped stays.
+    """
+    from tap_vero_segment.collector.replay import replay as run  # noqa: PLC0415
+
+    click.echo(run(store, numbers))

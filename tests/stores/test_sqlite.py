@@ -4,8 +4,9 @@ import json
 import random
 import shutil
 from concurrent.futures import wait
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from itertools import count, pairwise
+from typing import TYPE_CHECKING, Any
 
 import apsw
 import pytest
@@ -23,7 +24,7 @@ from tap_vero_segment.stores.base import (
     Total,
 )
 from tap_vero_segment.stores.readers import open_reader
-from tap_vero_segment.stores.sqlite import connection
+from tap_vero_segment.stores.sqlite import connection, pruning
 from tap_vero_segment.stores.sqlite.connection import open_to_read, open_to_write
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
@@ -35,7 +36,7 @@ from tests.support.racing import open_together, processes
 from tests.support.store import fill
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 HOUR = 3600 * times.SECOND
@@ -76,6 +77,16 @@ def read(reader: SqliteReader, after: int = 0) -> list[dict]:
 
 def loaded(reader: SqliteReader) -> list[str]:
     return [event["loadedAt"] for event in read(reader)]
+
+
+def scanned(path: Path) -> list[Total]:
+    """The totals of a scan."""
+    with apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY) as store:
+        rows = store.execute(
+            "SELECT collection, count(*), min(loaded_at), max(loaded_at) FROM events "
+            "GROUP BY collection ORDER BY collection"
+        ).fetchall()
+    return [Total(*row) for row in rows]
 
 
 def strictly_rises(values: list) -> bool:
@@ -165,13 +176,8 @@ def test_the_totals_are_those_of_a_scan(writer, reader, path):
     for _ in range(60):
         writer.write(chance.choices(pool, k=chance.randint(0, 30)), [])
 
-    with apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY) as store:
-        scan = store.execute(
-            "SELECT collection, count(*), min(loaded_at), max(loaded_at) FROM events "
-            "GROUP BY collection"
-        ).fetchall()
-    assert sorted(reader.summary().totals) == sorted(Total(*row) for row in scan)
-    assert len(scan) == 7
+    assert reader.summary().totals == scanned(path)
+    assert len(scanned(path)) == 7
 
 
 def test_a_group_is_stored_whole_or_not_at_all(writer, reader):
@@ -290,6 +296,154 @@ def test_a_page_is_bounded_at_both_ends_and_in_size(writer, reader):
     assert page(0, instants[7], 5) == found[:5]
     assert page(instants[7], instants[7], 5) == []
     assert page(times.EARLIEST, times.LATEST, 100) == found
+
+
+# Pruning
+
+
+class Pruning:
+    """Prunes on a connection of its own, and sees what that does.
+
+    Attributes:
+        looks: For each look at events to come, whether it held the write lock.
+        overtaken: Called between a page's looks and its deletion.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.connection = open_to_write(path, "store")
+        self.connection.exec_trace = self._trace
+        self.looks: list[bool] = []
+        self.overtaken: Callable[[], None] = lambda: None
+
+    def prune(self, before: int) -> int:
+        return pruning.prune(self.connection, self._transaction, before)
+
+    def _trace(self, *statement: Any) -> bool:
+        _, sql, _ = statement
+        if "GROUP BY collection" in sql:
+            self.looks.append(self.connection.in_transaction)
+        return True
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self.overtaken()
+        self.connection.execute("BEGIN IMMEDIATE")
+        yield
+        self.connection.execute("COMMIT")
+
+
+@pytest.fixture
+def pruner(writer: SqliteWriter, path: Path) -> Iterator[Pruning]:
+    pruner = Pruning(path)
+    yield pruner
+    pruner.connection.close()
+
+
+def numbered(number: int, count: int) -> list[Event]:
+    """Events that differ from those of another number."""
+    return [event._replace(id=f"{number}-{event.id}") for event in events(count)]
+
+
+def of(collection: str, some: list[Event]) -> list[Event]:
+    return [event for event in some if event.collection == collection]
+
+
+def without(collection: str, some: list[Event]) -> list[Event]:
+    return [event for event in some if event.collection != collection]
+
+
+def test_a_rare_collection_is_looked_for_once_and_under_no_lock(
+    writer, reader, path, pruner, monkeypatch
+):
+    monkeypatch.setattr(pruning, "PAGE", 50)
+    monkeypatch.setattr(pruning, "SLICE", 200)
+    first, second, *_ = of("email_bounced", events(40))
+    for group in (
+        [first],
+        without("email_bounced", numbered(1, 6_000)),
+        [second],
+        without("email_bounced", numbered(2, 500)),
+    ):
+        writer.write(group, [])
+
+    assert pruner.prune(times.LATEST) == 50
+    [total] = [each for each in reader.summary().totals if each.collection == "email_bounced"]
+    assert total.events == 1
+    assert 20 < len(pruner.looks) < 60
+    assert not any(pruner.looks)
+    for _ in range(60):
+        pruner.looks.clear()
+        assert pruner.prune(times.LATEST) == 50
+        assert len(pruner.looks) <= 1
+        assert total in reader.summary().totals
+    assert reader.summary().totals == scanned(path)
+
+
+def test_a_collection_that_ends_is_not_looked_for(writer, reader, path, pruner, monkeypatch):
+    monkeypatch.setattr(pruning, "PAGE", 10)
+    writer.write([*of("email_bounced", events(40))[:1], *of("email_sent", events(400))], [])
+
+    assert pruner.prune(times.LATEST) == 10
+
+    assert len(pruner.looks) == 1
+    assert reader.summary().totals == scanned(path)
+
+
+def test_a_prune_may_be_overtaken_by_others(writer, reader, path, pruner, monkeypatch):
+    """By writers, and by another prune, which deletes what this one has found."""
+    monkeypatch.setattr(pruning, "PAGE", 7)
+    chance = random.Random(3)
+    numbers = count()
+
+    def write() -> None:
+        made = numbered(next(numbers), 40)
+        writer.write(chance.sample(made, chance.randint(1, 40)), [])
+
+    def overtaken() -> None:
+        for _ in range(chance.randint(0, 3)):
+            if chance.random() < 0.4:
+                write()
+            else:
+                writer.prune(chance.choice([middle, times.LATEST]))
+
+    pruner.overtaken = overtaken
+    for _ in range(40):
+        write()
+        at = [times.from_text(text) for text in loaded(reader)]
+        middle = at[len(at) // 2]
+        before = chance.choice([middle, times.LATEST])
+        if not pruner.prune(before):
+            assert reader.lines(0, before - 1, 1) == []
+        assert reader.summary().totals == scanned(path)
+        if chance.random() < 0.2:
+            while writer.prune(times.LATEST):
+                pass
+        assert reader.summary().totals == scanned(path)
+        write()
+        assert reader.summary().totals == scanned(path)
+
+
+def test_the_room_of_what_was_pruned_is_used_again(writer, path):
+    sizes = []
+    for number in range(4):
+        writer.write(numbered(number, 3_000), [])
+        while writer.prune(times.LATEST):
+            pass
+        sizes.append(path.stat().st_size)
+    assert max(sizes) < sizes[0] * 1.2
+
+
+def test_a_letter_is_resolved_whole_or_not_at_all(writer, reader):
+    writer.write([], [DeadLetter(NOW, "vero", "not JSON", b"nonsense")])
+    good, bad = events(2)
+
+    with pytest.raises(StoreError):
+        writer.resolve(1, [good, bad._replace(id=None)])
+
+    assert reader.summary().dead_letters == 1
+    assert read(reader) == []
+    assert writer.resolve(1, [good]) == 1
+    assert reader.summary().dead_letters == 0
 
 
 # On disk

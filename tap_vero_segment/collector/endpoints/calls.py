@@ -106,7 +106,11 @@ def event_of(call: TrackCall, received_at: int, input_name: str, body: bytes | N
 
 
 def map_calls(
-    calls: Iterable[dict[str, Any]], mapping: Mapping, received_at: int, input_name: str
+    calls: Iterable[dict[str, Any]],
+    mapping: Mapping,
+    received_at: int,
+    input_name: str,
+    envelope: dict[str, Any] | None = None,
 ) -> Calls:
     """Turn calls into what the store keeps.
 
@@ -115,6 +119,7 @@ def map_calls(
         mapping: From a call to a track call, or None.
         received_at: When they were received, in microseconds since 1970.
         input_name: Where they came in.
+        envelope: What of their batch a call that cannot be mapped must be kept with.
     """
     result = Calls([], [], 0)
     passed_over = 0
@@ -132,14 +137,15 @@ def map_calls(
                 # The track call has every field but Segment's own, the write key among them.
                 result.events.append(event_of(call, received_at, input_name, None))
             continue
-        letter = DeadLetter(received_at, input_name, reason, canonical_json(fields))
-        log_quarantined(letter)
-        result.dead_letters.append(letter)
+        body = canonical_json(fields if envelope is None else {**envelope, "batch": [fields]})
+        result.dead_letters.append(DeadLetter(received_at, input_name, reason, body))
     return result._replace(passed_over=passed_over)
 
 
 async def keep(calls: Calls, committer: Committer) -> None:
     """Store calls, all or none; return when they are synced to disk."""
+    for letter in calls.dead_letters:
+        log_quarantined(letter)
     size = sum(len(event.call) for event in calls.events)
     size += sum(len(letter.body) for letter in calls.dead_letters)
     await committer.commit(

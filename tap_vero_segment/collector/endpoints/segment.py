@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.endpoints.calls import keep, map_calls, read_objects
+from tap_vero_segment.collector.endpoints.calls import Calls, keep, map_calls, read_objects
 from tap_vero_segment.collector.http import HTTPError, Response
 from tap_vero_segment.collector.quarantine import quarantine
 from tap_vero_segment.inputs.segment import from_webhook
@@ -49,13 +49,23 @@ async def receive(
     if not _is_signed(request, body, secret, legacy_batches=legacy_batches):
         raise HTTPError(401, "a wrong signature, or none")
     try:
-        calls = read_objects(body)
+        calls = read_kept(body, received_at)
     except HTTPError as error:
         await quarantine(DeadLetter(received_at, INPUT, error.message, body), committer)
         raise
-    mapped = map_calls(calls, lambda fields: from_webhook(fields, received_at), received_at, INPUT)
-    await keep(mapped, committer)
+    await keep(calls, committer)
     return SUCCESS
+
+
+def read_kept(body: bytes, received_at: int) -> Calls:
+    """Turn a body, one that a store has kept as a dead letter as well, into what it is today.
+
+    Raises:
+        HTTPError: 400, the body is no call and no array of them.
+    """
+    return map_calls(
+        read_objects(body), lambda fields: from_webhook(fields, received_at), received_at, INPUT
+    )
 
 
 def _is_signed(request: Request, body: bytes, secret: str, *, legacy_batches: bool) -> bool:

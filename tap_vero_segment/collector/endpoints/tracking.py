@@ -12,7 +12,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.endpoints.calls import keep, map_calls, read_object
+from tap_vero_segment.collector.endpoints.calls import Calls, keep, map_calls, read_object
 from tap_vero_segment.collector.http import (
     MAX_BODY,
     HTTPError,
@@ -75,18 +75,43 @@ async def receive(request: Request, committer: Committer, write_key: str) -> Res
         raise
     _check_key_in_body(content, basic, write_key)
     kind = SINGLES.get(request.path)
-    calls = _batch(content) if kind is None else [_single(content, kind, len(body))]
-    sent_at = content.get("sentAt")
-    mapped = map_calls(
+    if kind is None:
+        calls = _map(_batch(content), received_at, _sent_at(content))
+    else:
+        calls = _map([_single(content, kind, len(body))], received_at)
+    await keep(calls, committer)
+    return SUCCESS
+
+
+def read_kept(body: bytes, received_at: int) -> Calls:
+    """Turn a body that a store has kept as a dead letter into what it is today.
+
+    It is a call, a batch, or what could not be read when it came, of which no one knows any more
+    where it was posted to. Segment's limits do not count: calls grow by what their batch says.
+
+    Raises:
+        HTTPError: 400, the body is neither.
+    """
+    content = read_object(body)
+    if "batch" in content and "event" not in content:
+        return _map(_calls(content), received_at, _sent_at(content))
+    # A call that was posted to /v1/track need not say what it is, and no other kind has an event.
+    return _map([{"type": "track", **content}], received_at)
+
+
+def _map(calls: list[dict[str, Any]], received_at: int, sent_at: str | None = None) -> Calls:
+    return map_calls(
         calls,
-        lambda fields: from_client(
-            fields, received_at, sent_at if isinstance(sent_at, str) else None
-        ),
+        lambda fields: from_client(fields, received_at, sent_at),
         received_at,
         INPUT,
+        None if sent_at is None else {"sentAt": sent_at},
     )
-    await keep(mapped, committer)
-    return SUCCESS
+
+
+def _sent_at(content: dict[str, Any]) -> str | None:
+    sent_at = content.get("sentAt")
+    return sent_at if isinstance(sent_at, str) else None
 
 
 def _basic_user(request: Request) -> bytes | None:
@@ -145,15 +170,22 @@ def _single(content: dict[str, Any], kind: str, size: int) -> dict[str, Any]:
 
 
 def _batch(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a batch's calls, each with what the batch says for all of them."""
-    batch = content.get("batch")
-    if not isinstance(batch, list) or not all(isinstance(call, dict) for call in batch):
-        raise HTTPError(400, "batch: an array of objects")
+    """Return a batch's calls; refuse one that Segment would refuse."""
+    calls = _calls(content)
+    batch = content["batch"]
     if len(batch) > MAX_CALLS:
         raise HTTPError(400, f"batch: more than {MAX_CALLS} calls")
     for number, call in enumerate(batch, start=1):
         if len(canonical_json(call)) > MAX_CALL:
             raise HTTPError(400, f"batch: call {number} is longer than {MAX_CALL} bytes")
+    return calls
+
+
+def _calls(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a batch's calls, each with what the batch says for all of them."""
+    batch = content.get("batch")
+    if not isinstance(batch, list) or not all(isinstance(call, dict) for call in batch):
+        raise HTTPError(400, "batch: an array of objects")
     shared = content.get("context")
     if not isinstance(shared, dict):
         return batch

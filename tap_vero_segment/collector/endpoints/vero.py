@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.endpoints.calls import event_of
+from tap_vero_segment.collector.endpoints.calls import Calls, event_of
 from tap_vero_segment.collector.http import HTTPError, Response
 from tap_vero_segment.collector.quarantine import quarantine
 from tap_vero_segment.collector.refusals import Refusal
@@ -55,3 +55,13 @@ def to_event(body: bytes, received_at: int) -> Event:
         UnmappableError: No track call can be made of it.
     """
     return event_of(to_track(read_object(body), received_at), received_at, INPUT, body)
+
+
+def read_kept(body: bytes, received_at: int) -> Calls:
+    """Turn a body that a store has kept as a dead letter into what it would be today.
+
+    Raises:
+        NotAnObjectError: The body is no JSON object.
+        UnmappableError: No track call can be made of it.
+    """
+    return Calls([to_event(body, received_at)], [], 0)

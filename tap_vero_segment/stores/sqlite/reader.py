@@ -67,7 +67,8 @@ class SqliteReader(Closing):
         """See :class:`tap_vero_segment.stores.base.Reader`."""
         with self._reading():  # one transaction: the figures fit each other
             totals: list[Any] = self._connection.execute(
-                "SELECT collection, events, first_loaded_at, last_loaded_at FROM totals"
+                "SELECT collection, events, first_loaded_at, last_loaded_at FROM totals "
+                "WHERE events > 0"  # what was pruned whole stays, for its last_loaded_at
             ).fetchall()
             dead_letters: int = self._connection.execute("SELECT count(*) FROM dead_letters").get
             passed_over: int | None = self._connection.execute("SELECT calls FROM passed_over").get

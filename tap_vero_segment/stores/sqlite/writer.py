@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +16,7 @@ from tap_vero_segment.stores.sqlite.connection import let_go, open_to_write, pat
 from tap_vero_segment.stores.sqlite.damage import call_check, newest, rest_check
 from tap_vero_segment.stores.sqlite.errors import store_error
 from tap_vero_segment.stores.sqlite.mark import Mark
+from tap_vero_segment.stores.sqlite.pruning import prune
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -35,6 +35,7 @@ VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING
 _ADD_TO_TOTALS: Final = """
 INSERT INTO totals (collection, events, first_loaded_at, last_loaded_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (collection) DO UPDATE SET
+    first_loaded_at = iif(events > 0, first_loaded_at, excluded.first_loaded_at),
     events = events + excluded.events, last_loaded_at = excluded.last_loaded_at
 """
 _MARK_EXPORTED: Final = """
@@ -45,26 +46,12 @@ _COUNT_PASSED_OVER: Final = """
 INSERT INTO passed_over (id, calls) VALUES (1, ?)
 ON CONFLICT (id) DO UPDATE SET calls = calls + excluded.calls
 """
-_PRUNE: Final = """
-DELETE FROM events WHERE loaded_at IN (
-    SELECT loaded_at FROM events WHERE loaded_at < ? ORDER BY loaded_at LIMIT ?
-) RETURNING collection
-"""
-_TAKE_FROM_TOTALS: Final = """
-UPDATE totals SET events = events - ?, first_loaded_at = coalesce((
-    SELECT loaded_at FROM events WHERE events.collection = totals.collection
-    ORDER BY loaded_at LIMIT 1
-), last_loaded_at) WHERE collection = ?
-"""
 _BEAT: Final = """
 INSERT INTO heartbeat (id, at) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET at = excluded.at
 """
 
 LITTLE_ROOM: Final = 64 * 1024 * 1024
 """Bytes: a disk with less is nearly full; a small one, when a twentieth of it is left."""
-
-PRUNED_AT_ONCE: Final = 5_000
-"""Events; a collector that runs beside waits while they are deleted."""
 
 
 class SqliteWriter:
@@ -136,12 +123,10 @@ class SqliteWriter:
 
     def prune(self, before: int) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
-        with self._transaction():
-            rows = self._connection.execute(_PRUNE, (before, PRUNED_AT_ONCE))
-            counts = Counter(collection for (collection,) in rows)
-            for collection, count in counts.items():
-                self._connection.execute(_TAKE_FROM_TOTALS, (count, collection))
-        return counts.total()
+        try:
+            return prune(self._connection, self._transaction, before)
+        except apsw.Error as error:
+            raise store_error(error) from error
 
     @contextmanager
     def _transaction(self) -> Generator[None]:

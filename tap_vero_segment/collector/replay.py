@@ -1,0 +1,126 @@
+"""``vero-collector dead-letters replay``: what was quarantined, read again with today's mapping."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from tap_vero_segment.collector.endpoints import segment, tracking, vero
+from tap_vero_segment.collector.http import HTTPError
+from tap_vero_segment.collector.letters import every_letter, letters_of
+from tap_vero_segment.collector.turns import in_turn
+from tap_vero_segment.inputs.body import NotAnObjectError, UnmappableError
+from tap_vero_segment.stores.base import StoreError
+from tap_vero_segment.stores.readers import open_reader
+from tap_vero_segment.stores.writers import open_writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tap_vero_segment.collector.endpoints.calls import Calls
+    from tap_vero_segment.stores.base import DeadLetter, KeptLetter, Writer
+
+READERS: Final[dict[str, Callable[[bytes, int], Calls]]] = {
+    vero.INPUT: vero.read_kept,
+    tracking.INPUT: tracking.read_kept,
+    segment.INPUT: segment.read_kept,
+}
+"""What reads a kept body, by where it came in. A new input is a row here."""
+
+
+def replay(store: str, numbers: Sequence[int]) -> str:
+    """Read dead letters again, and store those that are events now; return what was done.
+
+    An event gets a new ``loaded_at``, and keeps its ``received_at``. Safe beside a running
+    collector: each letter is a transaction of its own. Broken off, the next one goes on.
+
+    Args:
+        store: The store's URL.
+        numbers: Which letters; none: all.
+
+    Raises:
+        SettingError: The store cannot be opened.
+        StoreError: The store failed.
+    """
+    with open_reader(store, "store") as reader:
+        writer = open_writer(store, "store")
+        try:
+            replaying = _Replay(writer)
+            for kept in letters_of(reader, numbers) if numbers else every_letter(reader):
+                with in_turn():
+                    replaying.read(kept)
+        finally:
+            writer.close()
+    missing = len(set(numbers)) - replaying.letters if numbers else 0
+    return replaying.told(missing)
+
+
+class _Replay:
+    """Reads letters again, and counts what becomes of them."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.letters = 0
+        self._writer = writer
+        self._new = 0
+        self._known = 0
+        self._passed_over = 0
+        self._stay: Counter[str] = Counter()
+
+    def read(self, kept: KeptLetter) -> None:
+        self.letters += 1
+        calls, reason = _read(kept.letter)
+        if reason is None and calls is not None:
+            reason = self._resolve(kept, calls)
+        if reason is not None:
+            self._stay[reason] += 1
+
+    def _resolve(self, kept: KeptLetter, calls: Calls) -> str | None:
+        """Store what a letter holds in its place; return why it stays, where it does."""
+        bad = calls.dead_letters
+        if bad and not calls.events:
+            return bad[0].reason
+        try:
+            if bad:
+                # What can be mapped and what cannot part for good. Broken off before the letter is
+                # deleted, it is read once more, and all of it is there already.
+                new = self._writer.write(calls.events, bad)
+                self._writer.resolve(kept.number, [])
+            else:
+                new = self._writer.resolve(kept.number, calls.events)
+        except StoreError as error:
+            if type(error) is not StoreError:
+                raise
+            return f"the store does not take it: {error}"  # and it must not cost the others
+        self._new += new
+        self._known += len(calls.events) - new
+        self._passed_over += calls.passed_over
+        return None
+
+    def told(self, missing: int) -> str:
+        """Return what was done, a fact a line; the letters that stay by their reasons."""
+        stay = self._stay.total()
+        lines = [
+            f"dead letters read again: {self.letters}, of which {stay} stay",
+            f"new events: {self._new}",
+            f"events that were stored already: {self._known}",
+            f"calls of no collection, passed over: {self._passed_over}",
+        ]
+        if missing:
+            lines.append(f"numbers of no dead letter: {missing}")
+        lines += [f"stay: {count} ({reason})" for reason, count in self._stay.most_common()]
+        return "\n".join(lines)
+
+
+def _read(letter: DeadLetter) -> tuple[Calls | None, str | None]:
+    """Return what a letter holds, or why it cannot be read."""
+    read_kept = READERS.get(letter.input)
+    if read_kept is None:
+        return None, "it came in by what this release does not know"
+    try:
+        return read_kept(letter.body, letter.received_at), None
+    except HTTPError as error:
+        return None, error.message
+    except (NotAnObjectError, UnmappableError) as error:
+        return None, str(error)
+    except Exception as error:  # noqa: BLE001  # a fault of the mapping must not cost the others
+        return None, f"a fault in the mapping: {type(error).__name__}"
