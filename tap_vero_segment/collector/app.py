@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from tap_vero_segment.collector import openapi
 from tap_vero_segment.collector.committer import RefusedError
@@ -15,14 +18,15 @@ from tap_vero_segment.collector.http import (
     HTTPError,
     Request,
     Response,
-    same_secret,
+    Room,
+    is_one_of,
     send_response,
 )
 from tap_vero_segment.collector.refusals import Refusal
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.http import Receive, Scope, Send
@@ -32,7 +36,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("vero-collector")
 
+READY_SECONDS: Final = 5
+"""How long the store may take to accept a write, and the collector still be ready."""
+REFUSAL_SECONDS: Final = 0.2
+"""How long an overloaded collector takes to say so: clients that come again at once would cost it
+as much as those that it takes."""
+
 _OK: Final = Response(200, b'{"status":"ok"}')
+_REFUSALS: Final = {
+    Refusal.OVERLOADED: "overloaded",
+    Refusal.SHUTTING_DOWN: "shutting down",
+    Refusal.STORE_BROKEN: "the store can no longer be trusted",
+}
 
 
 class App:
@@ -60,6 +75,8 @@ class App:
         self._readers = readers
         self._counts = counts
         self._legacy_batches = legacy_batches
+        self._room = Room()
+        self._stopping = False
         self._endpoints: dict[str, Callable[[Request], Awaitable[Response]]] = {
             **dict.fromkeys(tracking.PATHS, self._tracking),
             "/segment": self._segment,
@@ -70,11 +87,19 @@ class App:
             "/openapi.json": self._openapi,
         }
 
+    def use(self, secrets: Secrets) -> None:
+        """Take other secrets, for requests that are not past their door yet."""
+        self._secrets = secrets
+
+    def stop(self) -> None:
+        """Be ready no more; what has come in is still answered."""
+        self._stopping = True
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
         if scope["type"] != "http":
             return
-        request = Request(scope, receive)
+        request = Request(scope, receive, self._room)
         try:
             response = await self._respond(request)
         except DisconnectedError:
@@ -87,18 +112,19 @@ class App:
         except HTTPError as error:
             return self._refuse(error)
         except RefusedError as error:
-            message = "overloaded or shutting down"
-            return self._refuse(HTTPError(503, message, RETRY_AFTER, reason=error.reason))
+            if error.reason is Refusal.OVERLOADED:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(REFUSAL_SECONDS)
+            return self._refuse(_unavailable(_REFUSALS[error.reason], error.reason))
         except StoreError:
             # The committer has logged it; the client learns that nothing was kept.
             message = "the store failed, nothing was kept"
-            return self._refuse(HTTPError(503, message, RETRY_AFTER, reason=Refusal.STORE_FAILED))
+            return self._refuse(_unavailable(message, Refusal.STORE_FAILED))
         except DisconnectedError:
             raise
         except asyncio.CancelledError:
             # The server stops, and has waited for this request as long as it waits for any.
-            reason = Refusal.SHUTTING_DOWN
-            return self._refuse(HTTPError(503, "shutting down", RETRY_AFTER, reason=reason))
+            return self._refuse(_unavailable("shutting down", Refusal.SHUTTING_DOWN))
         except Exception as error:  # noqa: BLE001  # a traceback's locals could name recipients
             logger.error("a fault while answering: %s", type(error).__name__)  # noqa: TRY400
             return self._refuse(HTTPError(500, "a fault of the collector"))
@@ -116,31 +142,34 @@ class App:
         return await endpoint(request)
 
     async def _vero(self, request: Request) -> Response:
-        token = _opened(self._secrets.webhook_token)
+        tokens = _opened(self._secrets.webhook_token)
         given = request.path.removeprefix("/vero/")
-        if not same_secret(given.encode(errors="replace"), token):
+        if not is_one_of(given.encode(errors="replace"), tokens):
             raise _nothing_here(Refusal.WRONG_SECRET)
         _check_method(request, "POST")
+        self._committer.check_accepting()
         return await vero.receive(request, self._committer)
 
     async def _tracking(self, request: Request) -> Response:
-        write_key = _opened(self._secrets.write_key)
+        write_keys = _opened(self._secrets.write_key)
         if request.method == "OPTIONS":
             return tracking.PREFLIGHT
         _check_method(request, "POST")
-        return await tracking.receive(request, self._committer, write_key)
+        self._committer.check_accepting()
+        return await tracking.receive(request, self._committer, write_keys)
 
     async def _segment(self, request: Request) -> Response:
-        secret = _opened(self._secrets.segment_secret)
+        secrets = _opened(self._secrets.segment_secret)
         _check_method(request, "POST")
+        self._committer.check_accepting()
         return await segment.receive(
-            request, self._committer, secret, legacy_batches=self._legacy_batches
+            request, self._committer, secrets, legacy_batches=self._legacy_batches
         )
 
     async def _events(self, request: Request) -> Response:
-        token = _opened(self._secrets.read_token)
+        tokens = _opened(self._secrets.read_token)
         scheme, _, given = (request.header(b"authorization") or b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not same_secret(given.strip(), token):
+        if scheme.lower() != b"bearer" or not is_one_of(given.strip(), tokens):
             raise HTTPError(401, "a wrong read token", (b"www-authenticate", b"Bearer"))
         _check_method(request, "GET")
         return await events.get(request, self._readers)
@@ -151,8 +180,25 @@ class App:
 
     async def _ready(self, request: Request) -> Response:
         _check_method(request, "GET")
-        await self._committer.commit([], [])
-        return _OK
+        problem = await self._why_not_ready()
+        if problem is None:
+            return _OK
+        body = msgspec.json.encode({"status": problem})
+        return Response(503, body, headers=(RETRY_AFTER,))
+
+    async def _why_not_ready(self) -> str | None:
+        if self._stopping:
+            return "shutting down"
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await self._committer.commit([], [])
+        except RefusedError as error:
+            return _REFUSALS[error.reason]
+        except StoreError:
+            return "the store accepts no writes"
+        except TimeoutError:
+            return "the store does not answer"
+        return "the disk is nearly full" if self._committer.nearly_full else None
 
     async def _metrics(self, request: Request) -> Response:
         _check_method(request, "GET")
@@ -163,11 +209,15 @@ class App:
         return openapi.response()
 
 
-def _opened(secret: str | None) -> str:
-    """Return the secret of a door; one without a secret is not there at all."""
-    if secret is None:
+def _opened(secrets: Sequence[str]) -> Sequence[str]:
+    """Return the secrets of a door; one without a secret is not there at all."""
+    if not secrets:
         raise _nothing_here()
-    return secret
+    return secrets
+
+
+def _unavailable(message: str, reason: Refusal) -> HTTPError:
+    return HTTPError(503, message, RETRY_AFTER, reason=reason)
 
 
 def _nothing_here(reason: Refusal = Refusal.NOT_FOUND) -> HTTPError:

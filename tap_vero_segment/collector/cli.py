@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from dotenv import load_dotenv
 
 from tap_vero_segment import times
 from tap_vero_segment.collector import logs, settings
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.stores.base import StoreError
+
+logger = logging.getLogger("vero-collector")
 
 ENV_FILE = Path(".env")
 
@@ -41,6 +46,29 @@ def _store_option(default: str = settings.DEFAULT_STORE, **attributes: Any) -> _
     )
 
 
+class _Words(click.types.StringParamType):
+    """Text; several, in an environment variable, are parted by commas or spaces."""
+
+    name = "CIDR"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return rv.replace(",", " ").split()
+
+
+def _networks_option(option: str, field: str, text: str) -> _Decorator:
+    name = option.removeprefix("--").replace("-", "_")
+    return click.option(
+        option,
+        field,
+        multiple=True,
+        type=_Words(),
+        callback=lambda _context, _parameter, values: settings.networks(values, name),
+        envvar=settings.variable(name),
+        show_envvar=True,
+        help=text,
+    )
+
+
 def _check_time(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> str | None:
@@ -53,8 +81,10 @@ def _check_time(
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tap-vero-segment")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Catch what Vero pushes, and keep it until a tap has read it."""
+    context.obj = settings.Environment(ENV_FILE, os.environ)
     try:
         load_dotenv(ENV_FILE)
     except (OSError, UnicodeDecodeError) as error:
@@ -105,6 +135,7 @@ def init(url: str) -> None:
 )
 @click.option(
     "--segment-legacy-batches",
+    "legacy_batches",
     is_flag=True,
     envvar=settings.variable("segment_legacy_batches"),
     show_envvar=True,
@@ -122,27 +153,71 @@ def init(url: str) -> None:
     show_envvar=True,
     help="Lines of the log as text, or as JSON objects for machines.",
 )
-def serve(
-    store: str,
-    host: str,
-    port: int,
-    *,
-    segment_legacy_batches: bool,
-    log_format: str,
-) -> None:
+@_networks_option(
+    "--allow-from",
+    "allow_from",
+    "Answer only these addresses, but for /health and /ready; repeatable. Default: all.",
+)
+@_networks_option(
+    "--trust-proxy",
+    "trusted_proxies",
+    "Believe the X-Forwarded-For and -Proto of these addresses; repeatable. Default: of none.",
+)
+@click.option(
+    "--max-pending",
+    default=settings.DEFAULT_MAX_PENDING,
+    show_default=True,
+    type=click.IntRange(min=1),
+    envvar=settings.variable("max_pending"),
+    show_envvar=True,
+    help="Requests that may wait for their commit; the next one is answered with 503.",
+)
+@click.option(
+    "--max-connections",
+    default=settings.DEFAULT_MAX_CONNECTIONS,
+    show_default=True,
+    type=click.IntRange(min=1),
+    envvar=settings.variable("max_connections"),
+    show_envvar=True,
+    help="Connections that are served; the next one is answered with 503.",
+)
+@click.option(
+    "--client-timeout",
+    "client_seconds",
+    default=settings.DEFAULT_CLIENT_SECONDS,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    envvar=settings.variable("client_timeout"),
+    show_envvar=True,
+    help="How long a request may take to arrive, and an answer to be taken on.",
+)
+@click.pass_context
+def serve(context: click.Context, /, *, log_format: str, **told: Any) -> None:
     """Receive webhooks and serve what was received, until SIGTERM or SIGINT.
 
     The secrets come from the environment or from .env in the working folder, and each
     opens a door: VERO_COLLECTOR_WEBHOOK_TOKEN for POST /vero/TOKEN,
     VERO_COLLECTOR_WRITE_KEY for POST /v1/track and /v1/batch,
     VERO_COLLECTOR_SEGMENT_SECRET for POST /segment, VERO_COLLECTOR_READ_TOKEN for
-    GET /v1/events. What has no secret is off.
+    GET /v1/events. What has no secret is off. The same name with _PREVIOUS is one that is still
+    valid beside it. SIGHUP reads .env again.
     """
     from tap_vero_segment.collector.serve import serve as run  # noqa: PLC0415
 
     logs.configure(logs.LogFormat(log_format))
-    secrets = settings.Secrets.from_environment()
-    run(store, host, port, secrets, legacy_batches=segment_legacy_batches)
+    given = context.get_parameter_source("store")
+    if given is ParameterSource.COMMANDLINE and settings.has_password(told["store"]):
+        logger.warning(
+            "--store holds a password, which every user of this machine can see among the "
+            "processes: set %s instead",
+            settings.variable("store"),
+        )
+    run(
+        settings.Settings(**told),
+        settings.Secrets.from_environment(),
+        lambda: settings.Secrets.from_environment(context.obj.read()),
+    )
 
 
 @main.command()

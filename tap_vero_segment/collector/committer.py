@@ -7,6 +7,7 @@ import logging
 import queue
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tap_vero_segment.collector.refusals import Refusal
@@ -29,10 +30,10 @@ MAX_GROUP: Final = 1_000
 
 
 class RefusedError(Exception):
-    """The collector takes nothing at present: its queue is full, or it is shutting down.
+    """The collector takes nothing at present.
 
     Args:
-        reason: Which of the two.
+        reason: ``OVERLOADED``: the queue is full; ``SHUTTING_DOWN``; ``STORE_BROKEN``.
     """
 
     def __init__(self, reason: Refusal) -> None:
@@ -48,6 +49,11 @@ class Submission(NamedTuple):
     passed_over: int
     size: int
     done: asyncio.Future[None]
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it only asks if the store accepts writes."""
+        return not (self.events or self.dead_letters or self.passed_over)
 
 
 class Commit(NamedTuple):
@@ -109,6 +115,16 @@ class Committer:
         self._broken = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._ended = asyncio.Event()
+        self._busy_since: float | None = None
+        self.nearly_full = False
+        """Whether the store had next to no room left when it was last probed."""
+
+    @property
+    def busy_seconds(self) -> float:
+        """For how long the writer has been at what it is doing; 0 while it waits."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
 
     @property
     def accepting(self) -> bool:
@@ -129,6 +145,18 @@ class Committer:
         """How many bytes of memory they hold."""
         return self._pending_bytes
 
+    def check_accepting(self) -> None:
+        """See that a submission would be taken now, before work is spent on it.
+
+        Raises:
+            RefusedError: It would not.
+        """
+        if self.accepting:
+            return
+        if self._broken:
+            raise RefusedError(Refusal.STORE_BROKEN)
+        raise RefusedError(Refusal.OVERLOADED if self._accepting else Refusal.SHUTTING_DOWN)
+
     async def start(self) -> None:
         """Open the store and start the writer thread.
 
@@ -137,7 +165,10 @@ class Committer:
         """
         self._loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = self._loop.create_future()
-        self._thread = threading.Thread(target=self._run, args=(opened,), name="writer")
+        # A store that never answers must not keep the process alive: the end does not wait for it.
+        self._thread = threading.Thread(
+            target=self._run, args=(opened,), name="writer", daemon=True
+        )
         self._thread.start()
         await opened
         self._accepting = True
@@ -164,8 +195,7 @@ class Committer:
             RefusedError: The queue is full or closed. Nothing was stored.
             StoreError: The store failed. Nothing was stored that this can tell of.
         """
-        if not self.accepting:
-            raise RefusedError(Refusal.OVERLOADED if self._accepting else Refusal.SHUTTING_DOWN)
+        self.check_accepting()
         loop = asyncio.get_running_loop()
         submission = Submission(events, dead_letters, passed_over, size, loop.create_future())
         self._pending += 1
@@ -173,30 +203,50 @@ class Committer:
         self._queue.put(submission)
         await submission.done
 
-    async def stop(self) -> None:
-        """Take nothing more, write all that waits, close the store."""
+    async def stop(self, seconds: float | None = None) -> bool:
+        """Take nothing more, write all that waits, close the store.
+
+        Args:
+            seconds: How long that may take; None: as long as it does.
+
+        Returns:
+            Whether it was done in time. What was not written then has not been acknowledged.
+        """
         self._accepting = False
-        if self._thread is not None:
-            self._queue.put(None)
-            await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        if self._thread is None:
+            return True
+        self._queue.put(None)
+        try:
+            await asyncio.wait_for(self._ended.wait(), seconds)
+        except TimeoutError:
+            return False
+        self._thread.join()
+        return True
 
     def _run(self, opened: asyncio.Future[None]) -> None:
         """Write group after group: the writer thread."""
         try:
             writer = self._open_writer()
         except Exception as error:  # noqa: BLE001  # told to the one who waits for the start
+            self._call(self._ended.set)
             self._call(_settle, [opened], error)
             return
         self._call(_settle, [opened], None)
         try:
             while group := self._next_group():
+                self._busy_since = time.monotonic()
                 for commit in _write_apart(writer, group):
+                    if commit.error is None and any(one.is_probe for one in commit.group):
+                        self.nearly_full = _is_nearly_full(writer)
                     self._call(self._finish, commit)
                     if isinstance(commit.error, StoreBrokenError):
+                        self._busy_since = None
                         self._fail_the_rest(commit.error)
                         return
+                self._busy_since = None
         finally:
             writer.close()
+            self._call(self._ended.set)
 
     def _next_group(self) -> list[Submission]:
         """Wait for a submission, and take all that came with it; empty when the end has come."""
@@ -221,7 +271,8 @@ class Committer:
 
     def _call(self, function: Callable[..., None], *args: object) -> None:
         assert self._loop is not None  # noqa: S101  # start() has set it
-        self._loop.call_soon_threadsafe(function, *args)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for it any more
+            self._loop.call_soon_threadsafe(function, *args)
 
     def _finish(self, commit: Commit) -> None:
         """Answer a group's requests: in the event loop."""
@@ -274,6 +325,13 @@ def _write(writer: Writer, group: list[Submission]) -> Commit:
         return Commit(group, StoreError(f"unexpected {type(error).__name__}"))
     seconds = time.perf_counter() - began
     return Commit(group, None, len(events), new, dead_letters, passed_over, seconds)
+
+
+def _is_nearly_full(writer: Writer) -> bool:
+    try:
+        return writer.nearly_full()
+    except OSError:  # the store's folder is gone, which the next write will say better
+        return False
 
 
 def _settle(futures: list[asyncio.Future[None]], error: Exception | None) -> None:

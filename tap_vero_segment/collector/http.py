@@ -11,7 +11,7 @@ import msgspec
 from tap_vero_segment.collector.refusals import BY_STATUS, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+    from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 
     Message = MutableMapping[str, Any]
     Scope = MutableMapping[str, Any]
@@ -23,6 +23,9 @@ MAX_BODY: Final = 512 * 1024
 
 JSON: Final = b"application/json"
 NDJSON: Final = b"application/x-ndjson"
+
+MAX_HALF_RECEIVED: Final = 64 * 1024 * 1024
+"""Bytes of bodies that have arrived in part, over all connections."""
 
 RETRY_AFTER: Final = (b"retry-after", b"1")
 """Seconds: a full queue is empty again in less."""
@@ -70,11 +73,46 @@ class DisconnectedError(Exception):
     """The client went away before its request was complete: there is nobody to answer."""
 
 
-class Request:
-    """A request, its body not yet read."""
+class Room:
+    """Memory for bodies that have arrived in part, shared by all requests.
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    A body that arrives in one piece needs none of it, so that slow clients cost the quick ones
+    nothing.
+
+    Args:
+        size: Bytes.
+    """
+
+    def __init__(self, size: int = MAX_HALF_RECEIVED) -> None:
+        self._left = size
+
+    def take(self, size: int) -> None:
+        """Take some of it.
+
+        Raises:
+            HTTPError: 503, there is not so much left.
+        """
+        if size > self._left:
+            raise HTTPError(503, "overloaded", RETRY_AFTER)
+        self._left -= size
+
+    def give_back(self, size: int) -> None:
+        """Give back what was taken."""
+        self._left += size
+
+
+class Request:
+    """A request, its body not yet read.
+
+    Args:
+        scope: ASGI's.
+        receive: ASGI's.
+        room: Where its body waits for the rest of it.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, room: Room) -> None:
         self._receive = receive
+        self._room = room
         self._headers: list[tuple[bytes, bytes]] = scope["headers"]
         self._query: bytes = scope["query_string"]
         self.method: str = scope["method"]
@@ -102,26 +140,35 @@ class Request:
         answer before they have sent everything, and take a connection closed on them for a fault.
 
         Raises:
-            HTTPError: 413, it is longer than ``limit`` bytes.
+            HTTPError: 413, it is longer than ``limit`` bytes; 503, there is no room for it.
             DisconnectedError: The client went away in the middle of it.
         """
         chunks: list[bytes] = []
-        size = 0
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise DisconnectedError
-            body = message.get("body", b"")
-            size += len(body)
-            if size <= limit:
-                chunks.append(body)
-            else:
-                chunks.clear()
-            if message.get("more_body", False):
-                continue
-            if size > limit:
-                raise too_large(limit)
-            return b"".join(chunks)
+        size = taken = 0
+        try:
+            while True:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    raise DisconnectedError
+                body = message.get("body", b"")
+                size += len(body)
+                if size <= limit:
+                    chunks.append(body)
+                else:
+                    chunks.clear()
+                if not message.get("more_body", False):
+                    break
+                if size <= limit:
+                    self._room.take(len(body))
+                    taken += len(body)
+                else:
+                    self._room.give_back(taken)
+                    taken = 0
+        finally:
+            self._room.give_back(taken)
+        if size > limit:
+            raise too_large(limit)
+        return b"".join(chunks)
 
 
 def too_large(limit: int) -> HTTPError:
@@ -132,6 +179,11 @@ def too_large(limit: int) -> HTTPError:
 def same_secret(given: bytes, secret: str) -> bool:
     """Compare in constant time, so that the answer's delay tells nothing of the secret."""
     return hmac.compare_digest(given, secret.encode())
+
+
+def is_one_of(given: bytes, secrets: Sequence[str]) -> bool:
+    """Compare with each, whichever fits, so that the delay does not tell which one did either."""
+    return any([same_secret(given, secret) for secret in secrets])  # noqa: C419  # all of them
 
 
 async def send_response(send: Send, response: Response, *, head: bool = False) -> None:

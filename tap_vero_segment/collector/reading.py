@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,7 @@ class Readers:
         self._executor = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")
         self._local = threading.local()
         self._readers: list[Reader] = []
+        self._running: set[Future[Any]] = set()
 
     async def read(self, work: Callable[[Reader], T]) -> T:
         """Return what ``work`` reads, in one of the threads.
@@ -37,8 +38,10 @@ class Readers:
             UserError: The store cannot be opened.
             StoreError: It cannot be read.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, lambda: work(self._reader()))
+        future = self._executor.submit(lambda: work(self._reader()))
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        return await asyncio.wrap_future(future)
 
     def _reader(self) -> Reader:
         reader: Reader | None = getattr(self._local, "reader", None)
@@ -47,8 +50,19 @@ class Readers:
             self._readers.append(reader)
         return reader
 
-    def close(self) -> None:
-        """Let the threads end, and close what they have opened."""
+    def close(self, seconds: float | None = None) -> bool:
+        """Let the threads end, and close what they have opened.
+
+        Args:
+            seconds: How long the threads may take; None: as long as they do.
+
+        Returns:
+            Whether they have ended; otherwise the store does not answer them.
+        """
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        if wait(self._running.copy(), seconds).not_done:
+            return False
         self._executor.shutdown()
         for reader in self._readers:
             reader.close()
+        return True

@@ -9,18 +9,23 @@ from typing import Final
 class Refusal(StrEnum):
     """The reason for an answer that is no success, as the metrics name it."""
 
+    ANSWER_NOT_READ = "answer_not_read"
     BAD_REQUEST = "bad_request"
     FAULT = "fault"
     FORBIDDEN = "forbidden"
     HEADERS_TOO_LARGE = "headers_too_large"
     METHOD = "method"
     NOT_FOUND = "not_found"
+    NOT_HTTP = "not_http"
     NOT_JSON = "not_json"
     OVERLOADED = "overloaded"
+    PIPELINE = "pipeline"
     SHUTTING_DOWN = "shutting_down"
+    STORE_BROKEN = "store_broken"
     STORE_FAILED = "store_failed"
     TIMEOUT = "timeout"
     TOO_LARGE = "too_large"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
     UNSUPPORTED_ENCODING = "unsupported_encoding"
     WRONG_SECRET = "wrong_secret"  # noqa: S105  # a word for the metrics
 

@@ -2,89 +2,121 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import functools
 import logging
+import os
+import resource
 import signal
 import socket
 import sys
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import uvicorn
 
+from tap_vero_segment.collector.allow_list import AllowList
 from tap_vero_segment.collector.app import App
 from tap_vero_segment.collector.committer import Committer
 from tap_vero_segment.collector.metrics import Metrics
+from tap_vero_segment.collector.notify import Notifier
+from tap_vero_segment.collector.protocol import SPARE, Guard, GuardedProtocol, Limits
 from tap_vero_segment.collector.reading import Readers
-from tap_vero_segment.errors import SettingError
+from tap_vero_segment.errors import SettingError, UserError
 from tap_vero_segment.stores.readers import open_reader
 from tap_vero_segment.stores.writers import open_writer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
+    from types import FrameType
 
-    from tap_vero_segment.collector.settings import Secrets
+    from tap_vero_segment.collector.settings import Secrets, Settings
 
 logger = logging.getLogger("vero-collector")
 
-MAX_PENDING: Final = 10_000
-"""Requests that wait for their commit; the next one is answered with 503."""
 MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 """Bytes of bodies that wait for their commit."""
 BACKLOG: Final = 2048
-SHUTDOWN_SECONDS: Final = 10
+ACCEPTS: Final = 64
+"""Connections that are taken at once. uvloop takes one for each listening socket and turn of its
+loop, and a turn is long when there is much to do: new clients would wait for seconds."""
 KEEP_ALIVE_SECONDS: Final = 65
 """Longer than the 60 seconds of the usual reverse proxies, so that they close first."""
+OTHER_FILES: Final = 128
+"""Descriptors for what is no connection."""
+
+# The end, whose parts come one after the other: under 10 seconds together.
+CLIENTS_SECONDS: Final = 4
+"""How long clients may take to send what they have begun, and the store to take it."""
+WRITER_SECONDS: Final = 2.5
+READERS_SECONDS: Final = 0.5
 
 
-def serve(
-    store: str, host: str, port: int, secrets: Secrets, *, legacy_batches: bool = False
-) -> None:
+def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -> None:
     """Serve until SIGTERM or SIGINT; then write what waits, and return.
 
     Args:
-        store: The store's URL.
-        host: The address to listen on.
-        port: The port; 0 takes a free one, which the log names.
+        settings: What is served, and how.
         secrets: Who may do what.
-        legacy_batches: Whether batches of Segment's webhooks are taken that are signed in part.
+        reload: Reads the secrets again, at SIGHUP.
 
     Raises:
         SettingError: The store cannot be opened, or nothing can listen at the address.
-        SystemExit: Status 1: the store failed in a way that only a fresh start can mend.
+        SystemExit: Status 1: the store failed in a way that only a fresh start can mend, or did
+            not take in time what had come in.
     """
-    broken: list[bool] = []
-
-    def on_broken() -> None:
-        broken.append(True)
-        server.should_exit = True
-
     metrics = Metrics()
     committer = Committer(
-        lambda: open_writer(store, "store"),
-        max_pending=MAX_PENDING,
+        lambda: open_writer(settings.store, "store"),
+        max_pending=settings.max_pending,
         max_pending_bytes=MAX_PENDING_BYTES,
-        on_broken=on_broken,
+        on_broken=lambda: server.stop(status=1),
         on_commit=metrics.committed,
     )
-    readers = Readers(lambda: open_reader(store, "store"))
+    readers = Readers(lambda: open_reader(settings.store, "store"))
+    app = App(secrets, committer, readers, metrics, legacy_batches=settings.legacy_batches)
+    limits = Limits(_connections(settings.max_connections), settings.client_seconds)
+    guard = Guard(limits, metrics.refused)
+    protocol: Any = functools.partial(GuardedProtocol, guard)
+    doors: Any = app
+    if settings.allow_from:
+        doors = AllowList(app, settings.allow_from, metrics.refused)
     config = uvicorn.Config(
-        App(secrets, committer, readers, metrics, legacy_batches=legacy_batches),
-        http="httptools",
+        doors,
+        http=protocol,
         ws="none",
         lifespan="off",
         access_log=False,  # a request's path holds the webhook token
         log_config=None,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_graceful_shutdown=CLIENTS_SECONDS,
     )
-    server = _Server(config, committer, readers)
-    server.run(sockets=[_listen(host, port)])
-    if broken:
-        sys.exit(1)
+    server = _Server(config, committer, readers, guard, _Doors(app, secrets, reload))
+    listening = _listen(settings.host, settings.port)
+    server.run(sockets=[listening, *(listening.dup() for _ in range(ACCEPTS - 1))])
+    server.exit()
+
+
+def _connections(wanted: int) -> int:
+    """Return how many connections can be served, having asked for the descriptors they need."""
+    needed = wanted + wanted // SPARE + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    with suppress(OSError, ValueError):
+        more = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= needed:
+        return wanted
+    possible = max(1, (soft - OTHER_FILES) * SPARE // (SPARE + 1))
+    logger.warning("open files are limited to %d: %d connections are served", soft, possible)
+    return possible
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -99,6 +131,40 @@ def _listen(host: str, port: int) -> socket.socket:
         raise SettingError(setting, f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
+class _Doors:
+    """Changes the secrets of a running application.
+
+    Args:
+        app: Whose secrets they are.
+        secrets: Those that it has.
+        reload: Reads them again.
+    """
+
+    def __init__(self, app: App, secrets: Secrets, reload: Callable[[], Secrets]) -> None:
+        self.app = app
+        self._secrets = secrets
+        self._reload = reload
+        _warn_of_short(secrets)
+
+    def change(self) -> None:
+        """Read the secrets again; where that fails, those before stay."""
+        try:
+            secrets = self._reload()
+        except UserError as error:
+            logger.warning("the secrets stay as they were: %s", error)
+            return
+        _warn_of_short(secrets)
+        changed = ", ".join(secrets.changed(self._secrets)) or "none"
+        logger.info("the secrets were read again; changed: %s", changed)
+        self._secrets = secrets
+        self.app.use(secrets)
+
+
+def _warn_of_short(secrets: Secrets) -> None:
+    for name in secrets.short():
+        logger.warning("%s is so short that it can be guessed: take 32 random bytes", name)
+
+
 class _Server(uvicorn.Server):
     """Starts what the application works with before the first request, stops it after the last.
 
@@ -106,20 +172,60 @@ class _Server(uvicorn.Server):
         config: The server's own settings.
         committer: Started and stopped.
         readers: Closed.
+        guard: Looks after the connections.
+        doors: Changes the secrets at SIGHUP.
     """
 
-    def __init__(self, config: uvicorn.Config, committer: Committer, readers: Readers) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        committer: Committer,
+        readers: Readers,
+        guard: Guard,
+        doors: _Doors,
+    ) -> None:
         super().__init__(config)
         self._committer = committer
         self._readers = readers
+        self._guard = guard
+        self._doors = doors
+        self._notifier = Notifier()
+        self._status = 0
+        self._threads_ended = True
+
+    def stop(self, status: int = 0) -> None:
+        """Begin the end.
+
+        Args:
+            status: What to exit with.
+        """
+        self._status = self._status or status
+        self.should_exit = True
+        self._doors.app.stop()
+
+    def exit(self) -> None:
+        """Exit with the status that the end has come to; return where it is 0.
+
+        Raises:
+            SystemExit: It is another.
+        """
+        if not self._threads_ended:
+            # Python would wait for threads that wait for a store.
+            _exit_at_once(self._status)
+        if self._status:
+            sys.exit(self._status)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         await self._committer.start()
         try:
             await super().serve(sockets)
         finally:
-            await self._committer.stop()
-            self._readers.close()
+            if not await self._committer.stop(WRITER_SECONDS):
+                logger.error("the store did not take in time what had come in: not acknowledged")
+                self._status = 1
+                self._threads_ended = False
+            self._threads_ended &= self._readers.close(READERS_SECONDS)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -127,6 +233,36 @@ class _Server(uvicorn.Server):
             host, port = sockets[0].getsockname()[:2]
             url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             logger.info("listening on %s", url, extra={"url": url})
+            self._notifier.ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        now = asyncio.get_running_loop().time()
+        self._guard.sweep(self._connections(), now)
+        # A writer that hangs is a collector that hangs, though the event loop goes round.
+        if self._committer.busy_seconds < self._notifier.watchdog_seconds:
+            self._notifier.alive(now)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._notifier.stopping()
+        self._doors.app.stop()
+        # Just before the requests are given up: what waits for such a client cannot be answered.
+        asyncio.get_running_loop().call_later(
+            CLIENTS_SECONDS - 0.1, self._guard.abort_unread, self._connections()
+        )
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._doors.app.stop()
+        super().handle_exit(sig, frame)
+
+    def _connections(self) -> set[GuardedProtocol]:
+        return cast("set[GuardedProtocol]", self.server_state.connections)
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        self._doors.change()
+        self._notifier.ready()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -140,3 +276,9 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _exit_at_once(status: int) -> NoReturn:
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(status)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
 
-from tap_vero_segment.errors import UserError
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+
+from tap_vero_segment.errors import SettingError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 ENVIRONMENT: Final = "VERO_COLLECTOR_"
 """What the names of the collector's environment variables begin with."""
@@ -16,10 +24,50 @@ ENVIRONMENT: Final = "VERO_COLLECTOR_"
 DEFAULT_STORE: Final = "sqlite:///vero-events.db"
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8321
+DEFAULT_MAX_PENDING: Final = 256
+"""Requests: more than a second of a busy sender's, should the disk stall, and a small part of a
+second's work, so that those that are taken do not wait long behind one another."""
+DEFAULT_MAX_CONNECTIONS: Final = 1_000
+DEFAULT_CLIENT_SECONDS: Final = 30.0
+
+PREVIOUS: Final = "_previous"
+"""What the name of a secret ends with that is still valid beside a newer one."""
+SHORT_SECRET: Final = 16
+"""Characters: a shorter secret can be guessed."""
+
+_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
+
+
+class Settings(NamedTuple):
+    """What ``serve`` is told, but for the secrets.
+
+    Attributes:
+        store: The store's URL.
+        host: The address to listen on.
+        port: The port; 0 takes a free one, which the log names.
+        legacy_batches: Whether batches of Segment's webhooks are taken that are signed in part.
+        allow_from: Who may ask; empty: everybody.
+        trusted_proxies: Whose ``X-Forwarded-For`` is believed.
+        max_pending: Requests that wait for their commit; the next one is answered with 503.
+        max_connections: Connections that are served; the next one is answered with 503.
+        client_seconds: How long a request may take to arrive, and an answer to be taken on.
+    """
+
+    store: str = DEFAULT_STORE
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    legacy_batches: bool = False
+    allow_from: tuple[Network, ...] = ()
+    trusted_proxies: tuple[Network, ...] = ()
+    max_pending: int = DEFAULT_MAX_PENDING
+    max_connections: int = DEFAULT_MAX_CONNECTIONS
+    client_seconds: float = DEFAULT_CLIENT_SECONDS
 
 
 class Secrets(NamedTuple):
     """The secrets, each of which opens one door; a door without a secret is shut (404).
+
+    Each can be two: the one in use, and the one before it, until everybody has the newer one.
 
     Attributes:
         webhook_token: In the path that Vero posts to.
@@ -28,10 +76,10 @@ class Secrets(NamedTuple):
         segment_secret: The shared secret of Segment's Webhooks destinations.
     """
 
-    webhook_token: str | None = None
-    read_token: str | None = None
-    write_key: str | None = None
-    segment_secret: str | None = None
+    webhook_token: tuple[str, ...] = ()
+    read_token: tuple[str, ...] = ()
+    write_key: tuple[str, ...] = ()
+    segment_secret: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Secrets:
@@ -40,7 +88,7 @@ class Secrets(NamedTuple):
         Raises:
             UserError: None is set.
         """
-        secrets = cls(**{name: environment.get(variable(name)) or None for name in cls._fields})
+        secrets = cls(**{name: _valid(name, environment) for name in cls._fields})
         if not any(secrets):
             names = ", ".join(variable(name) for name in cls._fields)
             msg = (
@@ -49,6 +97,100 @@ class Secrets(NamedTuple):
             )
             raise UserError(msg)
         return secrets
+
+    def short(self) -> list[str]:
+        """Return the environment variables of secrets that can be guessed."""
+        return [
+            variable(field + end)
+            for field, values in self._asdict().items()
+            for end, value in zip(("", PREVIOUS), values, strict=False)
+            if len(value) < SHORT_SECRET
+        ]
+
+    def changed(self, before: Secrets) -> list[str]:
+        """Return the environment variables, without the previous ones, that have changed."""
+        return [
+            variable(field)
+            for field, new, old in zip(self._fields, self, before, strict=True)
+            if new != old
+        ]
+
+
+def _valid(name: str, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a secret and its previous one; an older one alone opens nothing."""
+    secret = environment.get(variable(name))
+    previous = environment.get(variable(name + PREVIOUS))
+    return tuple(filter(None, (secret, previous))) if secret else ()
+
+
+class Environment:
+    """The process's environment and ``.env``, which can be read again.
+
+    What the process was started with wins over what the file says.
+
+    Args:
+        path: The file.
+        started_with: The environment before the file was read into it.
+    """
+
+    def __init__(self, path: Path, started_with: Mapping[str, str]) -> None:
+        self._path = path
+        self._started_with = dict(started_with)
+        self._had_file = path.exists()
+
+    def read(self) -> dict[str, str]:
+        """Read the file again.
+
+        Raises:
+            UserError: It is not there any more, or cannot be read to its end: a file that is
+                being written, say.
+        """
+        if not self._had_file and not self._path.exists():
+            return self._started_with
+        try:
+            with self._path.open(encoding="utf-8") as file:
+                wrong = [binding for binding in parse_stream(file) if binding.error]
+            values = dotenv_values(self._path)
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"{self._path} cannot be read as text in UTF-8"
+            raise UserError(msg) from error
+        if wrong:
+            msg = f"{self._path}: line {wrong[0].original.line} cannot be read"
+            raise UserError(msg)
+        self._had_file = True
+        return {key: value or "" for key, value in values.items()} | self._started_with
+
+
+def has_password(url: str) -> bool:
+    """Return whether a store's URL holds a password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # it is no URL, which whoever opens it will say
+        return False
+    return bool(parts.password or dict(parse_qsl(parts.query)).get("password"))
+
+
+def networks(values: Iterable[str], setting: str) -> tuple[Network, ...]:
+    """Read addresses and networks in CIDR notation.
+
+    Raises:
+        SettingError: One is neither.
+    """
+    return tuple(_networks(values, setting))
+
+
+def _networks(values: Iterable[str], setting: str) -> Iterator[Network]:
+    for value in values:
+        try:
+            network = ipaddress.ip_network(value)
+        except ValueError as error:
+            raise SettingError(
+                setting, f"an address or a network such as 192.0.2.0/24: {error}"
+            ) from error
+        if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+            address = network.network_address.ipv4_mapped
+            network = ipaddress.ip_network(f"{address}/{network.prefixlen - 96}")
+        yield network
 
 
 def variable(name: str) -> str:

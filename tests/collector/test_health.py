@@ -1,19 +1,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
 
+from tap_vero_segment.collector import app as application
 from tap_vero_segment.stores.base import StoreBusyError, StoreError, StoreFullError
 from tap_vero_segment.stores.sqlite import connection
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.support.asgi import ask, post, running
 from tests.support.collector import READ_TOKEN, Collector
+from tests.support.mounts import small_disk
+from tests.support.payloads import documented
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,4 +132,46 @@ def test_a_store_that_takes_no_writes_is_not_ready(kind):
 
     assert ready.status == 503
     assert ready.headers["retry-after"]
+    assert json.loads(ready.body) == {"status": "the store accepts no writes"}
     assert health.status == 200
+
+
+def test_a_store_that_does_not_answer_is_not_ready(monkeypatch):
+    monkeypatch.setattr(application, "READY_SECONDS", 0.05)
+    answered = threading.Event()
+
+    class Hanging(Refusing):
+        def probe(self):
+            assert answered.wait(30)
+
+        def nearly_full(self):
+            return False
+
+    async def ask_all():
+        async with running(lambda: Hanging(StoreError())) as app:
+            ready = await ask(app, "GET", "/ready")
+            answered.set()
+            return ready, await ask(app, "GET", "/ready")
+
+    during, after = asyncio.run(ask_all())
+
+    assert during.status == 503
+    assert json.loads(during.body) == {"status": "the store does not answer"}
+    assert after.status == 200
+
+
+def test_a_nearly_full_disk_takes_writes_but_is_not_ready(tmp_path):
+    with small_disk(tmp_path / "disk") as disk, Collector(disk) as collector:
+        assert collector.get("/ready").status_code == 200
+        free = shutil.disk_usage(disk).free
+        (disk / "filler").write_bytes(b"x" * (free - 500_000))
+
+        ready = collector.get("/ready")
+        health = collector.get("/health")
+        posted = collector.post(documented())
+        (disk / "filler").unlink()
+        again = collector.get("/ready")
+
+    assert (ready.status_code, ready.json()) == (503, {"status": "the disk is nearly full"})
+    assert ready.headers["Retry-After"]
+    assert [answer.status_code for answer in (health, posted, again)] == [200, 200, 200]

@@ -100,6 +100,11 @@ def test_secrets_are_no_arguments(tmp_path):
         "--port",
         "--segment-legacy-batches",
         "--log-format",
+        "--allow-from",
+        "--trust-proxy",
+        "--max-pending",
+        "--max-connections",
+        "--client-timeout",
         "--help",
     }
 

@@ -47,7 +47,7 @@ WEBHOOKS = 50_000
 CALLS = 30_000
 ARCHIVED = 120_000
 TOGETHER = 500
-SECRETS = Secrets(webhook_token=WEBHOOK_TOKEN, write_key=WRITE_KEY)
+SECRETS = Secrets(webhook_token=(WEBHOOK_TOKEN,), write_key=(WRITE_KEY,))
 BASIC = b"Basic " + base64.b64encode(f"{WRITE_KEY}:".encode())
 
 

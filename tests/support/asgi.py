@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tap_vero_segment.stores.base import Reader, Writer
 
 
-_SECRETS = Secrets(WEBHOOK_TOKEN, READ_TOKEN)
+_SECRETS = Secrets((WEBHOOK_TOKEN,), (READ_TOKEN,))
 
 
 class Answer(NamedTuple):

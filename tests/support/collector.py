@@ -63,7 +63,7 @@ class Collector:
     """
 
     def __init__(
-        self, folder: Path, env: dict[str, str] | None = None, store_url: str | None = None
+        self, folder: Path, env: dict[str, str] | None = None, store_url: str = ""
     ) -> None:
         self.folder = folder
         self.store = folder / "vero-events.db"
@@ -74,11 +74,14 @@ class Collector:
         self.url = ""
         self.port = 0
 
+    def command(self, *arguments: str) -> list[str]:
+        return collector_command(*arguments)
+
     def start(self) -> Self:
         offset = self.log_file.stat().st_size if self.log_file.exists() else 0
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                collector_command("serve", "--port", str(self.port), "--store", self.store_url),
+                self.command("serve", "--port", str(self.port), "--store", self.store_url),
                 cwd=self.folder,
                 env=self._env,
                 stdout=log,

@@ -13,12 +13,14 @@ import msgspec
 
 from tap_vero_segment import times
 from tap_vero_segment.collector.endpoints.calls import Calls, keep, map_calls, read_objects
-from tap_vero_segment.collector.http import HTTPError, Response
+from tap_vero_segment.collector.http import HTTPError, Response, is_one_of
 from tap_vero_segment.collector.quarantine import quarantine
 from tap_vero_segment.inputs.segment import from_webhook
 from tap_vero_segment.stores.base import DeadLetter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.http import Request
 
@@ -27,7 +29,7 @@ SUCCESS: Final = Response(200, b'{"success":true}')
 
 
 async def receive(
-    request: Request, committer: Committer, secret: str, *, legacy_batches: bool
+    request: Request, committer: Committer, secrets: Sequence[str], *, legacy_batches: bool
 ) -> Response:
     """Store what Segment delivers, and answer when it is synced to disk.
 
@@ -36,7 +38,7 @@ async def receive(
     Args:
         request: The request.
         committer: Takes the calls.
-        secret: The shared secret.
+        secrets: The shared secret, and the one before it.
         legacy_batches: Whether an array is taken whose signature covers its first call only, as
             the Actions destination signs unless it is told otherwise. Whoever sees one such
             request can put calls of his own behind the first.
@@ -46,7 +48,7 @@ async def receive(
     """
     body = await request.body()
     received_at = times.now()
-    if not _is_signed(request, body, secret, legacy_batches=legacy_batches):
+    if not _is_signed(request, body, secrets, legacy_batches=legacy_batches):
         raise HTTPError(401, "a wrong signature, or none")
     try:
         calls = read_kept(body, received_at)
@@ -68,23 +70,25 @@ def read_kept(body: bytes, received_at: int) -> Calls:
     )
 
 
-def _is_signed(request: Request, body: bytes, secret: str, *, legacy_batches: bool) -> bool:
+def _is_signed(
+    request: Request, body: bytes, secrets: Sequence[str], *, legacy_batches: bool
+) -> bool:
     whole = request.header(b"x-segment-signature")
-    if whole is not None and _matches(whole, body, secret):
+    if whole is not None and _matches(whole, body, secrets):
         return True
     signature = request.header(b"x-signature")
     if signature is None:
         return False
-    if _matches(signature, body, secret):
+    if _matches(signature, body, secrets):
         return True
     first = _first_call(body) if legacy_batches else None
-    return first is not None and _matches(signature, first, secret)
+    return first is not None and _matches(signature, first, secrets)
 
 
-def _matches(signature: bytes, content: bytes, secret: str) -> bool:
-    """Compare in constant time with the HMAC, SHA-1 as documented."""
-    expected = hmac.new(secret.encode(), content, "sha1").hexdigest().encode()
-    return hmac.compare_digest(signature.strip().lower(), expected)
+def _matches(signature: bytes, content: bytes, secrets: Sequence[str]) -> bool:
+    """Compare in constant time with the HMAC of each secret, SHA-1 as documented."""
+    expected = [hmac.new(secret.encode(), content, "sha1").hexdigest() for secret in secrets]
+    return is_one_of(signature.strip().lower(), expected)
 
 
 def _first_call(body: bytes) -> bytes | None:

@@ -17,7 +17,7 @@ from tap_vero_segment.collector.http import (
     MAX_BODY,
     HTTPError,
     Response,
-    same_secret,
+    is_one_of,
     too_large,
 )
 from tap_vero_segment.collector.quarantine import quarantine
@@ -26,6 +26,8 @@ from tap_vero_segment.inputs.segment import from_client
 from tap_vero_segment.stores.base import DeadLetter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.http import Request
 
@@ -55,7 +57,7 @@ PREFLIGHT: Final = Response(200, b"", headers=CORS)
 _GZIP_WINDOW: Final = 31  # zlib's way to say: with gzip's header
 
 
-async def receive(request: Request, committer: Committer, write_key: str) -> Response:
+async def receive(request: Request, committer: Committer, write_keys: Sequence[str]) -> Response:
     """Store a call or a batch, whole or not at all, and answer when it is synced to disk.
 
     Raises:
@@ -63,7 +65,7 @@ async def receive(request: Request, committer: Committer, write_key: str) -> Res
             413, the body is too long.
     """
     basic = _basic_user(request)
-    if basic is not None and not same_secret(basic, write_key):
+    if basic is not None and not is_one_of(basic, write_keys):
         raise _wrong_key()
     body = _decoded(request, await request.body())
     received_at = times.now()
@@ -73,7 +75,7 @@ async def receive(request: Request, committer: Committer, write_key: str) -> Res
         if basic is not None:
             await quarantine(DeadLetter(received_at, INPUT, error.message, body), committer)
         raise
-    _check_key_in_body(content, basic, write_key)
+    _check_key_in_body(content, basic, write_keys)
     kind = SINGLES.get(request.path)
     if kind is None:
         calls = _map(_batch(content), received_at, _sent_at(content))
@@ -125,12 +127,14 @@ def _basic_user(request: Request) -> bytes | None:
         raise _wrong_key() from error
 
 
-def _check_key_in_body(content: dict[str, Any], basic: bytes | None, write_key: str) -> None:
+def _check_key_in_body(
+    content: dict[str, Any], basic: bytes | None, write_keys: Sequence[str]
+) -> None:
     """Make sure that a write key was given, and that each one that was given is right."""
     given = content.get("writeKey")
     if given is None and basic is not None:
         return
-    if not isinstance(given, str) or not same_secret(given.encode(errors="replace"), write_key):
+    if not isinstance(given, str) or not is_one_of(given.encode(errors="replace"), write_keys):
         raise _wrong_key()
 
 

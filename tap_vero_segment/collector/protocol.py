@@ -1,0 +1,390 @@
+"""The server's side of a connection: uvicorn's, with bounds on what a client may ask of it.
+
+uvicorn has a limit of its own neither for the length of a head nor for the time that a request or
+its answer may take. What clients have begun is looked at once in a while, all connections together:
+a timer for each request would cost more than the request.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from tap_vero_segment.collector.http import RETRY_AFTER, HTTPError
+from tap_vero_segment.collector.refusals import Refusal
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable
+
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+logger = logging.getLogger("vero-collector")
+
+MAX_HEAD: Final = 16 * 1024
+"""Bytes of a request's line, headers and trailers; a longer one is answered with 431."""
+MAX_PIPELINE: Final = 64
+"""Requests that a connection may send ahead of their answers; each costs kilobytes."""
+LINGER_SECONDS: Final = 2.0
+"""For how long a connection is still read after it was refused: a client that is cut off while
+it sends may never see the answer."""
+IDLE_SECONDS: Final = 1.0
+"""A connection that was not used for so long is given up where another client needs its place."""
+SPARE: Final = 4
+"""A fourth more connections than are served are taken, to tell them so."""
+
+
+# Bytes around what the parser tells: of a request's line, of a header and of a chunk.
+_LINE: Final = 16
+_HEADER: Final = 4
+_CHUNK: Final = 8
+
+
+class Limits(NamedTuple):
+    """What clients may ask of the server.
+
+    Attributes:
+        connections: The most connections that are served.
+        seconds: How long a request may take to arrive, and an answer to be taken on.
+    """
+
+    connections: int
+    seconds: float
+
+
+class Guard:
+    """Knows all connections of a server, and ends those that take too long.
+
+    Args:
+        limits: What clients may ask.
+        count: Called with the reason of each connection that is refused or cut off.
+    """
+
+    def __init__(self, limits: Limits, count: Callable[[Refusal], None]) -> None:
+        self.limits = limits
+        self._counted = count
+        self._refused: Counter[Refusal] = Counter()
+        self._next = 0.0
+        self._next_room = 0.0
+
+    def count(self, reason: Refusal) -> None:
+        """Count a connection that is refused or cut off."""
+        self._refused[reason] += 1
+        self._counted(reason)
+
+    def sweep(self, connections: Iterable[GuardedProtocol], now: float) -> None:
+        """Look at all connections, if it is time to: about once a second.
+
+        Args:
+            connections: The server's.
+            now: The event loop's time.
+        """
+        if now < self._next:
+            return
+        self._next = now + min(1.0, self.limits.seconds / 10)
+        for connection in list(connections):
+            connection.check(now)
+        self._tell()
+
+    def make_room(self, connections: Iterable[GuardedProtocol], now: float) -> int:
+        """Hang up on clients that have been idle for a while since their last answer.
+
+        Args:
+            connections: The server's.
+            now: The event loop's time.
+
+        Returns:
+            On how many.
+        """
+        if now < self._next_room:
+            return 0
+        self._next_room = now + IDLE_SECONDS / 10
+        idle = [one for one in connections if one.idle_seconds(now) > IDLE_SECONDS]
+        for connection in idle:
+            connection.transport.close()
+        return len(idle)
+
+    def abort_unread(self, connections: Iterable[GuardedProtocol]) -> None:
+        """Cut off the clients that have not taken what was sent to them."""
+        for connection in list(connections):
+            if connection.transport.get_write_buffer_size():
+                connection.transport.abort()
+
+    def _tell(self) -> None:
+        """Log what was refused since the last time: a line for all, as there can be thousands."""
+        if self._refused:
+            told = ", ".join(f"{count} {reason}" for reason, count in sorted(self._refused.items()))
+            logger.warning("connections refused or cut off: %s", told)
+            self._refused.clear()
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """A connection whose requests are bounded in size and time.
+
+    Args:
+        guard: The server's, shared by its connections.
+        arguments: uvicorn's own.
+    """
+
+    def __init__(self, guard: Guard, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._guard = guard
+        self._refused = False
+        self._problem: HTTPError | None = None
+        # Since when the client owes us something: a request, or the rest of one.
+        self._since: float | None = None
+        self._at_work: RequestResponseCycle | None = None
+        self._is_new = True
+        self._in_body = False
+        self._upgrading = False
+        self._head_size = 0
+        self._silent_size = 0  # bytes of which the parser has told nothing yet
+        self._unsent = 0
+        self._unsent_since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Serve the client, or tell it that there are too many."""
+        super().connection_made(transport)
+        self._since = self.loop.time()
+        if self.client:
+            self.client = (unmapped(self.client[0]), self.client[1])
+        allowed = self._guard.limits.connections
+        others = cast("set[GuardedProtocol]", self.connections)
+        if len(others) > allowed and self._guard.make_room(others, self._since):
+            return
+        if len(self.connections) > allowed + allowed // SPARE:
+            self._guard.count(Refusal.TOO_MANY_CONNECTIONS)
+            transport.abort()
+        elif len(self.connections) > allowed:
+            self._refuse(
+                HTTPError(
+                    503, "too many connections", RETRY_AFTER, reason=Refusal.TOO_MANY_CONNECTIONS
+                )
+            )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the client."""
+        super().connection_lost(exc)
+        self._expect_no_answer()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, where there is one."""
+        if self.pipeline:
+            self._at_work = self.pipeline[-1][0]
+        super().on_response_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come, and hang up where it is more than it may be."""
+        if self._refused:
+            return
+        self._unset_keepalive_if_required()
+        self._is_new = False
+        self._silent_size += len(data)
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self._refuse(
+                self._problem or HTTPError(400, "this is not HTTP", reason=Refusal.NOT_HTTP)
+            )
+            return
+        self._silent_size = 0 if self._since is None else max(0, self._silent_size)
+        if self._silent_size > MAX_HEAD:
+            self._refuse(_head_too_long())
+        elif self._since is None and self._owes_nothing():
+            # Nothing but line ends, or the rest of a body that had its answer: the time for a
+            # kept connection to be idle was unset above, and nothing else will set it again.
+            self._since = self.loop.time()
+
+    def _feed(self, data: bytes) -> None:
+        """Parse; a request to upgrade to another protocol is served as any other."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._upgrading = False
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            else:
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        """Write the head again, so that the parser does not take the body for another protocol's.
+
+        RFC 9110, 7.8: a server may ignore Upgrade.
+        """
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        for name, value in self.headers:
+            if name == b"upgrade":
+                continue
+            kept = value
+            if name == b"connection":
+                options = [option.strip() for option in value.split(b",")]
+                kept = b", ".join(option for option in options if option.lower() != b"upgrade")
+            lines.append(b"%b: %b" % (name, kept))
+        return b"\r\n".join([*lines, b"", b""])
+
+    # What the parser tells
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._since = self.loop.time()
+        self._head_size = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the URL."""
+        self.url += url
+        self._count(len(url) + _LINE)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header or a trailer."""
+        super().on_header(name, value)
+        self._count(len(name) + len(value) + _HEADER)
+
+    def _count(self, size: int) -> None:
+        self._silent_size -= size
+        self._head_size += size
+        if self._head_size > MAX_HEAD:
+            raise self._as_problem(_head_too_long())
+
+    def on_headers_complete(self) -> None:
+        """Hand the request to the application, unless it waits for its turn."""
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise self._as_problem(HTTPError(405, "this is no proxy"))
+            self._upgrading = True
+            return
+        if len(self.pipeline) >= MAX_PIPELINE:
+            raise self._as_problem(
+                HTTPError(503, "too many requests ahead of their answers", reason=Refusal.PIPELINE)
+            )
+        super().on_headers_complete()
+        self._in_body = True
+        if not self.pipeline:
+            self._at_work = self.cycle
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._silent_size -= len(body) + _CHUNK
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End the request."""
+        if self._upgrading:
+            return
+        super().on_message_complete()
+        self._in_body = False
+        self._since = None
+
+    def _as_problem(self, error: HTTPError) -> HTTPError:
+        """Note what the parser's error will mean that comes of raising this."""
+        self._problem = error
+        return error
+
+    def shutdown(self) -> None:
+        """Hang up as soon as all that has arrived is answered."""
+        if self._refused:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    # What takes too long
+
+    def check(self, now: float) -> None:
+        """End the connection if its client takes too long.
+
+        Args:
+            now: The event loop's time.
+        """
+        seconds = self._guard.limits.seconds
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent or not self._unsent or unsent < self._unsent:
+            self._unsent_since = now
+        elif now - self._unsent_since > seconds:
+            self._guard.count(Refusal.ANSWER_NOT_READ)
+            self.transport.abort()
+            return
+        self._unsent = unsent
+        if self._since is None:
+            return
+        if self._refused:
+            if now - self._since > LINGER_SECONDS:
+                self.transport.abort()
+        elif self.flow.read_paused:
+            self._since = now  # we do not read it, so it is not the client who is slow
+        elif now - self._since > seconds and not self.transport.is_closing():
+            self._refuse(HTTPError(408, "the request took too long to arrive"))
+
+    def idle_seconds(self, now: float) -> float:
+        """Return how long ago the last answer was given, if nothing has come since; else 0."""
+        timer = self.timeout_keep_alive_task
+        return 0.0 if timer is None else now - (timer.when() - self.timeout_keep_alive)
+
+    def _refuse(self, error: HTTPError) -> None:
+        """Answer and hang up; without an answer where it would be taken for another request's."""
+        self._refused = True
+        self.parser = None  # type: ignore[assignment]  # and what it holds
+        self._since = self.loop.time()
+        self._guard.count(error.reason)
+        nothing_sent = self._is_new and error.status == 408  # noqa: PLR2004
+        if nothing_sent or self.transport.is_closing() or not self._is_next_to_be_answered():
+            self._expect_no_answer()
+            self.transport.close()
+            return
+        self._expect_no_answer()
+        response = error.response()
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", response.content_type),
+            (b"content-length", b"%d" % len(response.body)),
+            (b"connection", b"close"),
+            *response.headers,
+        ]
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        self.transport.write(
+            b"".join([STATUS_LINE[response.status], *lines, b"\r\n", response.body])
+        )
+        self.flow.resume_reading()
+        self.transport.write_eof()
+
+    def _expect_no_answer(self) -> None:
+        """Let the application know that there is nobody to answer any more.
+
+        uvicorn tells it of the request that came last; the one at work can be an earlier one.
+        """
+        if self._at_work is not None and not self._at_work.response_complete:
+            self._at_work.disconnected = True
+            self._at_work.message_event.set()
+
+    def _is_next_to_be_answered(self) -> bool:
+        """Return whether the client waits for the answer to the request that is being read."""
+        if self._in_body:
+            return not self.cycle.response_started and not self.pipeline
+        return self._owes_nothing()
+
+    def _owes_nothing(self) -> bool:
+        """Return whether all requests that have arrived are answered."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
+
+
+def unmapped(host: str) -> str:
+    """Return an IPv4 address that is written as IPv6 (``::ffff:192.0.2.1``) as IPv4."""
+    if not host.startswith("::"):
+        return host
+    try:
+        mapped = ipaddress.IPv6Address(host).ipv4_mapped
+    except ValueError:
+        return host
+    return host if mapped is None else str(mapped)
+
+
+def _head_too_long() -> HTTPError:
+    return HTTPError(431, f"a head longer than {MAX_HEAD} bytes")
