@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
@@ -20,9 +21,7 @@ from tap_vero_segment.stores.postgres.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Connection = psycopg.Connection[tuple[Any, ...]]
+    from collections.abc import Callable, Generator
 
 T = TypeVar("T")
 
@@ -30,6 +29,12 @@ logger = logging.getLogger("vero-collector")
 
 PATIENCE: Final = 4
 """Seconds to wait for a server that restarts; whoever delivers webhooks waits no longer than 5."""
+
+SILENCE: Final = 60
+"""Seconds without a byte after which a server that was asked something counts as gone."""
+
+IDLE_MILLISECONDS: Final = "3000"
+"""How long a transaction may wait for the next statement of a process that may be frozen."""
 
 OLDEST_SERVER: Final = 130000
 """As libpq numbers releases: 13."""
@@ -45,14 +50,62 @@ _DEFAULTS: Final = {
 }
 _ALWAYS: Final = {"client_encoding": "UTF8"}
 
+# A process that is frozen between two statements must not hold its locks for long.
+_NOT_IDLE: Final = "SELECT set_config('idle_in_transaction_session_timeout', %s, true)"
+
 # A database or role may be set to answer before the disk has it; a store must not.
 _SYNCED: Final = """
 SELECT set_config('synchronous_commit', 'on', true)
 WHERE current_setting('synchronous_commit') IN ('off', 'local')
 """
 
+# Asked of the tables, as to_regclass() would answer from the cache of before a lock was waited for.
+_HAS_VERSION: Final = """
+SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = 'schema_version'
+"""
+
 _MIGRATION_LOCK: Final = 0x5665726F
 """``Vero``: held by the one collector that makes or migrates the schema."""
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that gives up on a server that is there and says nothing.
+
+    A machine whose disk hangs, or a process that is frozen, keeps its connections alive; libpq
+    would wait for the answer for ever.
+
+    Attributes:
+        silence: Seconds without a byte, in either direction, after which it gives up.
+    """
+
+    silence: float = SILENCE
+
+    def wait(self, gen: Generator[Any, Any, T], *arguments: Any, **options: Any) -> T:
+        """Do what the base class does, but not for ever.
+
+        Raises:
+            OperationalError: The server said nothing for too long; the connection is closed.
+        """
+        return super().wait(self._while_it_answers(gen), *arguments, **options)
+
+    def _while_it_answers(self, steps: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        heard = time.monotonic()
+        try:
+            wanted = next(steps)
+            while True:
+                ready = yield wanted
+                now = time.monotonic()
+                if ready:
+                    heard = now
+                elif now - heard > self.silence:
+                    self.pgconn.finish()
+                    msg = "the server does not answer"
+                    raise psycopg.OperationalError(msg)
+                wanted = steps.send(ready)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 class Session:
@@ -79,35 +132,38 @@ class Session:
 
         def in_transaction(connection: Connection) -> T:
             with connection.transaction():
+                connection.execute(_NOT_IDLE, (IDLE_MILLISECONDS,))
                 connection.execute(_SYNCED)
                 return work(connection)
 
         return self.run(in_transaction)
 
-    def run(self, work: Callable[[Connection], T]) -> T:
+    def run(self, work: Callable[[Connection], T], silence: float = SILENCE) -> T:
         """Do something with the connection, and again with a new one where it breaks on the way.
 
         Args:
             work: What to do. It must be something that can be done twice.
+            silence: Seconds without a byte after which the server counts as gone.
 
         Raises:
             StoreError: The subclass says whether going on makes sense.
         """
         attempts = Retrying(
-            retry=retry_if_exception(_is_lost),
+            retry=retry_if_exception(_is_worth_another_try),
             stop=stop_after_delay(PATIENCE),
             wait=wait_random(0.02, 0.2),
             reraise=True,
         )
         try:
-            result: T = attempts(self._attempt, work)
+            result: T = attempts(self._attempt, work, silence)
         except psycopg.Error as error:
             raise store_error(error) from error
         return result
 
-    def _attempt(self, work: Callable[[Connection], T]) -> T:
+    def _attempt(self, work: Callable[[Connection], T], silence: float) -> T:
         if self._connection.closed:
             self._connection = self._connect()
+        self._connection.silence = silence
         try:
             return work(self._connection)
         except psycopg.Error as error:
@@ -117,7 +173,7 @@ class Session:
 
     def _connect(self) -> Connection:
         # Prepared statements would not survive a pooler between here and the server.
-        return psycopg.connect(**self._parameters, autocommit=True, prepare_threshold=None)
+        return Connection.connect(**self._parameters, autocommit=True, prepare_threshold=None)
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -170,6 +226,10 @@ def _parameters(url: str, setting: str, *, writes: bool) -> dict[str, Any]:
         # libpq's own message would repeat the URL, password and all.
         problem = "no URL that PostgreSQL's libpq can read; it is postgresql://user@host/database"
         raise SettingError(setting, problem) from error
+    if any("@" in str(given.get(name, "")) for name in ("host", "port", "dbname")):
+        # libpq has taken the rest of the password for one of these, and its errors would name it.
+        problem = "an @, / or : in the user's name or password is written as %40, %2F or %3A"
+        raise SettingError(setting, problem)
     by_intent = {"target_session_attrs": "read-write"} if writes else {}
     return {**_DEFAULTS, **by_intent, **given, **_ALWAYS}
 
@@ -197,9 +257,7 @@ def _check_server(session: Session, setting: str) -> None:
 
 def _version(connection: Connection) -> int:
     """Return the schema's version, 0 where there is none."""
-    query = "SELECT to_regclass(%s) IS NOT NULL"
-    [found] = connection.execute(query, (f"{SCHEMA}.schema_version",)).fetchone() or (False,)
-    if not found:
+    if connection.execute(_HAS_VERSION, (SCHEMA,)).fetchone() is None:
         return 0
     row = connection.execute(f"SELECT version FROM {SCHEMA}.schema_version").fetchone()  # noqa: S608
     return int(row[0]) if row else 0
@@ -238,22 +296,24 @@ def _migrate(connection: Connection, setting: str) -> None:
         for migration in MIGRATIONS[found:]:
             connection.execute(migration.encode())
         connection.execute(f"UPDATE {SCHEMA}.schema_version SET version = %s", (VERSION,))  # noqa: S608
-    _grant_to_readers(connection)
+        _grant_to_readers(connection)
 
 
 def _grant_to_readers(connection: Connection) -> None:
     """Make the role for readers, where this user may; it is a convenience, no part of the store."""
     try:
         with connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
             connection.execute(MAKE_READER_ROLE.encode())
             connection.execute(GRANT_TO_READERS.encode())
     except psycopg.errors.InsufficientPrivilege:
         logger.info("this user may not make a role for readers: the README has its grants")
 
 
-_LOST: Final = ("08", "57P")
+_LOST: Final = ("08", "57P", "25P03")
 """SQLSTATEs of a connection that broke, and of a server that stops or is not up yet."""
+
+_UNDONE: Final = ("40001", "40P01")
+"""SQLSTATEs of a transaction that was undone in favour of another one."""
 
 _TELLING: Final = ("08", "25", "28", "3D", "42501", "53", "55", "57", "58")
 """SQLSTATEs whose messages name no value that was sent."""
@@ -271,6 +331,10 @@ def _is_lost(error: BaseException) -> bool:
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
     # A server that has become a stand-by is lost too: another one accepts writes now.
     return error.sqlstate.startswith(_LOST) or error.sqlstate == "25006"
+
+
+def _is_worth_another_try(error: BaseException) -> bool:
+    return _is_lost(error) or (isinstance(error, psycopg.Error) and error.sqlstate in _UNDONE)
 
 
 def store_error(error: psycopg.Error) -> StoreError:

@@ -128,7 +128,9 @@ CREATE FUNCTION vero_collector.append(
     inputs       text[],
     calls        bytea[],
     bodies       bytea[]
-) RETURNS integer LANGUAGE plpgsql AS $function$
+) RETURNS integer LANGUAGE plpgsql
+-- Whoever holds the lock may hang; the others must be able to say so to those who wait for them.
+SET lock_timeout = '3s' AS $function$
 DECLARE
     monday   CONSTANT bigint := 345600000000;   -- the first one after 1970 began
     week     CONSTANT bigint := 604800000000;
@@ -193,7 +195,7 @@ CREATE FUNCTION vero_collector.store(
     letter_reasons      text[],
     letter_bodies       bytea[],
     passed              integer         -- calls that came and are none of the collections
-) RETURNS integer LANGUAGE plpgsql AS $function$
+) RETURNS integer LANGUAGE plpgsql SET lock_timeout = '3s' AS $function$
 BEGIN
     -- A database or role may be set to answer before the disk has it; a collector must not.
     IF current_setting('synchronous_commit') IN ('off', 'local') THEN
@@ -214,6 +216,18 @@ BEGIN
     );
 END
 $function$;
+
+-- Writes something small, in one statement: all collectors write the same row.
+CREATE FUNCTION vero_collector.beat() RETURNS void LANGUAGE plpgsql
+SET lock_timeout = '3s' AS $function$
+BEGIN
+    IF current_setting('synchronous_commit') IN ('off', 'local') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    INSERT INTO vero_collector.heartbeat VALUES (1, now())
+    ON CONFLICT (id) DO UPDATE SET at = excluded.at;
+END
+$function$;
 """
 
 MIGRATIONS: Final = (FIRST,)
@@ -227,6 +241,8 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{READER_ROLE}') THEN
         CREATE ROLE {READER_ROLE} NOLOGIN;
     END IF;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN
+    NULL;  -- roles belong to the server: a collector of another database was faster
 END
 $$
 """

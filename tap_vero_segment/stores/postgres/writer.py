@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tap_vero_segment.stores.base import DeadLetter, Event
     from tap_vero_segment.stores.postgres.connection import Connection
 
+SILENCE: Final = 10
+"""Seconds to wait for a server that says nothing, while requests wait for their answer."""
+
 MAX_KEY: Final = 1_000
 """Bytes of an id that are kept as they are; an index takes no more than 2,704."""
 
@@ -28,10 +31,7 @@ _LETTERS: Final = "%b::bytea[], %s::bigint[], %s::text[], %s::text[], %b::bytea[
 _STORE: Final = f"SELECT vero_collector.store({_EVENTS}, {_LETTERS}, %s)"
 _APPEND: Final = f"SELECT vero_collector.append({_EVENTS})"
 _DELETE_LETTER: Final = "DELETE FROM vero_collector.dead_letters WHERE id = %s"
-_BEAT: Final = """
-INSERT INTO vero_collector.heartbeat VALUES (1, now())
-ON CONFLICT (id) DO UPDATE SET at = excluded.at
-"""
+_BEAT: Final = "SELECT vero_collector.beat()"
 _MARK_EXPORTED: Final = """
 INSERT INTO vero_collector.exports AS e VALUES (%s, %s)
 ON CONFLICT (destination) DO UPDATE SET until = greatest(e.until, excluded.until)
@@ -69,11 +69,11 @@ class PostgresWriter:
         written again, and what is there already is passed over.
         """
         values = (*self._columns(events), *_letter_columns(dead_letters), passed_over)
-        return self._session.run(lambda connection: _number(connection, _STORE, values))
+        return self._session.run(lambda connection: _number(connection, _STORE, values), SILENCE)
 
     def probe(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
-        self._session.commit(lambda connection: connection.execute(_BEAT))
+        self._session.run(lambda connection: connection.execute(_BEAT), SILENCE)
 
     def nearly_full(self) -> bool:
         """See :class:`tap_vero_segment.stores.base.Writer`: the disk is the server's."""
