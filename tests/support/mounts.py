@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def small_disk(path: Path) -> Iterator[Path]:
+def small_disk(path: Path, megabytes: int = 16) -> Iterator[Path]:
     """Mount a disk of a few megabytes; skip the test where that is not possible."""
     path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(path)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", str(path)]
     try:
         mounted = subprocess.run(command, check=False, capture_output=True).returncode == 0
     except OSError:

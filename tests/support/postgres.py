@@ -47,11 +47,14 @@ class Postgres:
     """A server on a free port of this machine, its data in a folder of its own.
 
     It does not run as root, which PostgreSQL refuses to.
+
+    Args:
+        disk: The folder to make its own folder in; None: where temporary files go.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, disk: Path | None = None) -> None:
         self._binaries = binaries()
-        self.folder = Path(tempfile.mkdtemp(prefix="vero-postgres-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="vero-postgres-", dir=disk))
         self._data = self.folder / "data"
         self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
         if os.geteuid() != 0:
@@ -61,7 +64,9 @@ class Postgres:
         self.port = _free_port()
         self.log_file = self.folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
-        self._run("initdb", "-D", self._data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C")
+        small = [] if disk is None else ["--wal-segsize=1"]
+        kind = ["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", *small]
+        self._run("initdb", "-D", self._data, *kind)
 
     def _run(self, program: str, *arguments: Any) -> None:
         subprocess.run(
@@ -71,6 +76,17 @@ class Postgres:
             cwd=self.folder,
             timeout=60,
         )
+
+    def make_user(self, name: str, password: str, role: str) -> None:
+        """Make a user who has to say a password, and is a member of a role."""
+        rules = self._data / "pg_hba.conf"
+        rule = f'host all "{name}" 127.0.0.1/32 scram-sha-256\n'
+        rules.write_text(rule + rules.read_text(encoding="ascii"), encoding="ascii")
+        with self.connect() as connection:
+            connection.execute(
+                f"CREATE ROLE \"{name}\" LOGIN PASSWORD '{password}' IN ROLE {role}".encode()
+            )
+            connection.execute("SELECT pg_reload_conf()")
 
     def url(self, database: str = "postgres", user: str = USER) -> str:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
@@ -111,12 +127,18 @@ class Postgres:
     def kill(self) -> None:
         """End all of it with SIGKILL, as a crash of the machine would but for the disk's cache."""
         assert self.process is not None
+        # Stopped first, so that it has no further child meanwhile.
+        self.process.send_signal(signal.SIGSTOP)
         children = _children(self.process.pid)
-        self.process.kill()
-        self.process.wait(timeout=30)
         for child in children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait(timeout=30)
+        deadline = time.monotonic() + 30
+        while any(map(_runs, children)):
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
 
     def stop(self) -> None:
         """End it as an administrator who will not wait does: open connections are cut."""
@@ -135,9 +157,17 @@ def _children(process: int) -> list[int]:
     return [int(child) for child in text.split()]
 
 
+def _runs(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(") ")[2][0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
 @contextlib.contextmanager
-def running_postgres() -> Iterator[Postgres]:
-    server = Postgres()
+def running_postgres(disk: Path | None = None) -> Iterator[Postgres]:
+    server = Postgres(disk)
     try:
         yield server.start()
     finally:
