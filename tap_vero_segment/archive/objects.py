@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -118,19 +118,27 @@ class Objects:
         options: Credentials, region, endpoint and the like, as obstore names them; for what is
             not given, the provider's usual environment variables and instance roles count.
         setting: The setting that the URL came from, for errors.
-        create: Whether to make a folder that is not there: for writing, to which no setting
-            gives options.
+        create: Whether to make a folder that is not there: for writing.
+        options_setting: The setting that gives options, for errors; None: for reading it is
+            ``storage_options``, for writing there is none.
 
     Raises:
         SettingError: The URL or an option cannot be used.
     """
 
     def __init__(
-        self, url: str, options: Mapping[str, Any], setting: str, *, create: bool = False
+        self,
+        url: str,
+        options: Mapping[str, Any],
+        setting: str,
+        *,
+        create: bool = False,
+        options_setting: str | None = None,
     ) -> None:
         self._setting = setting
-        self._options_setting = setting if create else "storage_options"
-        self._hint = f"see {'the environment variables' if create else 'storage_options'}"
+        given_by = options_setting or (None if create else "storage_options")
+        self._options_setting = given_by or setting
+        self._hint = f"see {given_by or 'the environment variables'}"
         self.url = url.rstrip("/")
         self.store = self._open(url, options, create=create)
         self._reading: ObjectStore = self.store
@@ -149,7 +157,7 @@ class Objects:
             raise SettingError(self._setting, f"{url} names no bucket, such as s3://bucket")
         if "@" in parts.netloc:
             raise SettingError(self._setting, "the URL of a bucket has no user and no password")
-        config, client = _split_options(parts.scheme, options)
+        config, client = _split_options(parts.scheme, options, self._options_setting)
         opener: Any = from_url  # its overloads want to know the scheme beforehand
         provider: Any = aws_credentials(config) if parts.scheme == "s3" else None
         try:
@@ -216,6 +224,17 @@ class Objects:
         except (BaseError, OSError) as error:
             raise self.error(error, path) from error
 
+    def upload(self, path: str, file: IO[bytes]) -> None:
+        """Write an object from a file, in parts where it is large; it is there once it is whole.
+
+        Raises:
+            ObjectStoreError: It cannot be written.
+        """
+        try:
+            obstore.put(self.store, path, file)
+        except (BaseError, OSError) as error:
+            raise self.error(error, path) from error
+
     def error(self, error: Exception, path: str = "") -> ObjectStoreError:
         """Say what an error of obstore means, without what it may hold of requests."""
         where = f"{self.url}/{path}".rstrip("/")
@@ -236,7 +255,7 @@ class Objects:
 
 
 def _split_options(
-    scheme: str, options: Mapping[str, Any]
+    scheme: str, options: Mapping[str, Any], setting: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tell the options of the store from those of the HTTP client, as obstore wants them.
 
@@ -254,7 +273,7 @@ def _split_options(
     for given, value in options.items():
         name = given.lower()
         if not isinstance(value, (str, bool)) and name != "default_headers":
-            raise SettingError("storage_options", f"{given} is neither text nor true or false")
+            raise SettingError(setting, f"{given} is neither text nor true or false")
         short = name.removeprefix(prefix)
         if short in _CLIENT_OPTIONS:
             client[short] = value

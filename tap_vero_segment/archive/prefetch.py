@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from tap_vero_segment.archive.objects import StoredObject
 
@@ -73,21 +73,31 @@ class _Download:
 
 def aside(work: Callable[[], _Result]) -> _Result:
     """Do what blocks in a thread of its own: while obstore waits, no signal would be handled."""
-    results: list[_Result] = []
+    return all_aside([work])[0]
+
+
+def all_aside(works: Sequence[Callable[[], _Result]]) -> list[_Result]:
+    """Do what blocks, all at once, each in a thread of its own; return the results in order."""
+    results: dict[int, _Result] = {}
     errors: list[BaseException] = []
 
-    def run() -> None:
+    def run(number: int, work: Callable[[], _Result]) -> None:
         try:
-            results.append(work())
+            results[number] = work()
         except BaseException as error:  # noqa: BLE001  # for the caller, in its own thread
             errors.append(error)
 
-    thread = threading.Thread(target=run, name="aside", daemon=True)
-    thread.start()
-    thread.join()
+    threads = [
+        threading.Thread(target=run, args=each, name="aside", daemon=True)
+        for each in enumerate(works)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     if errors:
         raise errors[0]
-    return results[0]
+    return [results[number] for number in range(len(works))]
 
 
 def read_ahead(

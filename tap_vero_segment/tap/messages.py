@@ -12,23 +12,20 @@ from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.singerlib.encoding.base import GenericSingerWriter
 from singer_sdk.singerlib.encoding.simple import Message
 
-from tap_vero_segment.tap.batches import write_batches
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from singer_sdk.helpers._batch import BatchConfig
 
     from tap_vero_segment.record import Record
     from tap_vero_segment.tap.streams import VeroStream
 
     Writer = Callable[[Iterable[Record]], bytes]
 
-_encoder: Final = msgspec.json.Encoder(enc_hook=enc_hook, decimal_format="number")
+encode: Final = msgspec.json.Encoder(enc_hook=enc_hook, decimal_format="number").encode
+"""Returns a value as JSON."""
 
 
 def _line(message: Message) -> bytes:
-    return _encoder.encode(message.to_dict()) + b"\n"
+    return encode(message.to_dict()) + b"\n"
 
 
 class PageWriter(GenericSingerWriter[bytes, Message]):
@@ -52,14 +49,12 @@ class PageWriter(GenericSingerWriter[bytes, Message]):
         output.flush()
 
 
-def page_serializer(stream: VeroStream, batch_config: BatchConfig | None) -> Writer:
+def page_serializer(stream: VeroStream) -> Writer:
     """Return what turns a page's records of a stream into lines of messages.
 
     A stream that is selected whole, without a stream map, is written directly; any other goes
     through the SDK's own steps. Both give the same messages.
     """
-    if batch_config is not None:
-        return lambda records: b"".join(map(_line, write_batches(stream, records, batch_config)))
     if is_whole(stream):
         return lambda records: _whole_records(stream.name, records)
     return lambda records: _mapped_records(stream, records)
@@ -87,7 +82,6 @@ class _RecordMessage(msgspec.Struct, tag_field="type", tag="RECORD", gc=False):
 
 def _whole_records(name: str, records: Iterable[Record]) -> bytes:
     extracted = utc_now().isoformat()
-    encode = _encoder.encode
     lines = [encode(_RecordMessage(name, record, extracted)) for record in records]
     return b"\n".join([*lines, b""])
 

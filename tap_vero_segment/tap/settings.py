@@ -11,6 +11,7 @@ from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources.base import DEFAULT_LOOKBACK, SourceSettings
 from tap_vero_segment.sources.open import check
+from tap_vero_segment.tap.batch.settings import BatchSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,11 +90,13 @@ class Settings(NamedTuple):
         source: Where the events are.
         received_from: Only events received then or later, as fixed-width UTC text.
         received_before: Only events received before then, as fixed-width UTC text.
+        batch: How BATCH messages are written; None: RECORD messages instead.
     """
 
     source: SourceSettings
     received_from: str | None
     received_before: str | None
+    batch: BatchSettings | None
 
     def covers(self, call: TrackCall) -> bool:
         """Whether an event was received between the start and the end."""
@@ -124,7 +127,7 @@ class Settings(NamedTuple):
         check(source)
         if start is not None and end is not None and start >= end:
             raise SettingError("end_date", "it is not after start_date, so no event could match")
-        return cls(source, start, end)
+        return cls(source, start, end, BatchSettings.read(config))
 
 
 def _time(config: Mapping[str, Any], setting: str) -> str | None:

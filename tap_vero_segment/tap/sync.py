@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from math import ceil
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
+from tap_vero_segment.closing import Closing
 from tap_vero_segment.collection import BY_EVENT
 from tap_vero_segment.record import to_record, to_tracks
+from tap_vero_segment.tap.batch.storage import open_storage
+from tap_vero_segment.tap.batch.writing import BatchFiles, batch_line
 from tap_vero_segment.tap.messages import page_serializer
 from tap_vero_segment.tap.streams import PAGE_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from singer_sdk.metrics import Counter
 
     from tap_vero_segment.collection import Collection
     from tap_vero_segment.record import Record
     from tap_vero_segment.sources.base import Page, Source
+    from tap_vero_segment.tap.batch.settings import BatchSettings
     from tap_vero_segment.tap.messages import Writer
     from tap_vero_segment.tap.settings import Settings
     from tap_vero_segment.tap.streams import VeroStream
@@ -80,21 +86,22 @@ class _Horizon:
 def sync(tap: TapVeroSegment, source: Source, streams: Sequence[VeroStream]) -> None:
     """Write what is new in the source to standard output.
 
-    Each page's messages are followed by a STATE message, so that wherever a run ends, the last
-    state that was written holds for everything before it. A stream that was selected later than
-    the others catches up from its own bookmark, in the same pass.
+    RECORD messages of a page, or BATCH messages of files that are complete, are followed by a
+    STATE message, so that wherever a run ends, the last state that was written holds for
+    everything before it. A stream that was selected later than the others catches up from its own
+    bookmark, in the same pass.
 
     Raises:
-        UserError: The source cannot be read, or a bookmark of the state cannot.
+        UserError: The source cannot be read, a bookmark of the state cannot, or a batch file
+            cannot be written.
     """
-    batch_config = tap.batch_config
-    size = PAGE_SIZE if batch_config is None else batch_config.batch_size
     with ExitStack() as stack:
+        writer = stack.enter_context(_writer(tap, streams))
         outputs = {
             stream.collection: _Output(
                 stream,
                 source,
-                page_serializer(stream, batch_config),
+                writer.serializer(stream),
                 stack.enter_context(stream.get_record_counter()),
             )
             for stream in streams
@@ -103,19 +110,110 @@ def sync(tap: TapVeroSegment, source: Source, streams: Sequence[VeroStream]) -> 
         for stream in streams:
             stack.enter_context(stream.get_sync_timer())
         horizon = _Horizon(tap.settings.received_before)
-        for page in source.pages(start or None, size):
+        for page in source.pages(start or None, writer.page_size):
+            writer.make_room(len(page.calls))
             bookmark = horizon.bookmark(page)
-            _distribute(page.calls, outputs, tap.settings)
+            distribute(page.calls, outputs, tap.settings)
             lines = b"".join(output.take() for output in outputs.values())
-            with tap.uninterrupted():
-                tap.write_page(lines)
-                if bookmark is not None:
-                    for stream in streams:
-                        stream.advance(bookmark)
-                    tap.state_writer.write_state(tap.state)
+            writer.write(lines, len(page.calls), bookmark)
+        writer.finish()
 
 
-def _distribute(
+def say(
+    tap: TapVeroSegment, streams: Sequence[VeroStream], lines: bytes, bookmark: str | None
+) -> None:
+    """Write messages, and the state that holds once they are written."""
+    with tap.uninterrupted():
+        tap.write_page(lines)
+        if bookmark is not None:
+            for stream in streams:
+                stream.advance(bookmark)
+            tap.state_writer.write_state(tap.state)
+
+
+class _RecordWriter(Closing):
+    """RECORD messages: each page is written, and followed by its state, at once."""
+
+    page_size = PAGE_SIZE
+
+    def __init__(self, tap: TapVeroSegment, streams: Sequence[VeroStream]) -> None:
+        self._tap = tap
+        self._streams = streams
+
+    def serializer(self, stream: VeroStream) -> Writer:
+        return page_serializer(stream)
+
+    def make_room(self, events: int) -> None:
+        """A page has room of its own."""
+
+    def write(self, lines: bytes, events: int, bookmark: str | None) -> None:  # noqa: ARG002
+        say(self._tap, self._streams, lines, bookmark)
+
+    def finish(self) -> None:
+        """Nothing is held."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _BatchWriter(Closing):
+    """BATCH messages: pages gather in files, and the state follows when these are complete."""
+
+    def __init__(
+        self, tap: TapVeroSegment, streams: Sequence[VeroStream], settings: BatchSettings
+    ) -> None:
+        self._tap = tap
+        self._streams = streams
+        self._settings = settings
+        storage = open_storage(settings.root, settings.params)
+        self._files = BatchFiles(settings, storage, uuid4().hex)
+        self._events = 0
+        self._bookmark: str | None = None
+        # Pages that fill the files to the last row, where the source's pages are full.
+        self.page_size = ceil(settings.size / ceil(settings.size / PAGE_SIZE))
+
+    def serializer(self, stream: VeroStream) -> Writer:
+        write = self._files.writer(stream)
+
+        def add(records: Iterable[Record]) -> bytes:
+            write(records)
+            return b""
+
+        return add
+
+    def make_room(self, events: int) -> None:
+        """Complete the files if a page of so many events would overfill them."""
+        if self._events and self._events + events > self._settings.size:
+            self.finish()
+
+    def write(self, lines: bytes, events: int, bookmark: str | None) -> None:  # noqa: ARG002
+        """Take over a page, whose records are in the files already: there are no lines."""
+        self._events += events
+        self._bookmark = bookmark or self._bookmark
+        if self._events >= self._settings.size:
+            self.finish()
+
+    def finish(self) -> None:
+        """Complete the files, and write their messages and the state that then holds."""
+        lines = b"".join(batch_line(file, self._settings) for file in self._files.complete())
+        if lines or self._bookmark is not None:
+            say(self._tap, self._streams, lines, self._bookmark)
+        self._events = 0
+        self._bookmark = None
+
+    def close(self) -> None:
+        """Discard the files that are not complete."""
+        self._files.close()
+
+
+def _writer(tap: TapVeroSegment, streams: Sequence[VeroStream]) -> _RecordWriter | _BatchWriter:
+    settings = tap.settings.batch
+    if settings is None:
+        return _RecordWriter(tap, streams)
+    return _BatchWriter(tap, streams, settings)
+
+
+def distribute(
     calls: Sequence[TrackCall],
     outputs: dict[Collection | None, _Output],
     settings: Settings,

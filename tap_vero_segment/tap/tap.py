@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 from singer_sdk import Tap
-from singer_sdk.helpers._batch import BatchConfig
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
 from singer_sdk.singerlib import Catalog, MetadataMapping
 from singer_sdk.tap_base import CliTestOptionValue
@@ -137,12 +136,6 @@ class TapVeroSegment(SingerProgram, Tap):
                 sync(self, source, selected)
         with self.uninterrupted():
             self.state_writer.write_state(self.state)
-
-    @property
-    def batch_config(self) -> BatchConfig | None:
-        """How BATCH messages are written; None: RECORD messages instead."""
-        raw = self.config.get("batch_config")
-        return BatchConfig.from_dict(raw) if raw else None
 
     def write_page(self, lines: bytes) -> None:
         """Write messages that are serialized already."""

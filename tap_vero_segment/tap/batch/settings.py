@@ -1,0 +1,97 @@
+"""The setting ``batch_config``: its meaning, and what of it cannot be used."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from tap_vero_segment.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SETTING: Final = "batch_config"
+"""The setting, for errors."""
+
+DEFAULT_SIZE: Final = 10_000
+"""Events that are written between two states, which bounds the rows of a file."""
+
+_COMPRESSIONS: Final[dict[str, tuple[str | None, ...]]] = {
+    "jsonl": (None, "none", "gzip"),
+    "parquet": (None, "none", "gzip", "snappy", "zstd"),
+}
+
+
+class BatchSettings(NamedTuple):
+    """How batch files are written, and where to.
+
+    Attributes:
+        encoding: The files' format and compression, as BATCH messages repeat them.
+        root: A folder, or the URL of a folder, of a bucket or of a prefix in it.
+        prefix: What the files' names begin with.
+        params: Credentials, region, endpoint and the like, as obstore names them.
+        size: Events that are written between two states; no file has more rows.
+    """
+
+    encoding: dict[str, str | None]
+    root: str
+    prefix: str
+    params: Mapping[str, Any]
+    size: int
+
+    @property
+    def format(self) -> str:
+        """The files' format: ``jsonl`` or ``parquet``."""
+        return str(self.encoding["format"])
+
+    @property
+    def compression(self) -> str | None:
+        """The files' compression; None: what the format has by itself."""
+        return self.encoding["compression"]
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> BatchSettings | None:
+        """Read the tap's configuration; None: RECORD messages are wanted.
+
+        Raises:
+            SettingError: It cannot be used.
+        """
+        raw = config.get(SETTING)
+        if not raw:
+            return None
+        encoding, storage = _object(raw, "encoding"), _object(raw, "storage")
+        form, compression = encoding.get("format"), encoding.get("compression")
+        if form not in _COMPRESSIONS:
+            raise _error("encoding.format", f"{form!r} is neither jsonl nor parquet")
+        if compression not in _COMPRESSIONS[form]:
+            names = ", ".join(filter(None, _COMPRESSIONS[form]))
+            raise _error("encoding.compression", f"for {form} it is one of {names}, or unset")
+        if form == "parquet" and find_spec("pyarrow") is None:
+            problem = "parquet needs pyarrow: pip install 'tap-vero-segment[parquet]'"
+            raise _error("encoding.format", problem)
+        root = storage.get("root")
+        if not isinstance(root, str) or not root:
+            raise _error("storage.root", "it is a folder, or a URL such as s3://bucket/prefix")
+        size = raw.get("batch_size")
+        if size is None:
+            size = DEFAULT_SIZE
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise _error("batch_size", "it is a whole number of rows, 1 or more")
+        return cls(
+            {"format": form, "compression": compression},
+            root,
+            storage.get("prefix") or "",
+            storage.get("params") or {},
+            size,
+        )
+
+
+def _object(raw: Any, name: str) -> Mapping[str, Any]:
+    value = raw.get(name) if isinstance(raw, dict) else None
+    if not isinstance(value, dict):
+        raise _error(name, "it is missing, or not an object")
+    return value
+
+
+def _error(name: str, problem: str) -> SettingError:
+    return SettingError(f"{SETTING}.{name}", problem)

@@ -1,0 +1,90 @@
+"""A target that reads BATCH messages: rows in its database are those of RECORD messages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from tests.support.batches import batches_to
+from tests.support.collector import clean_environment
+from tests.support.odd import odd
+from tests.support.payloads import EMAIL_TYPES, OTHER_TYPES, documented, many
+from tests.support.store import fill
+from tests.support.stored import url_of
+from tests.support.streams import ALL_STREAMS, catalog_of
+from tests.support.tap import select, tap_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.postgres import Postgres
+
+TARGET = "meltanolabs-target-postgres==0.8.1"
+
+
+@pytest.fixture(scope="session")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The target in an environment of its own."""
+    folder = tmp_path_factory.mktemp("target-postgres") / "venv"
+    for command in (
+        ["venv", "-p", sys.executable, str(folder)],
+        ["pip", "install", "-p", str(folder), TARGET],
+    ):
+        subprocess.run(["uv", *command], check=True, capture_output=True, timeout=300)
+    return folder / "bin" / "target-postgres"
+
+
+def load(
+    target: Path, folder: Path, config: dict[str, Any], database: str
+) -> dict[str, list[dict[str, Any]]]:
+    """Run tap and target; return the rows of each table, without the target's own columns."""
+    folder.mkdir()
+    catalog = catalog_of(*ALL_STREAMS)
+    select(catalog, "email_sent", column="context_traits_email", selected=False)
+    tap = subprocess.run(
+        tap_command(folder, config, catalog=catalog),
+        env=clean_environment(),
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    assert (b'"BATCH"' in tap.stdout) is ("batch_config" in config)
+    settings = folder / "target.json"
+    url = database.replace("postgresql:", "postgresql+psycopg:")
+    settings.write_text(json.dumps({"sqlalchemy_url": url, "default_target_schema": "vero"}))
+    done = subprocess.run(
+        [target, "--config", settings],
+        input=tap.stdout,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2_000:]
+    rows = {}
+    with psycopg.connect(database) as connection:
+        for stream in ALL_STREAMS:
+            query = f'SELECT to_jsonb(t) FROM vero."{stream}" t ORDER BY id'
+            rows[stream] = [
+                {name: value for name, value in row.items() if not name.startswith("_sdc_")}
+                for (row,) in connection.execute(query.encode())
+            ]
+    return rows
+
+
+def test_rows_in_postgresql_are_those_of_records(
+    target: Path, postgres: Postgres, tmp_path: Path
+) -> None:
+    every_type = [documented(vero_type) for vero_type in EMAIL_TYPES + OTHER_TYPES]
+    fill(tmp_path / "store.db", every_type + odd() + many(500))
+    config = {"source": url_of(tmp_path / "store.db")}
+    of_records = load(target, tmp_path / "1", config, postgres.create("of-records"))
+    batches = batches_to(tmp_path / "files", 200)
+    of_batches = load(target, tmp_path / "2", config | batches, postgres.create("of-batches"))
+    assert of_batches == of_records
+    assert len(of_batches["tracks"]) > 500
+    assert "context_traits_email" not in of_batches["email_sent"][0]
