@@ -201,7 +201,9 @@ class Objects:
             raise self.error(error, stored.path) from error
 
     def _get(self, stored: StoredObject, start: int, end: int) -> bytes:
-        options: GetOptions = {"if_match": stored.version, "range": (start, end)}
+        options: GetOptions = {"range": (start, end)}
+        if stored.version is not None:
+            options["if_match"] = stored.version
         store = self._reading
         try:
             return bytes(obstore.get(store, stored.path, options=options).bytes())

@@ -68,6 +68,11 @@ def check(settings: SourceSettings) -> None:
             raise SettingError("token", "it holds a line end, or what else no token holds")
 
 
+def is_archive(url: str) -> bool:
+    """Whether a source is an archive, whose objects can be read apart from each other."""
+    return SOURCES.get(_scheme(url)) is _archive
+
+
 def open_source(settings: SourceSettings) -> Source:
     """Open the source that the settings name.
 

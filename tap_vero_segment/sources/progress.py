@@ -38,6 +38,12 @@ class Progress:
             yield chunk
             self._tell_sometimes()
 
+    def object_read(self, size: int, events: int) -> None:
+        """Count an object that was read elsewhere, to its end."""
+        self._bytes_done += size
+        self.events += events
+        self.object_done()
+
     def object_done(self) -> None:
         """Count an object that was read to its end."""
         self._objects_done += 1

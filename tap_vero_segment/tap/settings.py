@@ -12,6 +12,7 @@ from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources.base import DEFAULT_LOOKBACK, SourceSettings
 from tap_vero_segment.sources.open import check
 from tap_vero_segment.tap.batch.settings import BatchSettings
+from tap_vero_segment.tap.workers.settings import scheduler_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,6 +81,16 @@ SCHEMA: Final[dict[str, Any]] = th.PropertiesList(
             "first one ends the run."
         ),
     ),
+    th.Property(
+        "dask_scheduler",
+        th.StringType,
+        title="Dask scheduler",
+        description=(
+            "For an archive and batch_config: the address of a Dask scheduler, such as "
+            "tcp://host:8786, whose workers read the objects and write the files. Unset: this "
+            "process does."
+        ),
+    ),
 ).to_dict()
 
 
@@ -91,12 +102,14 @@ class Settings(NamedTuple):
         received_from: Only events received then or later, as fixed-width UTC text.
         received_before: Only events received before then, as fixed-width UTC text.
         batch: How BATCH messages are written; None: RECORD messages instead.
+        scheduler: The address of the Dask scheduler; None: no workers.
     """
 
     source: SourceSettings
     received_from: str | None
     received_before: str | None
     batch: BatchSettings | None
+    scheduler: str | None
 
     def covers(self, call: TrackCall) -> bool:
         """Whether an event was received between the start and the end."""
@@ -127,7 +140,9 @@ class Settings(NamedTuple):
         check(source)
         if start is not None and end is not None and start >= end:
             raise SettingError("end_date", "it is not after start_date, so no event could match")
-        return cls(source, start, end, BatchSettings.read(config))
+        batch = BatchSettings.read(config)
+        scheduler = scheduler_of(config, batch)
+        return cls(source, start, end, batch, scheduler)
 
 
 def _time(config: Mapping[str, Any], setting: str) -> str | None:

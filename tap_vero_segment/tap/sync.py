@@ -3,84 +3,29 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from math import ceil
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from tap_vero_segment.closing import Closing
-from tap_vero_segment.collection import BY_EVENT
-from tap_vero_segment.record import to_record, to_tracks
 from tap_vero_segment.tap.batch.storage import open_storage
-from tap_vero_segment.tap.batch.writing import BatchFiles, batch_line
+from tap_vero_segment.tap.batch.writing import BatchFiles, batch_line, page_size
 from tap_vero_segment.tap.messages import page_serializer
+from tap_vero_segment.tap.pages import Horizon, Output, distribute
 from tap_vero_segment.tap.streams import PAGE_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from singer_sdk.metrics import Counter
-
-    from tap_vero_segment.collection import Collection
-    from tap_vero_segment.record import Record
-    from tap_vero_segment.sources.base import Page, Source
+    from tap_vero_segment.sources.base import Source
     from tap_vero_segment.tap.batch.settings import BatchSettings
     from tap_vero_segment.tap.messages import Writer
-    from tap_vero_segment.tap.settings import Settings
     from tap_vero_segment.tap.streams import VeroStream
     from tap_vero_segment.tap.tap import TapVeroSegment
-    from tap_vero_segment.track import TrackCall
 
 
-class _Output:
-    """A selected stream, and what of the page at hand belongs to it."""
-
-    def __init__(
-        self, stream: VeroStream, source: Source, serialize: Writer, counter: Counter
-    ) -> None:
-        self.serialize = serialize
-        self.counter = counter
-        self.start = source.resume_from(stream.bookmark) if stream.bookmark else ""
-        self.records: list[Record] = []
-
-    def add(self, record: Record) -> None:
-        """Add a record, unless an earlier run has written it."""
-        if record["loaded_at"] > self.start:
-            self.records.append(record)
-
-    def take(self) -> bytes:
-        """Return the page's records as lines of messages, and forget them."""
-        records, self.records = self.records, []
-        if not records:
-            return b""
-        self.counter.increment(len(records))
-        return self.serialize(records)
-
-
-class _Horizon:
-    """How far bookmarks may go: not past the first event that ``end_date`` leaves out.
-
-    A later run with a later ``end_date`` must find that event. What ``start_date`` leaves out is
-    passed for good.
-    """
-
-    def __init__(self, received_before: str | None) -> None:
-        self._received_before = received_before
-        self._reached = False
-
-    def bookmark(self, page: Page) -> str | None:
-        """Return the bookmark that a page's end allows; None: it stays where it is."""
-        if self._reached:
-            return None
-        if self._received_before is None:
-            return page.bookmark
-        present = earlier = None
-        for call in page.calls:
-            if call.loaded_at != present:
-                present, earlier = call.loaded_at, present
-            if call.received_at >= self._received_before:
-                self._reached = True
-                return earlier
-        return page.bookmark
+def start_of(stream: VeroStream, source: Source) -> str:
+    """Return the ``loaded_at`` after which a stream is read; empty: from the beginning."""
+    return source.resume_from(stream.bookmark) if stream.bookmark else ""
 
 
 def sync(tap: TapVeroSegment, source: Source, streams: Sequence[VeroStream]) -> None:
@@ -98,18 +43,17 @@ def sync(tap: TapVeroSegment, source: Source, streams: Sequence[VeroStream]) -> 
     with ExitStack() as stack:
         writer = stack.enter_context(_writer(tap, streams))
         outputs = {
-            stream.collection: _Output(
-                stream,
-                source,
+            stream.collection: Output(
                 writer.serializer(stream),
-                stack.enter_context(stream.get_record_counter()),
+                stack.enter_context(stream.get_record_counter()).increment,
+                start_of(stream, source),
             )
             for stream in streams
         }
         start = min(output.start for output in outputs.values())
         for stream in streams:
             stack.enter_context(stream.get_sync_timer())
-        horizon = _Horizon(tap.settings.received_before)
+        horizon = Horizon(tap.settings.received_before)
         for page in source.pages(start or None, writer.page_size):
             writer.make_room(len(page.calls))
             bookmark = horizon.bookmark(page)
@@ -169,17 +113,10 @@ class _BatchWriter(Closing):
         self._files = BatchFiles(settings, storage, uuid4().hex)
         self._events = 0
         self._bookmark: str | None = None
-        # Pages that fill the files to the last row, where the source's pages are full.
-        self.page_size = ceil(settings.size / ceil(settings.size / PAGE_SIZE))
+        self.page_size = page_size(settings)
 
     def serializer(self, stream: VeroStream) -> Writer:
-        write = self._files.writer(stream)
-
-        def add(records: Iterable[Record]) -> bytes:
-            write(records)
-            return b""
-
-        return add
+        return self._files.writer(stream)
 
     def make_room(self, events: int) -> None:
         """Complete the files if a page of so many events would overfill them."""
@@ -211,25 +148,3 @@ def _writer(tap: TapVeroSegment, streams: Sequence[VeroStream]) -> _RecordWriter
     if settings is None:
         return _RecordWriter(tap, streams)
     return _BatchWriter(tap, streams, settings)
-
-
-def distribute(
-    calls: Sequence[TrackCall],
-    outputs: dict[Collection | None, _Output],
-    settings: Settings,
-) -> None:
-    """Give each stream its records of a page."""
-    tracks = outputs.get(None)
-    for call in calls:
-        collection = BY_EVENT.get(call.event)
-        if collection is None or not settings.covers(call):
-            continue
-        output = outputs.get(collection)
-        of_tracks = tracks if collection.email else None
-        if output is None and of_tracks is None:
-            continue
-        record = to_record(call, collection)
-        if of_tracks is not None:
-            of_tracks.add(to_tracks(record))
-        if output is not None:
-            output.add(record)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import click
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
 
+    from tap_vero_segment.sources.archive import ArchiveSource
+
 
 class TapVeroSegment(SingerProgram, Tap):
     """Singer tap for Vero's email events, in the shape of Segment's Vero Source."""
@@ -62,6 +64,11 @@ class TapVeroSegment(SingerProgram, Tap):
             SettingError: A setting cannot be used.
         """
         return Settings.read(self.config)
+
+    @property
+    def vero_streams(self) -> Sequence[VeroStream]:
+        """The streams."""
+        return cast("Sequence[VeroStream]", list(self.streams.values()))
 
     def check_settings(self) -> None:
         """See :class:`tap_vero_segment.singer.SingerProgram`."""
@@ -122,8 +129,7 @@ class TapVeroSegment(SingerProgram, Tap):
         Raises:
             UserError: The source cannot be read, or a bookmark of the state cannot.
         """
-        streams = cast("Sequence[VeroStream]", self.streams.values())
-        selected = [stream for stream in streams if stream.selected]
+        selected = [stream for stream in self.vero_streams if stream.selected]
         self.logger.info("Selected streams: %s", ", ".join(stream.name for stream in selected))
         self._reset_state_progress_markers()
         with open_source(self.settings.source) as source:
@@ -132,8 +138,13 @@ class TapVeroSegment(SingerProgram, Tap):
                     self.state_writer.write_state(self.state)
                 for stream in selected:
                     stream._write_schema_message()  # noqa: SLF001  # the SDK's own path
-            if selected:
+            if selected and self.settings.scheduler is None:
                 sync(self, source, selected)
+            elif selected:
+                # An extra, and half a second to import.
+                from tap_vero_segment.tap.workers.sync import sync_by_workers  # noqa: PLC0415
+
+                sync_by_workers(self, cast("ArchiveSource", source), selected)
         with self.uninterrupted():
             self.state_writer.write_state(self.state)
 

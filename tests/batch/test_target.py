@@ -80,11 +80,11 @@ def test_rows_in_postgresql_are_those_of_records(
     target: Path, postgres: Postgres, tmp_path: Path
 ) -> None:
     every_type = [documented(vero_type) for vero_type in EMAIL_TYPES + OTHER_TYPES]
-    fill(tmp_path / "store.db", every_type + odd() + many(500))
+    fill(tmp_path / "store.db", every_type + odd() + many(250))
     config = {"source": url_of(tmp_path / "store.db")}
     of_records = load(target, tmp_path / "1", config, postgres.create("of-records"))
     batches = batches_to(tmp_path / "files", 200)
     of_batches = load(target, tmp_path / "2", config | batches, postgres.create("of-batches"))
     assert of_batches == of_records
-    assert len(of_batches["tracks"]) > 500
+    assert len(of_batches["tracks"]) > 250
     assert "context_traits_email" not in of_batches["email_sent"][0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tap_vero_segment.archive.prefetch import all_aside
@@ -10,14 +11,16 @@ from tap_vero_segment.closing import Closing
 from tap_vero_segment.tap.batch.formats import FORMATS
 from tap_vero_segment.tap.batch.storage import told
 from tap_vero_segment.tap.messages import encode, is_whole
+from tap_vero_segment.tap.streams import PAGE_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from tap_vero_segment.record import Record
     from tap_vero_segment.tap.batch.formats import Rows
     from tap_vero_segment.tap.batch.settings import BatchSettings
     from tap_vero_segment.tap.batch.storage import Draft, Storage
+    from tap_vero_segment.tap.messages import Writer
     from tap_vero_segment.tap.streams import VeroStream
 
 _UNSAFE: Final = re.compile(r"[^\w.-]", re.ASCII)
@@ -58,31 +61,36 @@ class BatchFiles(Closing):
         self._open: dict[tuple[str, str], _Open] = {}
         self._drafts: list[Draft] = []
 
-    def writer(self, stream: VeroStream) -> Callable[[Iterable[Record]], None]:
-        """Return what writes a stream's records, as RECORD messages would have them."""
+    def writer(self, stream: VeroStream) -> Writer:
+        """Return what writes a stream's records, as RECORD messages would have them.
+
+        There are no messages until the files are complete.
+        """
         schemas = {each.stream_alias: each.transformed_schema for each in stream.stream_maps}
         if is_whole(stream):
             return lambda records: self._write(stream.name, stream.name, schemas, records)
 
-        def write(records: Iterable[Record]) -> None:
+        def write(records: Iterable[Record]) -> bytes:
             mapped: dict[str, list[Record]] = {}
             for record in records:
                 for message in stream.mapped(record):
                     mapped.setdefault(message.stream, []).append(message.record)
             for alias, batch in mapped.items():
                 self._write(stream.name, alias, schemas, batch)
+            return b""
 
         return write
 
     def _write(
         self, stream: str, alias: str, schemas: Mapping[str, Any], records: Iterable[Record]
-    ) -> None:
+    ) -> bytes:
         # Two streams may leave by the same name, each with its own columns.
         file = self._open.get((stream, alias))
         if file is None:
             file = self._open[stream, alias] = self._begin(alias, schemas[alias])
         with told("its files"):
             file.rows.write(records)
+        return b""
 
     def _begin(self, alias: str, schema: Mapping[str, Any]) -> _Open:
         self._begun += 1
@@ -114,6 +122,11 @@ class BatchFiles(Closing):
             draft.discard()
         self._open.clear()
         self._drafts.clear()
+
+
+def page_size(settings: BatchSettings) -> int:
+    """Return the size of pages that fill the files to the last row, where pages are full."""
+    return ceil(settings.size / ceil(settings.size / PAGE_SIZE))
 
 
 def batch_line(file: BatchFile, settings: BatchSettings) -> bytes:
