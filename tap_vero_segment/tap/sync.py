@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from tap_vero_segment.closing import Closing
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from tap_vero_segment.tap.messages import Writer
     from tap_vero_segment.tap.streams import VeroStream
     from tap_vero_segment.tap.tap import TapVeroSegment
+
+
+PATIENCE: Final = 60.0
+"""Seconds after which batch files are completed though they are not full: an archive of which
+little is ours can take hours to fill them, and an interrupted run must not have been in vain."""
 
 
 def start_of(stream: VeroStream, source: Source) -> str:
@@ -113,6 +119,7 @@ class _BatchWriter(Closing):
         self._files = BatchFiles(settings, storage, uuid4().hex)
         self._events = 0
         self._bookmark: str | None = None
+        self._finished_at = time.monotonic()
         self.page_size = page_size(settings)
 
     def serializer(self, stream: VeroStream) -> Writer:
@@ -127,7 +134,8 @@ class _BatchWriter(Closing):
         """Take over a page, whose records are in the files already: there are no lines."""
         self._events += events
         self._bookmark = bookmark or self._bookmark
-        if self._events >= self._settings.size:
+        waited = time.monotonic() - self._finished_at >= PATIENCE
+        if not self._events or self._events >= self._settings.size or waited:
             self.finish()
 
     def finish(self) -> None:
@@ -137,6 +145,7 @@ class _BatchWriter(Closing):
             say(self._tap, self._streams, lines, self._bookmark)
         self._events = 0
         self._bookmark = None
+        self._finished_at = time.monotonic()
 
     def close(self) -> None:
         """Discard the files that are not complete."""

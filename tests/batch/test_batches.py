@@ -5,10 +5,21 @@ from __future__ import annotations
 import gzip
 import random
 import signal
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.archive import (
+    FIRST_DAY,
+    ArchiveObject,
+    lines_of,
+    path_of,
+    text_of,
+    track,
+    write_folder,
+    zipped,
+)
 from tests.support.batches import JSONL, PARQUET, batches_to, local, rows_of, unpacked
 from tests.support.odd import odd
 from tests.support.payloads import EMAIL_TYPES, OTHER_TYPES, documented, many
@@ -131,12 +142,18 @@ def test_a_state_follows_the_batches_that_it_takes_for_read(
     assert again.state == messages.state
 
 
-ROUNDS = {"jsonl": 8, "parquet": 3}
+ROUNDS = {"jsonl": 8, "parquet": 2}
 """Interruptions of each way, by format: a small file of Parquet takes many times as long."""
 
 
-@pytest.mark.parametrize("encoding", [JSONL, PARQUET], ids=["jsonl", "parquet"])
-@pytest.mark.parametrize("way", ["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize(
+    ("way", "encoding"),
+    [
+        pytest.param("SIGTERM", JSONL, id="SIGTERM-jsonl"),
+        pytest.param("SIGKILL", JSONL, id="SIGKILL-jsonl"),
+        pytest.param("SIGKILL", PARQUET, id="SIGKILL-parquet"),
+    ],
+)
 def test_interrupted_batches_together_give_what_was_stored(
     tap: ForkedTap, everything: Path, tmp_path: Path, way: str, encoding: dict[str, Any]
 ) -> None:
@@ -186,3 +203,19 @@ START = {"type": "STATE"}
 
 def is_state(message: dict[str, Any]) -> bool:
     return bool(message["type"] == "STATE")
+
+
+def test_objects_without_any_event_of_ours_move_the_bookmark_at_once(
+    tap: ForkedTap, tmp_path: Path
+) -> None:
+    moments = [FIRST_DAY + timedelta(days=1, hours=hour) for hour in range(3)]
+    content = zipped(lines_of([track(1, "Order Completed", FIRST_DAY)]))
+    objects = [
+        ArchiveObject(path_of("source", 0, f"{number}.gz"), content, moment, [])
+        for number, moment in enumerate(moments)
+    ]
+    url = write_folder(tmp_path / "archive", objects)
+    messages = tap.good({"source": url} | batches_to(tmp_path / "files"))
+    bookmarks = [bookmark_of(state, "tracks") for state in messages.states]
+    assert bookmarks[: len(moments)] == [text_of(moment) for moment in moments]
+    assert not list((tmp_path / "files").iterdir())
