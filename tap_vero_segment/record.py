@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from tap_vero_segment.collection import COLLECTIONS, COMMON_COLUMNS, EMAIL_COLUMNS, Collection
+import msgspec
+from msgspec.structs import asdict
+
+from tap_vero_segment.collection import (
+    COLLECTIONS,
+    COMMON_COLUMNS,
+    EMAIL_COLUMNS,
+    PROPERTIES_COLUMN,
+    Collection,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tap_vero_segment.track import TrackCall
 
 Record = dict[str, Any]
@@ -15,54 +26,109 @@ Fields = dict[str, Any]
 
 _COMMON: Final = tuple(column.name for column in COMMON_COLUMNS)
 _NO_PROPERTIES: Final = frozenset(_COMMON) - {"context"}  # which is no object, where it is left
-_PROPERTY_COLUMNS: Final = {
-    collection: tuple(column.name for column in (*EMAIL_COLUMNS, *collection.columns))
+
+
+def _struct(name: str, columns: Iterable[str]) -> type[msgspec.Struct]:
+    """Return a class for some of a record's columns, which msgspec writes as an object."""
+    return msgspec.defstruct(name, [(column, Any) for column in columns], gc=False)
+
+
+Common: Final = _struct("Common", _COMMON)
+"""The columns that every stream has, in the order of the table."""
+
+_OWN_COLUMNS: Final = {
+    collection.event: tuple(column.name for column in (*EMAIL_COLUMNS, *collection.columns))
+    for collection in COLLECTIONS
+}
+_OWN: Final = {
+    collection.event: _struct("Own", (*_OWN_COLUMNS[collection.event], PROPERTIES_COLUMN.name))
     for collection in COLLECTIONS
 }
 
 
-def to_record(call: TrackCall, collection: Collection) -> Record:
-    """Return a track call as a record of its collection's stream.
+class Row(msgspec.Struct, gc=False):
+    """A record in two parts, as ``tracks`` has the first only, and neither is made twice.
+
+    Attributes:
+        common: The columns that every stream has.
+        own: The other columns of its collection.
+        encoded: The common columns as JSON without some of them, and which those are; None: not yet
+            asked for.
+    """
+
+    common: Any
+    own: Any
+    encoded: tuple[frozenset[str], bytes] | None = None
+
+    def record(self) -> Record:
+        """Return the record of its collection's stream."""
+        return asdict(self.common) | asdict(self.own)
+
+    def tracks(self) -> Record:
+        """Return the record of ``tracks``."""
+        return asdict(self.common)
+
+
+def to_row(call: TrackCall, collection: Collection) -> Row:
+    """Return a track call's columns; the call's context and properties are used up for it.
 
     What has no column of its own stays in ``context`` or ``properties``: nothing is dropped.
     """
     context = call.context
     email = ip = user_agent = None
     if context:
-        context = dict(context)
         traits = context.get("traits")
         if isinstance(traits, dict) and "email" in traits:
-            rest = dict(traits)
-            email = take_text(rest, "email")
-            if rest:
-                context["traits"] = rest
-            else:
+            email = take_text(traits, "email")
+            if not traits:
                 del context["traits"]
         ip = take_text(context, "ip")
         user_agent = take_text(context, "userAgent")
         if user_agent is None:
             user_agent = take_text(context, "user_agent")
-    record: Record = {
-        "id": call.message_id,
-        "received_at": call.received_at,
-        "loaded_at": call.loaded_at,
-        "timestamp": call.timestamp,
-        "original_timestamp": call.original_timestamp,
-        "sent_at": call.sent_at,
-        "event": collection.stream,
-        "event_text": collection.event,
-        "user_id": call.user_id,
-        "anonymous_id": call.anonymous_id,
-        "context_traits_email": email,
-        "context_ip": ip,
-        "context_user_agent": user_agent,
-        "context": context or None,
-    }
-    properties = dict(call.properties) if call.properties else {}
-    for name in _PROPERTY_COLUMNS[collection]:
-        record[name] = take_text(properties, name)
-    record["properties"] = properties or None
-    return record
+    common = Common(
+        call.message_id,
+        call.received_at,
+        call.loaded_at,
+        call.timestamp,
+        call.original_timestamp,
+        call.sent_at,
+        collection.stream,
+        collection.event,
+        call.user_id,
+        call.anonymous_id,
+        email,
+        ip,
+        user_agent,
+        context or None,
+    )
+    properties = call.properties or {}
+    values = []
+    pop = properties.pop
+    for name in _OWN_COLUMNS[collection.event]:
+        value = pop(name, None)
+        if value is not None and type(value) is not str:
+            text = as_text(value)
+            if text is None:
+                properties[name] = value
+            value = text
+        values.append(value)
+    return Row(common, _OWN[collection.event](*values, properties or None))
+
+
+def to_record(call: TrackCall, collection: Collection) -> Record:
+    """Return a track call as a record of its collection's stream; the call is not changed."""
+    own = msgspec.structs.replace(
+        call, context=_copy(call.context), properties=_copy(call.properties)
+    )
+    return to_row(own, collection).record()
+
+
+def _copy(fields: Fields | None) -> Fields | None:
+    if fields is None:
+        return None
+    traits = fields.get("traits")
+    return fields | {"traits": dict(traits)} if isinstance(traits, dict) else dict(fields)
 
 
 def to_fields(record: Record) -> Fields:

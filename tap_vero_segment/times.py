@@ -77,7 +77,28 @@ def canonical(text: str) -> str:
     Raises:
         ValueError: As in :func:`from_text`.
     """
+    if len(text) == _MILLISECONDS and _is_utc(text):
+        return f"{text[:23]}000Z"
     return to_text(from_text(text))
+
+
+_MILLISECONDS: Final = len("2026-11-23T09:24:00.000Z")
+
+
+def _is_utc(text: str) -> bool:
+    """Whether a text of that length is a time in UTC, spelt as Segment and browsers do.
+
+    A fifth of all the work on an archive was the way of the other spellings, through numbers.
+    """
+    if text[10] != "T" or text[23] != "Z" or text[19] != "." or text[7] != "-":
+        return False
+    if text[11:13] == "24":
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _parse(text: str) -> datetime:

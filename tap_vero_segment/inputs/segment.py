@@ -247,10 +247,10 @@ def _from_plain(call: _Plain) -> TrackCall | None:
     received_at = times.canonical(call.received_at)
     original = call.original_timestamp
     original_timestamp = None if original is None else times.canonical(original)
-    if call.timestamp is not None:
-        timestamp = times.canonical(call.timestamp)
-    else:
+    if call.timestamp is None or call.timestamp == original:
         timestamp = original_timestamp or received_at
+    else:
+        timestamp = times.canonical(call.timestamp)
     if not call.message_id:
         raise ValueError
     return TrackCall(

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tap_vero_segment import times
+from tap_vero_segment.archive.lines import unzip
 from tap_vero_segment.archive.listing import list_objects
 from tap_vero_segment.archive.objects import Objects, StoredObject
 from tap_vero_segment.archive.prefetch import aside, read_ahead
@@ -91,10 +92,15 @@ class ArchiveSource(Closing):
         plan = self.plan(after)
         progress = Progress(len(plan), sum(each.stored.size for each in plan))
         reader = ArchiveReader(self._objects, self.dead_letters.add)
-        objects = read_ahead(self._objects.read, [each.stored for each in plan])
-        for (stored, chunks), each in zip(objects, plan, strict=False):
+
+        def content(stored: StoredObject) -> Iterator[bytes]:
+            # Unzipped in the thread that downloads: that leaves this one to the decoding.
+            return unzip(progress.count(self._objects.read(stored)))
+
+        objects = read_ahead(content, [each.stored for each in plan])
+        for (stored, pieces), each in zip(objects, plan, strict=False):
             calls: list[TrackCall] = []
-            for calls, more in reader.pages(stored, progress.count(chunks), size):
+            for calls, more in reader.pages(stored, pieces, size):
                 progress.events += len(calls)
                 if more:
                     yield Page(calls, None)

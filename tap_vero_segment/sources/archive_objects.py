@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_vero_segment import times
-from tap_vero_segment.archive.lines import MAX_LINE, DamagedError, split_lines, unzip
+from tap_vero_segment.archive.lines import MAX_LINE, DamagedError, split_lines
 from tap_vero_segment.archive.objects import ReplacedError
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.inputs.body import UnmappableError
@@ -41,13 +41,13 @@ class ArchiveReader:
         self._bury_letter = bury
 
     def pages(
-        self, stored: StoredObject, chunks: Iterable[bytes], size: int
+        self, stored: StoredObject, content: Iterable[bytes], size: int
     ) -> Iterator[tuple[list[TrackCall], bool]]:
         """Yield an object's calls that are ours, page by page, and whether there may be more.
 
         Args:
             stored: The object.
-            chunks: Its bytes, as stored.
+            content: Its bytes, unzipped.
             size: The most calls in a page.
 
         Yields:
@@ -58,7 +58,7 @@ class ArchiveReader:
         """
         calls: list[TrackCall] = []
         held = 0
-        for call, length in self._calls(stored, chunks):
+        for call, length in self._calls(stored, content):
             calls.append(call)
             held += length
             if len(calls) >= size or held >= _PAGE_BYTES:
@@ -67,14 +67,14 @@ class ArchiveReader:
         yield calls, False
 
     def _calls(
-        self, stored: StoredObject, chunks: Iterable[bytes]
+        self, stored: StoredObject, content: Iterable[bytes]
     ) -> Iterator[tuple[TrackCall, int]]:
         """Yield the calls of an object that are ours, with their lines' lengths."""
         loaded_at = times.to_text(stored.modified_at)
         where = f"{self._objects.url}/{stored.path}"
         number = 0
         try:
-            for number, line in enumerate(split_lines(unzip(chunks)), start=1):
+            for number, line in enumerate(split_lines(content), start=1):
                 if not line or line.isspace():
                     continue
                 try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from copy import copy
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from singer_sdk.contrib.msgspec import enc_hook
@@ -12,13 +13,14 @@ from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.singerlib.encoding.base import GenericSingerWriter
 from singer_sdk.singerlib.encoding.simple import Message
 
+from tap_vero_segment.record import Common, Row
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from tap_vero_segment.record import Record
     from tap_vero_segment.tap.streams import VeroStream
 
-    Writer = Callable[[Iterable[Record]], bytes]
+    Serializer = Callable[[Iterable[Row]], bytes]
 
 encode: Final = msgspec.json.Encoder(enc_hook=enc_hook, decimal_format="number").encode
 """Returns a value as JSON."""
@@ -49,42 +51,122 @@ class PageWriter(GenericSingerWriter[bytes, Message]):
         output.flush()
 
 
-def page_serializer(stream: VeroStream) -> Writer:
-    """Return what turns a page's records of a stream into lines of messages.
+def page_serializer(stream: VeroStream) -> Serializer:
+    """Return what turns a page's rows of a stream into lines of messages.
 
-    A stream that is selected whole, without a stream map, is written directly; any other goes
-    through the SDK's own steps. Both give the same messages.
+    A stream without a stream map is written directly, without the columns that are deselected;
+    any other goes through the SDK's own steps. Both give the same messages.
     """
-    if is_whole(stream):
-        return lambda records: _whole_records(stream.name, records)
-    return lambda records: _mapped_records(stream, records)
+    deselected = deselected_columns(stream)
+    if deselected is None:
+        return lambda rows: b"".join(
+            _line(message)
+            for record in stream.records_of(rows)
+            for message in stream.mapped(record)
+        )
+    if stream.collection is None:
+        return _TracksSerializer(stream.name, deselected)
+    return _CollectionSerializer(stream.name, deselected)
 
 
-def is_whole(stream: VeroStream) -> bool:
-    """Whether a stream's records leave as they are: nothing deselected, mapped or flattened."""
+def deselected_columns(stream: VeroStream) -> frozenset[str] | None:
+    """Return the columns that a stream's records leave without.
+
+    Returns:
+        Their names; None: more happens to the records than that, by a stream map, by flattening or
+        by selection within a column.
+    """
     columns = stream.schema["properties"]
     maps = stream.stream_maps
-    return (
+    if not (
         len(maps) == 1
         and type(maps[0]) is SameRecordTransform
         and not maps[0].flattening_enabled
         and maps[0].stream_alias == stream.name
-        and columns.keys() <= stream.effective_schema.get("properties", {}).keys()
-        and all(stream.mask.values())
-    )
+    ):
+        return None
+    deselected = {breadcrumb for breadcrumb, selected in stream.mask.items() if not selected}
+    if any(len(breadcrumb) != len(_COLUMN) for breadcrumb in deselected):
+        return None
+    names = frozenset(name for _, name in deselected)
+    kept = stream.effective_schema.get("properties", {}).keys()
+    return names if columns.keys() - names <= kept else None
 
 
-class _RecordMessage(msgspec.Struct, tag_field="type", tag="RECORD", gc=False):
-    stream: str
-    record: dict[str, Any]
-    time_extracted: str
+_COLUMN: Final = ("properties", "name")
+"""The form of a column's breadcrumb in a catalog."""
 
 
-def _whole_records(name: str, records: Iterable[Record]) -> bytes:
-    extracted = utc_now().isoformat()
-    lines = [encode(_RecordMessage(name, record, extracted)) for record in records]
-    return b"\n".join([*lines, b""])
+class _TracksSerializer:
+    """Writes a page's rows as RECORD messages of ``tracks``.
+
+    Args:
+        stream: The stream's name.
+        deselected: The columns to leave out.
+    """
+
+    def __init__(self, stream: str, deselected: frozenset[str]) -> None:
+        self._before = _before_record(stream)
+        self._deselected = _of(Common, deselected)
+
+    def __call__(self, rows: Iterable[Row]) -> bytes:
+        before, after = self._before, _after_record()
+        deselected = self._deselected
+        return b"".join(
+            [b"%b%b%b" % (before, encoded_common(row, deselected), after) for row in rows]
+        )
 
 
-def _mapped_records(stream: VeroStream, records: Iterable[Record]) -> bytes:
-    return b"".join(_line(message) for record in records for message in stream.mapped(record))
+class _CollectionSerializer:
+    """Writes a page's rows as RECORD messages of a collection's stream.
+
+    Args:
+        stream: The stream's name.
+        deselected: The columns to leave out.
+    """
+
+    def __init__(self, stream: str, deselected: frozenset[str]) -> None:
+        self._before = _before_record(stream)
+        self._common = _of(Common, deselected)
+        self._own = deselected - self._common
+
+    def __call__(self, rows: Iterable[Row]) -> bytes:
+        before, after = self._before, _after_record()
+        deselected, own_deselected = self._common, self._own
+        lines = []
+        for row in rows:
+            own = row.own
+            for name in own_deselected:
+                setattr(own, name, msgspec.UNSET)
+            common = encoded_common(row, deselected)
+            rest = encode(own)
+            comma = b"," if len(common) > len(b"{}") < len(rest) else b""
+            lines.append(b"%b%b%b%b%b" % (before, common[:-1], comma, rest[1:], after))
+        return b"".join(lines)
+
+
+def encoded_common(row: Row, deselected: frozenset[str]) -> bytes:
+    """Return a row's common columns as JSON, but for those deselected.
+
+    The collection's stream and ``tracks`` mostly want the same, and each row is encoded once.
+    """
+    if row.encoded is None or row.encoded[0] != deselected:
+        common = row.common
+        if deselected:
+            common = copy(common)
+            for name in deselected:
+                setattr(common, name, msgspec.UNSET)
+        row.encoded = (deselected, encode(common))
+    return row.encoded[1]
+
+
+def _of(columns: type[msgspec.Struct], names: frozenset[str]) -> frozenset[str]:
+    return names.intersection(columns.__struct_fields__)
+
+
+def _before_record(stream: str) -> bytes:
+    return b'{"type":"RECORD","stream":%b,"record":' % encode(stream)
+
+
+def _after_record() -> bytes:
+    return b',"time_extracted":%b}\n' % encode(utc_now().isoformat())

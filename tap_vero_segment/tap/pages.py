@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tap_vero_segment.collection import BY_EVENT
-from tap_vero_segment.record import to_record, to_tracks
+from tap_vero_segment.collection import COLLECTIONS
+from tap_vero_segment.record import to_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tap_vero_segment.collection import Collection
-    from tap_vero_segment.record import Record
+    from tap_vero_segment.record import Row
     from tap_vero_segment.sources.base import Page
-    from tap_vero_segment.tap.messages import Writer
+    from tap_vero_segment.tap.messages import Serializer
     from tap_vero_segment.tap.settings import Settings
     from tap_vero_segment.track import TrackCall
 
@@ -22,29 +22,26 @@ class Output:
     """A selected stream, and what of the page at hand belongs to it.
 
     Args:
-        serialize: Takes a page's records; returns their messages.
+        serialize: Takes a page's rows; returns their messages.
         count: Is told how many records there were.
         start: The ``loaded_at`` up to which an earlier run has written the stream.
     """
 
-    def __init__(self, serialize: Writer, count: Callable[[int], None], start: str = "") -> None:
+    def __init__(
+        self, serialize: Serializer, count: Callable[[int], None], start: str = ""
+    ) -> None:
         self.serialize = serialize
         self.count = count
         self.start = start
-        self.records: list[Record] = []
-
-    def add(self, record: Record) -> None:
-        """Add a record, unless an earlier run has written it."""
-        if record["loaded_at"] > self.start:
-            self.records.append(record)
+        self.rows: list[Row] = []
 
     def take(self) -> bytes:
-        """Return the page's records as lines of messages, and forget them."""
-        records, self.records = self.records, []
-        if not records:
+        """Return the page's rows as lines of messages, and forget them."""
+        rows, self.rows = self.rows, []
+        if not rows:
             return b""
-        self.count(len(records))
-        return self.serialize(records)
+        self.count(len(rows))
+        return self.serialize(rows)
 
 
 class Horizon:
@@ -82,18 +79,26 @@ def distribute(
     outputs: dict[Collection | None, Output],
     settings: Settings,
 ) -> None:
-    """Give each stream its records of a page."""
+    """Give each stream its rows of a page, but for those that an earlier run has written."""
     tracks = outputs.get(None)
+    wanted = {
+        collection.event: (
+            collection,
+            outputs.get(collection),
+            tracks if collection.email else None,
+        )
+        for collection in COLLECTIONS
+        if collection in outputs or (tracks is not None and collection.email)
+    }
+    bounded = settings.received_from is not None or settings.received_before is not None
     for call in calls:
-        collection = BY_EVENT.get(call.event)
-        if collection is None or not settings.covers(call):
+        found = wanted.get(call.event)
+        if found is None or (bounded and not settings.covers(call)):
             continue
-        output = outputs.get(collection)
-        of_tracks = tracks if collection.email else None
-        if output is None and of_tracks is None:
-            continue
-        record = to_record(call, collection)
-        if of_tracks is not None:
-            of_tracks.add(to_tracks(record))
-        if output is not None:
-            output.add(record)
+        collection, output, of_tracks = found
+        loaded_at = call.loaded_at or ""
+        row = to_row(call, collection)
+        if of_tracks is not None and loaded_at > of_tracks.start:
+            of_tracks.rows.append(row)
+        if output is not None and loaded_at > output.start:
+            output.rows.append(row)

@@ -11,7 +11,7 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 
 from tap_vero_segment.collection import BY_EVENT, TRACKS, Collection
-from tap_vero_segment.record import to_record, to_tracks
+from tap_vero_segment.record import Row, to_record, to_tracks
 from tap_vero_segment.sources.open import open_source
 from tap_vero_segment.tap.schemas import collection_schema, tracks_schema
 
@@ -100,6 +100,10 @@ class VeroStream(Stream):
                         yield to_record(call, collection)
                     elif self.collection is None and collection.email:
                         yield to_tracks(to_record(call, collection))
+
+    def records_of(self, rows: Iterable[Row]) -> Iterable[Record]:
+        """Return rows as this stream's records, before anything is left out or changed."""
+        return map(Row.tracks if self.collection is None else Row.record, rows)
 
     def mapped(self, record: Record) -> Iterable[RecordMessage]:
         """Return a record's messages after selection, stream maps and flattening, by the SDK."""

@@ -10,17 +10,17 @@ from tap_vero_segment.archive.prefetch import all_aside
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.tap.batch.formats import FORMATS
 from tap_vero_segment.tap.batch.storage import told
-from tap_vero_segment.tap.messages import encode, is_whole
+from tap_vero_segment.tap.messages import deselected_columns, encode
 from tap_vero_segment.tap.streams import PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from tap_vero_segment.record import Record
+    from tap_vero_segment.record import Record, Row
     from tap_vero_segment.tap.batch.formats import Rows
     from tap_vero_segment.tap.batch.settings import BatchSettings
     from tap_vero_segment.tap.batch.storage import Draft, Storage
-    from tap_vero_segment.tap.messages import Writer
+    from tap_vero_segment.tap.messages import Serializer
     from tap_vero_segment.tap.streams import VeroStream
 
 _UNSAFE: Final = re.compile(r"[^\w.-]", re.ASCII)
@@ -61,18 +61,20 @@ class BatchFiles(Closing):
         self._open: dict[tuple[str, str], _Open] = {}
         self._drafts: list[Draft] = []
 
-    def writer(self, stream: VeroStream) -> Writer:
+    def writer(self, stream: VeroStream) -> Serializer:
         """Return what writes a stream's records, as RECORD messages would have them.
 
         There are no messages until the files are complete.
         """
         schemas = {each.stream_alias: each.transformed_schema for each in stream.stream_maps}
-        if is_whole(stream):
-            return lambda records: self._write(stream.name, stream.name, schemas, records)
+        if deselected_columns(stream) == frozenset():
+            return lambda rows: self._write(
+                stream.name, stream.name, schemas, stream.records_of(rows)
+            )
 
-        def write(records: Iterable[Record]) -> bytes:
+        def write(rows: Iterable[Row]) -> bytes:
             mapped: dict[str, list[Record]] = {}
-            for record in records:
+            for record in stream.records_of(rows):
                 for message in stream.mapped(record):
                     mapped.setdefault(message.stream, []).append(message.record)
             for alias, batch in mapped.items():

@@ -14,6 +14,7 @@ from singer_sdk.exceptions import (
     StreamMapConfigError,
 )
 
+from tap_vero_segment.archive.lines import unzip
 from tap_vero_segment.archive.prefetch import read_ahead
 from tap_vero_segment.errors import SettingError, UserError
 from tap_vero_segment.sources.archive import open_archive
@@ -95,8 +96,9 @@ def _write(job: Job, task: Task) -> Written:
             for stream in equipment.tap.vero_streams
             if stream.name in records
         }
-        for stored, chunks in read_ahead(equipment.objects.read, [task.stored]):
-            for calls, _ in reader.pages(stored, chunks, page_size(batch)):
+        pieces = read_ahead(lambda stored: unzip(equipment.objects.read(stored)), [task.stored])
+        for stored, content in pieces:
+            for calls, _ in reader.pages(stored, content, page_size(batch)):
                 if waiting and waiting + len(calls) > batch.size:
                     complete += files.complete()
                     waiting = 0
