@@ -1,0 +1,162 @@
+"""Cases with programs of others: targets, dlt, Segment's client."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.benchmarks.data import write_archive
+from tests.benchmarks.harness import Case, Sample, python, run_process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.benchmarks.cases import Bench
+
+ROOT = Path(__file__).parents[2]
+DLT = ("--with", "dlt[duckdb,filesystem]==1.31.0", "--with", "duckdb")
+TARGET_POSTGRES = "meltanolabs-target-postgres==0.8.1"
+
+names = count()
+
+
+def pipeline_cases(bench: Bench) -> Iterator[Case]:
+    """Yield the cases that run a pipeline to its end."""
+    number = bench.number(100_000)
+    yield Case(
+        "duckdb",
+        "archive to DuckDB by meltano run, eight tables",
+        "dlt, one table",
+        3,
+        lambda: meltano_to_duckdb(bench, number),
+        lambda: dlt_to_duckdb(bench, number),
+    )
+    yield Case(
+        "duckdb-memory",
+        "archive to DuckDB by meltano run, its largest process",
+        "dlt",
+        0.1,
+        lambda: meltano_to_duckdb(bench, number),
+        lambda: dlt_to_duckdb(bench, number),
+        figure=lambda sample: sample.peak_bytes,
+        at_most=True,
+    )
+    some = bench.number(50_000)
+    yield Case(
+        "batch",
+        "archive to PostgreSQL with BATCH",
+        "RECORD messages",
+        4,
+        lambda: to_postgres(bench, some, batch=True),
+        lambda: to_postgres(bench, some, batch=False),
+    )
+    yield Case(
+        "target-segment",
+        "target-segment to a server that answers at once",
+        "segment-analytics-python",
+        1,
+        lambda: deliver(bench, some, partial(_target_segment, bench)),
+        lambda: deliver(bench, some, _segment_client),
+    )
+
+
+def meltano_to_duckdb(bench: Bench, number: int) -> Sample:
+    """Load an archive as the README says, in a Meltano project that is kept for later runs."""
+    project = bench.folder / "meltano"
+    if not project.exists():
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(project)], check=True)
+    warehouse = project / "warehouse.duckdb"
+    warehouse.unlink(missing_ok=True)
+    env = {
+        "TAP_VERO_SEGMENT_SOURCE": f"file://{write_archive(bench.folder, number)}",
+        "PYTHONPATH": "",
+        "VIRTUAL_ENV": "",
+    }
+    command = ["uvx", "meltano", "run", "--full-refresh", "tap-vero-segment", "target-duckdb"]
+    return run_process(command, number, folder=project, env=env)
+
+
+def dlt_to_duckdb(bench: Bench, number: int) -> Sample:
+    """Load an archive by dlt."""
+    folder = bench.scratch()
+    archive = write_archive(bench.folder, number)
+    script = ROOT / "tests" / "benchmarks" / "yardsticks" / "dlt_load.py"
+    command = ["uvx", *DLT, "python", str(script), str(archive), str(folder / "dlt.duckdb")]
+    env = {"DLT_DATA_DIR": str(folder), "RUNTIME__DLTHUB_TELEMETRY": "false", "PYTHONPATH": ""}
+    sample = run_process(command, number, folder=folder, env=env)
+    shutil.rmtree(folder)
+    return sample
+
+
+def to_postgres(bench: Bench, number: int, *, batch: bool) -> Sample:
+    """Load an archive into a fresh database, through a pipe as Meltano would."""
+    folder = bench.scratch()
+    config: dict[str, Any] = {"source": f"file://{write_archive(bench.folder, number)}"}
+    if batch:
+        config["batch_config"] = {
+            "encoding": {"format": "jsonl", "compression": "gzip"},
+            "storage": {"root": f"file://{folder}"},
+        }
+    url = bench.postgres.create(f"warehouse-{next(names)}")
+    target = {"sqlalchemy_url": url.replace("postgresql:", "postgresql+psycopg:")}
+    (folder / "tap.json").write_text(json.dumps(config))
+    (folder / "target.json").write_text(json.dumps(target))
+    tap = python("-c", "from tap_vero_segment.tap import TapVeroSegment; TapVeroSegment.cli()")
+    command = f"""
+        {" ".join(map(_quoted, [*tap, "--config", "tap.json"]))} |
+        uvx --from {TARGET_POSTGRES} target-postgres --config target.json
+    """
+    sample = run_process(
+        ["bash", "-c", f"set -o pipefail; {command.strip()}"], number, folder=folder
+    )
+    shutil.rmtree(folder)
+    return sample
+
+
+def _quoted(word: str) -> str:
+    import shlex
+
+    return shlex.quote(word)
+
+
+def deliver(bench: Bench, number: int, command_of: Any) -> Sample:
+    """Send an archive's events to a server that answers at once."""
+    messages = bench.folder / f"messages-{number}.ndjson"
+    if not messages.exists():
+        config = bench.scratch() / "config.json"
+        config.write_text(json.dumps({"source": f"file://{write_archive(bench.folder, number)}"}))
+        tap = python("-c", "from tap_vero_segment.tap import TapVeroSegment; TapVeroSegment.cli()")
+        unfinished = messages.with_suffix(".unfinished")
+        with unfinished.open("wb") as file:
+            subprocess.run([*tap, "--config", str(config)], stdout=file, check=True)
+        unfinished.rename(messages)
+    with _server() as url, messages.open("rb") as file:
+        return run_process(command_of(url), number, folder=bench.scratch(), stdin=file.fileno())
+
+
+def _segment_client(url: str) -> list[str]:
+    return python(str(ROOT / "tests" / "benchmarks" / "yardsticks" / "segment_client.py"), url)
+
+
+def _target_segment(bench: Bench, url: str) -> list[str]:
+    config = bench.scratch() / "target.json"
+    config.write_text(json.dumps({"write_key": "key", "endpoint": url}))
+    code = "from tap_vero_segment.target import TargetSegment; TargetSegment.cli()"
+    return python("-c", code, "--config", str(config))
+
+
+@contextmanager
+def _server() -> Iterator[str]:
+    command = python("-m", "tests.benchmarks.yardsticks.answers_at_once")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        process.terminate()
