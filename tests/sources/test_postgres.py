@@ -112,7 +112,7 @@ def test_runs_beside_collectors_that_write_miss_nothing(tap, database):
         runs += 1
     for writer in writers:
         writer.join()
-    assert runs > 2
+    assert runs > 1
     assert len(found) == len(set(found))
     assert set(found) == set(ids)
     assert len(ids) == 3_000

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_vero_segment.tap import messages as messages_module
-from tap_vero_segment.tap.messages import is_whole
+from tap_vero_segment.tap.messages import deselected_columns
 from tests.support.calls import fill_full
+from tests.support.contract import COLUMNS, TRACKS_COLUMNS
 from tests.support.inline_tap import inline_tap, sync_inline
 from tests.support.odd import odd
 from tests.support.payloads import EMAIL_TYPES, OTHER_TYPES, documented, many
@@ -20,6 +21,7 @@ from tests.support.tap import select
 from tests.support.validation import assert_records_fit_their_schemas
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tests.support.forked_tap import ForkedTap
@@ -200,55 +202,81 @@ def test_flattening_leaves_no_object_and_loses_nothing(tap: ForkedTap, one_of_ea
 
 
 @pytest.mark.parametrize(
-    ("whole", "change"),
+    ("deselected", "change"),
     [
-        pytest.param(True, {}, id="plain"),
-        pytest.param(False, {"deselect": "context_ip"}, id="column-deselected"),
-        pytest.param(False, {"inside": "locale"}, id="deselected-inside-a-column"),
-        pytest.param(False, {"cut": "campaign_tags"}, id="column-cut-from-the-catalog"),
-        pytest.param(False, {"stream_maps": {"email_sent": {}}}, id="empty-map"),
-        pytest.param(False, {"stream_maps": {"email_*": {"a": "id"}}}, id="wildcard-map"),
-        pytest.param(False, {"stream_maps": {"email_sent": {"__alias__": "s"}}}, id="alias"),
-        pytest.param(False, {"stream_maps": {"s": {"__source__": "email_sent"}}}, id="copy"),
-        pytest.param(False, {"stream_maps": {"email_sent": "__NULL__"}}, id="dropped"),
-        pytest.param(False, {"stream_maps": {"__else__": "__NULL__"}}, id="not-named"),
-        pytest.param(True, {"stream_maps": {"tracks": {"a": "id"}}}, id="map-of-another-stream"),
+        pytest.param(set(), {}, id="plain"),
+        pytest.param({"context_ip"}, {"deselect": "context_ip"}, id="column-deselected"),
+        pytest.param({"link_url"}, {"deselect": "link_url"}, id="own-column-deselected"),
+        pytest.param(set(), {"deselect": "id"}, id="key-deselected"),
+        pytest.param(None, {"inside": "locale"}, id="deselected-inside-a-column"),
+        pytest.param(None, {"cut": "campaign_tags"}, id="column-cut-from-the-catalog"),
+        pytest.param(None, {"stream_maps": {"email_sent": {}}}, id="empty-map"),
+        pytest.param(None, {"stream_maps": {"email_*": {"a": "id"}}}, id="wildcard-map"),
+        pytest.param(None, {"stream_maps": {"email_sent": {"__alias__": "s"}}}, id="alias"),
+        pytest.param(None, {"stream_maps": {"s": {"__source__": "email_sent"}}}, id="copy"),
+        pytest.param(None, {"stream_maps": {"email_sent": "__NULL__"}}, id="dropped"),
+        pytest.param(None, {"stream_maps": {"__else__": "__NULL__"}}, id="not-named"),
+        pytest.param(set(), {"stream_maps": {"tracks": {"a": "id"}}}, id="map-of-another-stream"),
         pytest.param(
-            False, {"flattening_enabled": True, "flattening_max_depth": 1}, id="flattening"
+            None, {"flattening_enabled": True, "flattening_max_depth": 1}, id="flattening"
         ),
         pytest.param(
-            True, {"flattening_enabled": False, "flattening_max_depth": 1}, id="flattening-off"
+            set(), {"flattening_enabled": False, "flattening_max_depth": 1}, id="flattening-off"
         ),
     ],
 )
-def test_only_a_stream_that_leaves_as_it_is_counts_as_whole(
-    *, whole: bool, change: dict[str, Any]
+def test_only_what_is_deselected_as_a_column_is_left_out_directly(
+    deselected: set[str] | None, change: dict[str, Any]
 ) -> None:
-    catalog = catalog_of("email_sent", "tracks")
+    stream = "email_link_clicked" if change.get("deselect") == "link_url" else "email_sent"
+    catalog = catalog_of(stream, "tracks")
     config = {"source": "sqlite:///not-opened.db"} | change
     if column := config.pop("deselect", None):
-        select(catalog, "email_sent", column=column, selected=False)
+        select(catalog, stream, column=column, selected=False)
     if column := config.pop("cut", None):
         cut_column(catalog, "email_sent", column)
     if key := config.pop("inside", None):
         deselect_inside_context(catalog, "email_sent", key)
     with inline_tap(config, catalog=catalog) as tap:
-        assert is_whole(tap.streams["email_sent"]) is whole
+        assert deselected_columns(tap.streams[stream]) == deselected
 
 
+DESELECTED: list[dict[str, Sequence[str]]] = [
+    {},
+    dict.fromkeys(ALL_STREAMS, ("context_ip", "context_traits_email")),
+    {"tracks": ["user_id", "context"]},
+    {"email_sent": ["properties", "campaign_id", "received_at"], "tracks": ["event"]},
+    {
+        "email_bounced": [
+            name for name in COLUMNS["email_bounced"] if name not in {"id", "loaded_at"}
+        ]
+    },
+    {"email_opened": sorted(set(COLUMNS["email_opened"]) - set(TRACKS_COLUMNS))},
+]
+
+
+@pytest.mark.parametrize("deselected", DESELECTED, ids=map(str, range(len(DESELECTED))))
 def test_both_ways_to_write_a_record_give_the_same_messages(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, deselected: dict[str, Sequence[str]]
 ) -> None:
     path = tmp_path / "store.db"
     ids = fill(path, [documented(vero_type) for vero_type in EMAIL_TYPES + OTHER_TYPES] + odd())
     runs = []
-    for way in (True, False):
-        monkeypatch.setattr(messages_module, "is_whole", lambda _, way=way: way)
-        messages = sync_inline({"source": url_of(path)}, catalog=catalog_of(*ALL_STREAMS))
+    for directly in (True, False):
+        if not directly:
+            monkeypatch.setattr(messages_module, "deselected_columns", lambda _: None)
+        catalog = catalog_of(*ALL_STREAMS)
+        for stream, columns in deselected.items():
+            for column in columns:
+                select(catalog, stream, column=column, selected=False)
+        messages = sync_inline({"source": url_of(path)}, catalog=catalog)
         for message in messages.all:
             if message["type"] == "RECORD":
                 assert message.pop("time_extracted")
         runs.append(messages.all)
-    directly, by_the_sdk = runs
-    assert directly == by_the_sdk
-    assert len(directly) > len(ids)
+    directly_written, by_the_sdk = runs
+    assert directly_written == by_the_sdk
+    assert len(directly_written) > len(ids)
+    for stream, columns in deselected.items():
+        for record in messages.records[stream]:
+            assert not record.keys() & set(columns)
