@@ -46,7 +46,7 @@ def main(
         results = []
         for case in chosen:
             click.echo(f"{case.name}: {case.title} / {case.yardstick_title} …", err=True)
-            results.append(run(case, runs))
+            results.append(run(case, runs, results))
             click.echo(f"  {results[-1].ratio:.2f}", err=True)
     click.echo(table(results))
     if json_file is not None:

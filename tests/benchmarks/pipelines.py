@@ -30,21 +30,28 @@ names = count()
 def pipeline_cases(bench: Bench) -> Iterator[Case]:
     """Yield the cases that run a pipeline to its end."""
     number = bench.number(100_000)
+
+    def ours() -> Sample:
+        return meltano_to_duckdb(bench, number)
+
+    def theirs() -> Sample:
+        return dlt_to_duckdb(bench, number)
+
     yield Case(
         "duckdb",
         "archive to DuckDB by meltano run, eight tables",
         "dlt, one table",
         3,
-        lambda: meltano_to_duckdb(bench, number),
-        lambda: dlt_to_duckdb(bench, number),
+        ours,
+        theirs,
     )
     yield Case(
         "duckdb-memory",
         "archive to DuckDB by meltano run, its largest process",
         "dlt",
         0.1,
-        lambda: meltano_to_duckdb(bench, number),
-        lambda: dlt_to_duckdb(bench, number),
+        ours,
+        theirs,
         figure=lambda sample: sample.peak_bytes,
         at_most=True,
     )
