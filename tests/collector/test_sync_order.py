@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 STRACE = shutil.which("strace")
 EVENTS = 300
 
-_CALL = re.compile(r"^\d+ (?:<\.\.\. )?(\w+)")
+_CALL = re.compile(r"^\d+ +(?:<\.\.\. )?(\w+)")
 _DESCRIPTOR = re.compile(r"\((\d+)<(.*?)>")
 
 

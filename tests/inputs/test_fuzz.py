@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from tap_vero_segment.collection import Collection
     from tests.support.asgi import Answer
 
-WEBHOOKS = 50_000
-CALLS = 30_000
-ARCHIVED = 120_000
+WEBHOOKS = 30_000
+CALLS = 20_000
+ARCHIVED = 150_000
 TOGETHER = 500
 SECRETS = Secrets(webhook_token=(WEBHOOK_TOKEN,), write_key=(WRITE_KEY,))
 BASIC = b"Basic " + base64.b64encode(f"{WRITE_KEY}:".encode())

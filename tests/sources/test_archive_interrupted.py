@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.support.faulty_s3 import Handler
     from tests.support.forked_tap import ForkedTap, RunningTap
 
-ROUNDS = 50
+ROUNDS = 30
 OBJECTS = Maker().small(6, 1_100)
 EVENTS = events_of(OBJECTS)
 TRACKED = [event for event in EVENTS if "tracks" in event.streams]

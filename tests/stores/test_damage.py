@@ -29,7 +29,7 @@ from tests.support.stored import url_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VARIANTS = 400
+VARIANTS = 200
 NEW = to_event(json.dumps(documented("user_created")).encode(), times.now())
 
 

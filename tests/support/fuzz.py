@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 fuzz = settings(
     derandomize=True,
     database=None,
-    max_examples=300,
+    max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],  # a busy machine is no failure
 )

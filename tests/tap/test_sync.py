@@ -343,7 +343,7 @@ def test_a_collector_is_read_once_however_many_streams_are_selected(
     )
 )
 @settings(
-    max_examples=200,
+    max_examples=120,
     deadline=None,
     derandomize=True,
     database=None,
