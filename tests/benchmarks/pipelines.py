@@ -142,7 +142,8 @@ def deliver(bench: Bench, number: int, command_of: Any) -> Sample:
         tap = python("-c", "from tap_vero_segment.tap import TapVeroSegment; TapVeroSegment.cli()")
         unfinished = messages.with_suffix(".unfinished")
         with unfinished.open("wb") as file:
-            subprocess.run([*tap, "--config", str(config)], stdout=file, check=True)
+            command = [*tap, "--config", str(config)]
+            subprocess.run(command, stdout=file, stderr=subprocess.DEVNULL, check=True)
         unfinished.rename(messages)
     with _server() as url, messages.open("rb") as file:
         return run_process(command_of(url), number, folder=bench.scratch(), stdin=file.fileno())
