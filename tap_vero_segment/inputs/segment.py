@@ -85,7 +85,8 @@ def read_call(line: bytes) -> TrackCall | None:
     Raises:
         UnmappableError: It is no JSON object, or has no ``messageId`` or no ``receivedAt``.
     """
-    if b"\\u0000" not in line and is_shallow(line):
+    # Hardly a line has a backslash at all, and one byte is found sooner than six.
+    if (b"\\" not in line or b"\\u0000" not in line) and is_shallow(line):
         try:
             return _from_plain(_plain.decode(line))
         except (msgspec.MsgspecError, ValueError, RecursionError):

@@ -11,7 +11,7 @@ from tap_vero_segment.archive.objects import ReplacedError
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.inputs.body import UnmappableError
 from tap_vero_segment.inputs.segment import read_call
-from tap_vero_segment.sources.base import SETTING
+from tap_vero_segment.sources.base import SETTING, SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -51,17 +51,20 @@ class ArchiveReader:
             size: The most calls in a page.
 
         Yields:
-            Pages; the last one, which may be empty, is the one after which there is no more.
+            Pages, cut into slices; the last one, which may be empty, is the one after which there
+            is no more.
 
         Raises:
             UserError: The object, or a line of it, cannot be read.
         """
         calls: list[TrackCall] = []
-        held = 0
+        held = sliced = 0
         for call, length in self._calls(stored, content):
             calls.append(call)
             held += length
-            if len(calls) >= size or held >= _PAGE_BYTES:
+            full = len(calls) + sliced >= size
+            if full or len(calls) >= SLICE or held >= _PAGE_BYTES:
+                sliced = 0 if full else sliced + len(calls)
                 yield calls, True
                 calls, held = [], 0
         yield calls, False

@@ -322,7 +322,7 @@ def test_half_received_bodies_take_no_more_than_their_room(tmp_path):
     assert 100 <= statuses.count(400) <= 130
     assert len(refused) <= 200
     assert all(answer.headers["Retry-After"] for answer in answers if answer.status == 503)
-    assert grown < 110 * MIB
+    assert grown < 130 * MIB  # all of the bodies would be 150
 
 
 def test_room_is_given_back():
