@@ -7,6 +7,8 @@ The data walks one way, and each room hands to the next::
     sources/     pages of track calls after a cursor       -> track call
     record.py    a track call's columns                    -> record
     tap/         records as Singer messages, with state    -> any target
+    tap/batch/   or as files, and the messages that name them
+    tap/workers/ the same on the machines of a Dask cluster
     target/      records of any tap that has events        -> track call -> Segment
 
 ``collector/`` is the HTTP service in front of the inputs and the stores, ``archive/`` the layout

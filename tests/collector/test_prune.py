@@ -223,13 +223,16 @@ def test_no_event_is_deleted_that_no_archive_has(collector: Collector, archive: 
             posting = group.create_task(load.run())
             await load.until_acknowledged(100)
 
+            def going_on() -> bool:
+                return not posting.done() or sum(pruned) <= 100
+
             async def exporting() -> None:
-                while not posting.done():
+                while going_on():
                     await asyncio.to_thread(export, collector.store, archive)
 
             async def pruning() -> None:
                 before = [FUTURE]
-                while not posting.done():
+                while going_on():
                     done = await asyncio.to_thread(
                         run, collector.store, "prune", "--before", before[0]
                     )
@@ -246,7 +249,6 @@ def test_no_event_is_deleted_that_no_archive_has(collector: Collector, archive: 
 
     asyncio.run(both())
     assert (load.refused, load.unanswered, len(load.acknowledged)) == ([], [], 4_000)
-    assert sum(pruned) > 100
     export(collector.store, archive)
     ids = archived(archive)
     assert set(ids.values()) == {1}
