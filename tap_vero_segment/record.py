@@ -166,11 +166,6 @@ def to_fields(record: Record) -> Fields:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def to_tracks(record: Record) -> Record:
-    """Return the ``tracks`` record of a collection's record: its common columns."""
-    return {name: record[name] for name in _COMMON}
-
-
 def as_text(value: Any) -> str | None:
     """Return a value as a text column holds it, or ``None`` where it is no text or number."""
     if isinstance(value, str):

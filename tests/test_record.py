@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tap_vero_segment.collection import BY_STREAM, COLLECTIONS
 from tap_vero_segment.inputs.body import clean
-from tap_vero_segment.record import as_text, to_record, to_tracks
+from tap_vero_segment.record import as_text, to_record, to_row
 from tap_vero_segment.track import TrackCall
 from tests.support.contract import COLUMNS, TRACKS_COLUMNS
 from tests.support.fuzz import fuzz, known_objects, values
@@ -197,8 +197,9 @@ def test_texts_and_numbers_are_text_and_nothing_else_is(value, text):
 
 
 def test_tracks_has_the_common_columns_of_the_same_event():
-    record = to_record(call(user_id="123", properties={"campaign_id": "987"}), SENT)
-    assert to_tracks(record) == {name: record[name] for name in TRACKS_COLUMNS}
+    event = call(user_id="123", properties={"campaign_id": "987"})
+    record = to_record(event, SENT)
+    assert to_row(event, SENT).tracks() == {name: record[name] for name in TRACKS_COLUMNS}
 
 
 @fuzz

@@ -8,7 +8,7 @@ from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.record import to_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tap_vero_segment.collection import Collection
     from tap_vero_segment.record import Row
@@ -74,31 +74,50 @@ class Horizon:
         return page.bookmark
 
 
-def distribute(
-    calls: Sequence[TrackCall],
-    outputs: dict[Collection | None, Output],
-    settings: Settings,
-) -> None:
-    """Give each stream its rows of a page, but for those that an earlier run has written."""
-    tracks = outputs.get(None)
-    wanted = {
-        collection.event: (
-            collection,
-            outputs.get(collection),
-            tracks if collection.email else None,
-        )
-        for collection in COLLECTIONS
-        if collection in outputs or (tracks is not None and collection.email)
-    }
-    bounded = settings.received_from is not None or settings.received_before is not None
-    for call in calls:
-        found = wanted.get(call.event)
-        if found is None or (bounded and not settings.covers(call)):
-            continue
-        collection, output, of_tracks = found
-        loaded_at = call.loaded_at or ""
-        row = to_row(call, collection)
-        if of_tracks is not None and loaded_at > of_tracks.start:
-            of_tracks.rows.append(row)
-        if output is not None and loaded_at > output.start:
-            output.rows.append(row)
+class Outputs:
+    """The selected streams, and which of them an event belongs to.
+
+    Args:
+        by_collection: Each stream's output; None: that of ``tracks``.
+        settings: Which events are wanted.
+    """
+
+    def __init__(
+        self, by_collection: Mapping[Collection | None, Output], settings: Settings
+    ) -> None:
+        tracks = by_collection.get(None)
+        self._all = list(by_collection.values())
+        self._settings = settings
+        self._bounded = settings.received_from is not None or settings.received_before is not None
+        self._wanted = {
+            collection.event: (
+                collection,
+                by_collection.get(collection),
+                tracks if collection.email else None,
+            )
+            for collection in COLLECTIONS
+            if collection in by_collection or (tracks is not None and collection.email)
+        }
+
+    @property
+    def start(self) -> str:
+        """The ``loaded_at`` after which any of them has something to write."""
+        return min(output.start for output in self._all)
+
+    def distribute(self, calls: Sequence[TrackCall]) -> None:
+        """Give each stream its rows of a page, but for those that an earlier run has written."""
+        for call in calls:
+            found = self._wanted.get(call.event)
+            if found is None or (self._bounded and not self._settings.covers(call)):
+                continue
+            collection, output, of_tracks = found
+            loaded_at = call.loaded_at or ""
+            row = to_row(call, collection)
+            if of_tracks is not None and loaded_at > of_tracks.start:
+                of_tracks.rows.append(row)
+            if output is not None and loaded_at > output.start:
+                output.rows.append(row)
+
+    def take(self) -> bytes:
+        """Return what was distributed as lines of messages, and forget it."""
+        return b"".join([output.take() for output in self._all])

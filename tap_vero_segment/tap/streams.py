@@ -11,7 +11,8 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 
 from tap_vero_segment.collection import BY_EVENT, TRACKS, Collection
-from tap_vero_segment.record import Row, to_record, to_tracks
+from tap_vero_segment.record import Row, to_row
+from tap_vero_segment.sources.base import SLICE
 from tap_vero_segment.sources.open import open_source
 from tap_vero_segment.tap.schemas import collection_schema, tracks_schema
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from singer_sdk.singerlib import Catalog, RecordMessage
 
     from tap_vero_segment.record import Record
+    from tap_vero_segment.sources.base import Page
     from tap_vero_segment.tap.tap import TapVeroSegment
 
 REPLICATION_KEY: Final = "loaded_at"
@@ -90,16 +92,16 @@ class VeroStream(Stream):
         with open_source(settings.source) as source:
             pages: Any = source.pages(self.bookmark, PAGE_SIZE)
             if self.ABORT_AT_RECORD_COUNT is not None:
-                pages = islice(pages, _TRIAL_PAGES)
+                pages = _for_a_trial(pages)
             for page in pages:
                 for call in page.calls:
                     collection = BY_EVENT.get(call.event)
                     if collection is None or not settings.covers(call):
                         continue
-                    if self.collection is collection:
-                        yield to_record(call, collection)
-                    elif self.collection is None and collection.email:
-                        yield to_tracks(to_record(call, collection))
+                    if self.collection is collection or (
+                        self.collection is None and collection.email
+                    ):
+                        yield from self.records_of([to_row(call, collection)])
 
     def records_of(self, rows: Iterable[Row]) -> Iterable[Record]:
         """Return rows as this stream's records, before anything is left out or changed."""
@@ -116,3 +118,14 @@ class VeroStream(Stream):
 
     def get_batch_config(self, config: Mapping[str, Any]) -> None:
         """Return nothing: trial runs write records."""
+
+
+def _for_a_trial(pages: Iterable[Page]) -> Iterable[Page]:
+    """Yield as many pages as a trial looks at; an archive's come in slices."""
+    left = _TRIAL_PAGES * PAGE_SIZE
+    for page in pages:
+        yield page
+        is_slice = len(page.calls) >= SLICE  # a shorter one ends an object
+        left -= len(page.calls) if is_slice else PAGE_SIZE
+        if left <= 0:
+            return

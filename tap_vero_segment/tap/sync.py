@@ -12,7 +12,7 @@ from tap_vero_segment.closing import Closing
 from tap_vero_segment.tap.batch.storage import open_storage
 from tap_vero_segment.tap.batch.writing import BatchFiles, batch_line, page_size
 from tap_vero_segment.tap.messages import page_serializer
-from tap_vero_segment.tap.pages import Horizon, Output, distribute
+from tap_vero_segment.tap.pages import Horizon, Output, Outputs
 from tap_vero_segment.tap.streams import PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def sync(tap: TapVeroSegment, source: Source, streams: Sequence[VeroStream]) -> 
     with ExitStack() as stack:
         stack.enter_context(_seldom_collected())
         writer = stack.enter_context(_writer(tap, streams))
-        outputs = {
+        by_collection = {
             stream.collection: Output(
                 writer.serializer(stream),
                 stack.enter_context(stream.get_record_counter()).increment,
@@ -58,16 +58,15 @@ def sync(tap: TapVeroSegment, source: Source, streams: Sequence[VeroStream]) -> 
             )
             for stream in streams
         }
-        start = min(output.start for output in outputs.values())
+        outputs = Outputs(by_collection, tap.settings)
         for stream in streams:
             stack.enter_context(stream.get_sync_timer())
         horizon = Horizon(tap.settings.received_before)
-        for page in source.pages(start or None, writer.page_size):
+        for page in source.pages(outputs.start or None, writer.page_size):
             writer.make_room(len(page.calls))
             bookmark = horizon.bookmark(page)
-            distribute(page.calls, outputs, tap.settings)
-            lines = b"".join(output.take() for output in outputs.values())
-            writer.write(lines, len(page.calls), bookmark)
+            outputs.distribute(page.calls)
+            writer.write(outputs.take(), len(page.calls), bookmark)
         writer.finish()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
@@ -187,15 +188,9 @@ def open_to_write(url: str, setting: str) -> Session:
         SettingError: The database cannot be reached or written, or is none that could be a store.
     """
     session = Session(url, setting, writes=True)
-    try:
+    with _or_closed(session, setting, "the schema cannot be made"):
         _check_server(session, setting)
         session.run(lambda connection: _migrate(connection, setting))
-    except StoreError as error:
-        session.close()
-        raise SettingError(setting, f"the schema cannot be made: {error}") from error
-    except SettingError:
-        session.close()
-        raise
     return session
 
 
@@ -206,17 +201,28 @@ def open_to_read(url: str, setting: str) -> Session:
         SettingError: The database cannot be reached or read, or is no store.
     """
     session = Session(url, setting, writes=False)
-    try:
+    with _or_closed(session, setting, "the database cannot be read"):
         found = session.run(_version)
         _check_version(found, setting)
         _check_readable(found, setting)
+    return session
+
+
+@contextmanager
+def _or_closed(session: Session, setting: str, problem: str) -> Generator[None]:
+    """Close a session whose store cannot be used after all.
+
+    Raises:
+        SettingError: It cannot.
+    """
+    try:
+        yield
     except StoreError as error:
         session.close()
-        raise SettingError(setting, f"the database cannot be read: {error}") from error
+        raise SettingError(setting, f"{problem}: {error}") from error
     except SettingError:
         session.close()
         raise
-    return session
 
 
 def _parameters(url: str, setting: str, *, writes: bool) -> dict[str, Any]:

@@ -135,11 +135,16 @@ def check_rest(rows: Iterable[Any]) -> None:
 
 def newest(connection: apsw.Connection) -> tuple[int, int]:
     """Return the greatest ``loaded_at`` and number of a dead letter that there have been."""
-    loaded_at: int | None = connection.execute("SELECT max(last_loaded_at) FROM totals").get
     letter: int | None = connection.execute(
         "SELECT seq FROM sqlite_sequence WHERE name = 'dead_letters'"
     ).get
-    return loaded_at or 0, letter or 0
+    return newest_event(connection), letter or 0
+
+
+def newest_event(connection: apsw.Connection) -> int:
+    """Return the greatest ``loaded_at`` that there has been."""
+    loaded_at: int | None = connection.execute("SELECT max(last_loaded_at) FROM totals").get
+    return loaded_at or 0
 
 
 def damaged(what: str) -> StoreBrokenError:
@@ -166,7 +171,7 @@ def _check_age(connection: apsw.Connection, loaded_at: int) -> None:
 
 
 def _check_end(connection: apsw.Connection, last: int) -> None:
-    known, _ = newest(connection)
+    known = newest_event(connection)
     deleted: int = connection.execute("SELECT deleted_until FROM chain").get or 0
     if known > max(last, deleted):
         msg = f"events after {_text(last)} are missing, there were some until later"

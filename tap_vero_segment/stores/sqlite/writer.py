@@ -13,7 +13,7 @@ from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.base import StoreError
 from tap_vero_segment.stores.digests import digest_of
 from tap_vero_segment.stores.sqlite.connection import let_go, open_to_write, path_of
-from tap_vero_segment.stores.sqlite.damage import call_check, newest, rest_check
+from tap_vero_segment.stores.sqlite.damage import call_check, newest, newest_event, rest_check
 from tap_vero_segment.stores.sqlite.errors import store_error
 from tap_vero_segment.stores.sqlite.mark import Mark
 from tap_vero_segment.stores.sqlite.pruning import prune
@@ -156,7 +156,7 @@ class SqliteWriter:
             return 0, 0
         connection = self._connection
         previous: int = connection.execute("SELECT max(loaded_at) FROM events").get or 0
-        last, _ = newest(connection)  # which may have been deleted
+        last = newest_event(connection)  # which may have been deleted
         first = loaded_at = max(self._clock(), last + 1, previous + 1)
         counts: dict[str, list[int]] = {}
         for event in events:

@@ -22,7 +22,7 @@ from tap_vero_segment.sources.archive_objects import ArchiveReader
 from tap_vero_segment.sources.base import Page
 from tap_vero_segment.tap.batch.storage import ROOT, folder_of, open_storage
 from tap_vero_segment.tap.batch.writing import BatchFiles, page_size
-from tap_vero_segment.tap.pages import Horizon, Output, distribute
+from tap_vero_segment.tap.pages import Horizon, Output, Outputs
 from tap_vero_segment.tap.workers.job import Problem, Written, installed_version
 from tap_vero_segment.tap.workers.settings import SETTING
 
@@ -91,11 +91,12 @@ def _write(job: Job, task: Task) -> Written:
 
     name = f"{job.run}-{task.number:06}-{uuid4().hex[:8]}"
     with BatchFiles(batch, equipment.storage, name) as files:
-        outputs = {
+        by_collection = {
             stream.collection: Output(files.writer(stream), partial(count, stream.name))
             for stream in equipment.tap.vero_streams
             if stream.name in records
         }
+        outputs = Outputs(by_collection, settings)
         pieces = read_ahead(lambda stored: unzip(equipment.objects.read(stored)), [task.stored])
         for stored, content in pieces:
             for calls, _ in reader.pages(stored, content, page_size(batch)):
@@ -103,9 +104,8 @@ def _write(job: Job, task: Task) -> Written:
                     complete += files.complete()
                     waiting = 0
                 horizon.bookmark(Page(calls, None))
-                distribute(calls, outputs, settings)
-                for output in outputs.values():
-                    output.take()
+                outputs.distribute(calls)
+                outputs.take()
                 events += len(calls)
                 waiting += len(calls)
         complete += files.complete()
