@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.sources.base import SETTING, Page, decode_lines
+from tap_vero_segment.sources.base import SETTING, SLICE, Page, decode_lines
 from tap_vero_segment.stores.base import StoreError
 from tap_vero_segment.stores.readers import open_reader
 
@@ -47,10 +47,12 @@ class StoreSource(Closing):
                 lines = self._reader.lines(cursor, self._mark, size)
                 if not lines:
                     return
-                calls = decode_lines(lines, f"the store after {after or 'its beginning'}")
-                after = calls[-1].loaded_at or ""
-                yield Page(calls, after)
-                cursor = times.from_text(after)
+                where = f"the store after {after or 'its beginning'}"
+                for start in range(0, len(lines), SLICE):
+                    calls = decode_lines(lines[start : start + SLICE], where, start)
+                    after = calls[-1].loaded_at or ""
+                    yield Page(calls, after)
+                cursor = times.from_text(after or "")
         except StoreError as error:
             raise _unreadable(error) from error
 

@@ -118,7 +118,7 @@ def test_runs_beside_collectors_that_write_miss_nothing(tap, database):
     assert len(ids) == 3_000
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # as the server: a worker may come to this module twice
 def reader(postgres):
     """A user that may read, and says a password."""
     url = postgres.create("of-a-reader")
