@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from tap_vero_segment.closing import Closable
 
@@ -98,6 +98,31 @@ class Summary(NamedTuple):
     passed_over: int
 
 
+ARRIVALS_SLOT: Final = 300_000_000
+"""Microseconds in a slot of :class:`Arrivals`, which begins at a multiple of them: five minutes."""
+
+ARRIVALS_KEPT: Final = 172_800_000_000
+"""Microseconds that slots are kept for: 48 hours before the newest one begins."""
+
+NEWEST_SEARCHED: Final = 20_000
+"""Events that :meth:`Reader.newest` looks at, at most, for those of one collection."""
+
+
+class Arrivals(NamedTuple):
+    """How many events of a collection came in a slot of time.
+
+    Attributes:
+        collection: The slug of the collection.
+        start: Where the slot begins, in microseconds since 1970.
+        events: The new ones that have their ``loaded_at`` in it, :data:`ARRIVALS_SLOT` long; those
+            that were pruned since count as well.
+    """
+
+    collection: str
+    start: int
+    events: int
+
+
 class Reader(Closable, Protocol):
     """A store's reading half. It may be used from one thread at a time."""
 
@@ -121,6 +146,32 @@ class Reader(Closable, Protocol):
 
     def summary(self) -> Summary:
         """Return counts, without scanning the events."""
+
+    def arrivals(self, after: int) -> list[Arrivals]:
+        """Return how many events came, slot by slot, without scanning the events.
+
+        Slots in which nothing came are left out, and those older than :data:`ARRIVALS_KEPT` can be
+        gone. An upgraded store counts what comes from then on.
+
+        Args:
+            after: Slots that begin then or later; microseconds since 1970.
+        """
+
+    def newest(self, limit: int, collection: str | None = None) -> list[bytes]:
+        """Return the newest events as :meth:`lines` does, the newest first.
+
+        Args:
+            limit: The most to return, one or more.
+            collection: Only events of it, sought among the newest :data:`NEWEST_SEARCHED` events
+                and no further, as no index leads to them.
+        """
+
+    def event(self, loaded_at: int) -> bytes | None:
+        """Return one event as :meth:`lines` does; None: there is none of that time.
+
+        Args:
+            loaded_at: Microseconds since 1970.
+        """
 
     def size(self) -> int:
         """Return how many bytes of disk the store takes."""

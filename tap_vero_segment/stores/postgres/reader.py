@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
-from tap_vero_segment.stores.base import DeadLetter, KeptLetter, Summary, Total
+from tap_vero_segment.stores.base import (
+    NEWEST_SEARCHED,
+    Arrivals,
+    DeadLetter,
+    KeptLetter,
+    Summary,
+    Total,
+)
 from tap_vero_segment.stores.postgres.connection import open_to_read
 from tap_vero_segment.track import with_loaded_at
 
@@ -16,6 +23,19 @@ if TYPE_CHECKING:
 _PAGE: Final = """
 SELECT loaded_at, call FROM vero_collector.events
 WHERE loaded_at > %s AND loaded_at <= %s ORDER BY loaded_at LIMIT %s
+"""
+_NEWEST: Final = """
+SELECT loaded_at, call FROM vero_collector.events ORDER BY loaded_at DESC LIMIT %s
+"""
+_NEWEST_OF: Final = """
+SELECT loaded_at, call FROM (
+    SELECT loaded_at, collection, call FROM vero_collector.events ORDER BY loaded_at DESC LIMIT %s
+) AS newest WHERE collection = %s ORDER BY loaded_at DESC LIMIT %s
+"""
+_EVENT: Final = "SELECT loaded_at, call FROM vero_collector.events WHERE loaded_at = %s"
+_ARRIVALS: Final = """
+SELECT collection, start, events FROM vero_collector.arrivals WHERE start >= %s
+ORDER BY start, collection
 """
 _HIGH_WATER: Final = "SELECT max(loaded_at) FROM vero_collector.events"
 _TOTALS: Final = """
@@ -61,11 +81,26 @@ class PostgresReader(Closing):
 
     def lines(self, after: int, until: int | None, limit: int) -> list[bytes]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
-        bindings = (after, times.LATEST if until is None else until, limit)
+        return self._lines(_PAGE, (after, times.LATEST if until is None else until, limit))
+
+    def newest(self, limit: int, collection: str | None = None) -> list[bytes]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        if collection is None:
+            return self._lines(_NEWEST, (limit,))
+        return self._lines(_NEWEST_OF, (NEWEST_SEARCHED, collection, limit))
+
+    def event(self, loaded_at: int) -> bytes | None:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        if not times.EARLIEST <= loaded_at <= times.LATEST:
+            return None
+        return next(iter(self._lines(_EVENT, (loaded_at,))), None)
+
+    def arrivals(self, after: int) -> list[Arrivals]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
         rows = self._session.run(
-            lambda connection: connection.execute(_PAGE, bindings, binary=True).fetchall()
+            lambda connection: connection.execute(_ARRIVALS, (after,)).fetchall()
         )
-        return [with_loaded_at(call, times.to_text(loaded_at)) for loaded_at, call in rows]
+        return [Arrivals(*row) for row in rows]
 
     def summary(self) -> Summary:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
@@ -94,6 +129,12 @@ class PostgresReader(Closing):
     def exported_until(self, destination: str | None = None) -> int | None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
         return self._session.run(lambda connection: _value(connection, _EXPORTED, (destination,)))
+
+    def _lines(self, query: str, bindings: tuple[Any, ...]) -> list[bytes]:
+        rows = self._session.run(
+            lambda connection: connection.execute(query, bindings, binary=True).fetchall()
+        )
+        return [with_loaded_at(call, times.to_text(loaded_at)) for loaded_at, call in rows]
 
     def close(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""

@@ -230,7 +230,90 @@ END
 $function$;
 """
 
-MIGRATIONS: Final = (FIRST,)
+SECOND: Final = """
+-- Counted as events are written, never by a scan.
+CREATE TABLE vero_collector.arrivals (
+    start      bigint NOT NULL,         -- of a slot of five minutes, microseconds since 1970
+    collection text NOT NULL,
+    events     bigint NOT NULL,
+    PRIMARY KEY (start, collection)
+) WITH (fillfactor = 50);
+
+-- As before, and counts arrivals.
+CREATE OR REPLACE FUNCTION vero_collector.append(
+    now_at       bigint,                -- microseconds since 1970; null: the server's clock
+    ids          text[],
+    collections  text[],
+    received_ats bigint[],
+    inputs       text[],
+    calls        bytea[],
+    bodies       bytea[]
+) RETURNS integer LANGUAGE plpgsql
+-- Whoever holds the lock may hang; the others must be able to say so to those who wait for them.
+SET lock_timeout = '3s' AS $function$
+DECLARE
+    monday   CONSTANT bigint := 345600000000;   -- the first one after 1970 began
+    week     CONSTANT bigint := 604800000000;
+    slot     CONSTANT bigint := 300000000;
+    kept     CONSTANT bigint := 172800000000;   -- 48 hours of slots
+    size     CONSTANT integer := coalesce(cardinality(ids), 0);
+    newest   bigint;
+    last_at  bigint;
+    first_at bigint;
+    starts_at bigint;
+    added    integer;
+BEGIN
+    IF size = 0 THEN
+        RETURN 0;
+    END IF;
+    SELECT last INTO STRICT newest FROM vero_collector.clock FOR UPDATE;
+    first_at := greatest(
+        coalesce(now_at, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint), newest + 1
+    );
+    starts_at := monday + div(first_at - monday, week)::bigint * week;
+    IF first_at + size > starts_at + week THEN
+        starts_at := starts_at + week;  -- one commit lies in one partition
+        first_at := starts_at;
+    END IF;
+    PERFORM vero_collector.make_partition(starts_at);
+    WITH incoming AS (
+        SELECT first_at + given.n - 1 AS loaded_at, given.*
+        FROM unnest(ids, collections, received_ats, inputs, calls, bodies) WITH ORDINALITY
+            AS given (id, collection, received_at, input, call, body, n)
+    ), fresh AS (
+        INSERT INTO vero_collector.ids (id, loaded_at)
+        SELECT i.id, i.loaded_at FROM incoming i ORDER BY i.loaded_at
+        ON CONFLICT DO NOTHING
+        RETURNING ids.loaded_at
+    ), stored AS (
+        INSERT INTO vero_collector.events
+        SELECT i.loaded_at, i.id, i.collection, i.received_at, i.input, i.call, i.body
+        FROM incoming i JOIN fresh f ON f.loaded_at = i.loaded_at ORDER BY i.loaded_at
+        RETURNING events.collection, events.loaded_at
+    ), counted AS (
+        INSERT INTO vero_collector.totals AS t
+        SELECT starts_at, s.collection, count(*), min(s.loaded_at), max(s.loaded_at)
+        FROM stored s GROUP BY s.collection
+        ON CONFLICT (starts, collection) DO UPDATE SET
+            events = t.events + excluded.events, last_loaded_at = excluded.last_loaded_at
+    ), arrived AS (
+        INSERT INTO vero_collector.arrivals AS a
+        SELECT s.loaded_at - s.loaded_at % slot, s.collection, count(*)
+        FROM stored s GROUP BY 1, 2
+        ON CONFLICT (start, collection) DO UPDATE SET events = a.events + excluded.events
+    )
+    SELECT count(*) INTO STRICT added FROM stored;
+    last_at := first_at + size - 1;
+    IF last_at / slot > newest / slot THEN  -- a slot is begun
+        DELETE FROM vero_collector.arrivals WHERE start < last_at - last_at % slot - kept;
+    END IF;
+    UPDATE vero_collector.clock SET last = last_at;
+    RETURN added;
+END
+$function$;
+"""
+
+MIGRATIONS: Final = (FIRST, SECOND)
 """Each takes the schema from the version of its place to the next; never changed once released."""
 
 VERSION: Final = len(MIGRATIONS)
@@ -249,7 +332,8 @@ $$
 
 GRANT_TO_READERS: Final = f"""
 GRANT USAGE ON SCHEMA {SCHEMA} TO {READER_ROLE};
-GRANT SELECT (loaded_at, call) ON {SCHEMA}.events TO {READER_ROLE};
-GRANT SELECT ON {SCHEMA}.schema_version, {SCHEMA}.totals, {SCHEMA}.passed_over TO {READER_ROLE};
+GRANT SELECT (loaded_at, collection, call) ON {SCHEMA}.events TO {READER_ROLE};
+GRANT SELECT ON {SCHEMA}.schema_version, {SCHEMA}.totals, {SCHEMA}.passed_over, {SCHEMA}.arrivals
+TO {READER_ROLE};
 """
-"""What the tap needs: neither bodies nor dead letters."""
+"""Events and counts: neither bodies nor dead letters."""

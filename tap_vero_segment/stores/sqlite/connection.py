@@ -13,7 +13,7 @@ from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.base import StoreBrokenError
 from tap_vero_segment.stores.sqlite.damage import check_newest, newest, telling_damage
 from tap_vero_segment.stores.sqlite.mark import NOTHING, Known, check_mark, read_mark
-from tap_vero_segment.stores.sqlite.schema import MIGRATIONS, SCHEMA_VERSION
+from tap_vero_segment.stores.sqlite.schema import CHECKED_VERSION, MIGRATIONS, SCHEMA_VERSION
 
 BUSY_TIMEOUT: Final = 10_000
 """Milliseconds to wait for another process that writes."""
@@ -147,7 +147,7 @@ def _check_whole(connection: apsw.Connection, version: int, known: Known, path: 
     with telling_damage():
         found = Known(*newest(connection)) if version else NOTHING
         check_mark(known, found, path)
-        if version == SCHEMA_VERSION:
+        if version >= CHECKED_VERSION:
             check_newest(connection)
 
 

@@ -20,7 +20,7 @@ from tap_vero_segment.stores.base import StoreBrokenError
 from tap_vero_segment.stores.sqlite.errors import store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Sequence
 
 Row = tuple[int, int | None, int | None, Any]
 """An event as far as a reader needs it: ``loaded_at, previous, call_check, call``."""
@@ -113,9 +113,32 @@ def check_newest(connection: apsw.Connection) -> None:
         (NEWEST,),
     ).fetchall()[::-1]
     check_rest((row[0], *row[4:]) for row in rows)
+    check_end(connection, [row[:4] for row in rows], NEWEST)
+
+
+def check_end(connection: apsw.Connection, rows: Sequence[Row], limit: int) -> None:
+    """Make sure that rows are as they were written, and the newest ones without a gap.
+
+    Args:
+        connection: In the transaction that the rows were read in.
+        rows: The newest events, in the order of ``loaded_at``.
+        limit: The number of events that was asked for.
+
+    Raises:
+        StoreBrokenError: A row is damaged or missing.
+    """
     # What lies before these is not looked at; before the oldest of all there is nothing.
-    after = rows[0][1] or 0 if len(rows) == NEWEST else 0
-    check_page(connection, (row[:4] for row in rows), after, times.LATEST, last_page=True)
+    after = rows[0][1] or 0 if len(rows) == limit else 0
+    check_page(connection, rows, after, times.LATEST, last_page=True)
+
+
+def check_alone(connection: apsw.Connection, row: Row) -> None:
+    """Make sure that a row is as it was written, whatever lies before and after it.
+
+    Raises:
+        StoreBrokenError: It is not.
+    """
+    check_page(connection, [row], row[0] - 1, row[0], last_page=False)
 
 
 def check_rest(rows: Iterable[Any]) -> None:

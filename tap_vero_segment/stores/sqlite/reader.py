@@ -7,10 +7,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
-from tap_vero_segment.stores.base import DeadLetter, KeptLetter, Summary, Total
+from tap_vero_segment.stores.base import (
+    NEWEST_SEARCHED,
+    Arrivals,
+    DeadLetter,
+    KeptLetter,
+    Summary,
+    Total,
+)
 from tap_vero_segment.stores.digests import digest_of
+from tap_vero_segment.stores.sqlite.arrivals import read_arrivals
 from tap_vero_segment.stores.sqlite.connection import open_to_read, path_of
 from tap_vero_segment.stores.sqlite.damage import (
+    check_alone,
+    check_end,
     check_page,
     damaged,
     telling_damage,
@@ -20,10 +30,22 @@ from tap_vero_segment.track import with_loaded_at
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from tap_vero_segment.stores.sqlite.damage import Row
+
 _PAGE: Final = """
 SELECT loaded_at, previous, call_check, call FROM events WHERE loaded_at > ? AND loaded_at <= ?
 ORDER BY loaded_at LIMIT ?
 """
+_NEWEST: Final = """
+SELECT loaded_at, previous, call_check, call FROM events ORDER BY loaded_at DESC LIMIT ?
+"""
+_NEWEST_OF: Final = """
+SELECT loaded_at, previous, call_check, call FROM (
+    SELECT loaded_at, previous, call_check, call, collection FROM events
+    ORDER BY loaded_at DESC LIMIT ?
+) WHERE collection = ? ORDER BY loaded_at DESC LIMIT ?
+"""
+_EVENT: Final = "SELECT loaded_at, previous, call_check, call FROM events WHERE loaded_at = ?"
 _LETTERS: Final = """
 SELECT id, digest, received_at, input, reason, body FROM dead_letters WHERE id > ?
 ORDER BY id LIMIT ?
@@ -62,6 +84,37 @@ class SqliteReader(Closing):
             rows: list[Any] = self._connection.execute(_PAGE, (after, until, limit)).fetchall()
             check_page(self._connection, rows, after, until, last_page=len(rows) < limit)
             return [with_loaded_at(call, times.to_text(loaded_at)) for loaded_at, *_, call in rows]
+
+    def newest(self, limit: int, collection: str | None = None) -> list[bytes]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        bindings: tuple[Any, ...] = (NEWEST_SEARCHED, collection, limit)
+        query = _NEWEST_OF
+        if collection is None:
+            query, bindings = _NEWEST, (limit,)
+        with self._reading():
+            rows: list[Any] = self._connection.execute(query, bindings).fetchall()
+            if collection is None:
+                check_end(self._connection, rows[::-1], limit)
+            else:
+                for row in rows:
+                    check_alone(self._connection, row)
+            return [_line(row) for row in rows]
+
+    def event(self, loaded_at: int) -> bytes | None:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        if not times.EARLIEST <= loaded_at <= times.LATEST:
+            return None
+        with self._reading():
+            row: Any = self._connection.execute(_EVENT, (loaded_at,)).fetchone()
+            if row is None:
+                return None
+            check_alone(self._connection, row)
+            return _line(row)
+
+    def arrivals(self, after: int) -> list[Arrivals]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        with self._reading():
+            return read_arrivals(self._connection, after)
 
     def summary(self) -> Summary:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
@@ -109,3 +162,8 @@ class SqliteReader(Closing):
     def close(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
         self._connection.close()
+
+
+def _line(row: Row) -> bytes:
+    loaded_at, *_, call = row
+    return with_loaded_at(call, times.to_text(loaded_at))

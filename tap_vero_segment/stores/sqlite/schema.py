@@ -66,6 +66,17 @@ CREATE TRIGGER keep_chain AFTER DELETE ON events BEGIN
     WHERE NOT EXISTS (SELECT 1 FROM events WHERE loaded_at > OLD.loaded_at);
 END;
 """,
+    """
+CREATE TABLE arrivals (               -- counted as events are written, never by a scan
+    start      INTEGER NOT NULL,      -- of a slot of five minutes, microseconds since 1970
+    collection TEXT NOT NULL,
+    events     INTEGER NOT NULL,
+    PRIMARY KEY (start, collection)
+) STRICT, WITHOUT ROWID;
+""",
 )
+
+CHECKED_VERSION: Final = 2
+"""The schema since which damage can be told."""
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)

@@ -10,8 +10,9 @@ import apsw
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.stores.base import StoreError
+from tap_vero_segment.stores.base import ARRIVALS_SLOT, StoreError
 from tap_vero_segment.stores.digests import digest_of
+from tap_vero_segment.stores.sqlite.arrivals import add_arrivals, forget_arrivals
 from tap_vero_segment.stores.sqlite.connection import let_go, open_to_write, path_of
 from tap_vero_segment.stores.sqlite.damage import call_check, newest, newest_event, rest_check
 from tap_vero_segment.stores.sqlite.errors import store_error
@@ -158,7 +159,7 @@ class SqliteWriter:
         previous: int = connection.execute("SELECT max(loaded_at) FROM events").get or 0
         last = newest_event(connection)  # which may have been deleted
         first = loaded_at = max(self._clock(), last + 1, previous + 1)
-        counts: dict[str, list[int]] = {}
+        counts: dict[tuple[int, str], list[int]] = {}
         for event in events:
             row = (
                 loaded_at,
@@ -175,12 +176,17 @@ class SqliteWriter:
             connection.execute(_INSERT_EVENT, row)
             if connection.changes():
                 previous = loaded_at
-                total = counts.setdefault(event.collection, [0, loaded_at, loaded_at])
+                total = counts.setdefault(
+                    (loaded_at // ARRIVALS_SLOT, event.collection), [0, loaded_at, loaded_at]
+                )
                 total[0] += 1
                 total[2] = loaded_at
                 loaded_at += 1
-        for collection, total in counts.items():
+        for (slot, collection), total in counts.items():
             connection.execute(_ADD_TO_TOTALS, (collection, *total))
+            add_arrivals(connection, slot, collection, total[0])
+        if counts and (loaded_at - 1) // ARRIVALS_SLOT > last // ARRIVALS_SLOT:
+            forget_arrivals(connection, (loaded_at - 1) // ARRIVALS_SLOT)
         return loaded_at - first, loaded_at - 1 if loaded_at > first else 0
 
     def close(self) -> None:
