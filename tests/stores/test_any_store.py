@@ -13,56 +13,15 @@ from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.collector.endpoints.vero import to_event
 from tap_vero_segment.stores.base import DeadLetter, Event, Summary, Total
-from tap_vero_segment.stores.postgres.writer import PostgresWriter
 from tap_vero_segment.stores.readers import open_reader
-from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.support.payloads import many
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
     from tap_vero_segment.stores.base import Reader, Writer
-
-    Open = Callable[..., Writer]
+    from tests.stores.conftest import Open
 
 START = times.from_text("2026-11-23T09:24:00Z")
 WEEK = 7 * 86_400_000_000
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/vero-events.db"
-    database: str = request.getfixturevalue("database")
-    return database
-
-
-@pytest.fixture
-def open_writer(url: str) -> Iterator[Open]:
-    """Opens the store, with a clock where one is given."""
-    opened: list[Writer] = []
-
-    def opening(clock: Callable[[], int] = times.now) -> Writer:
-        kind = SqliteWriter if url.startswith("sqlite") else PostgresWriter
-        writer = kind(url, "store", clock)
-        opened.append(writer)
-        return writer
-
-    yield opening
-    for writer in opened:
-        writer.close()
-
-
-@pytest.fixture
-def writer(open_writer: Open) -> Writer:
-    return open_writer()
-
-
-@pytest.fixture
-def reader(writer: Writer, url: str) -> Iterator[Reader]:
-    with open_reader(url, "store") as opened:
-        yield opened
 
 
 def events(number: int, seed: int = 7) -> list[Event]:
