@@ -82,6 +82,10 @@ def prune_all(writer: Writer, before: int) -> int:
 def test_an_empty_store_says_so(reader):
     assert reader.high_water() is None
     assert reader.lines(0, None, 10) == []
+    assert reader.newest(10) == []
+    assert reader.newest(10, "email_sent") == []
+    assert reader.event(times.now()) is None
+    assert reader.arrivals(0) == []
     assert reader.summary() == Summary([], 0, 0)
     assert reader.dead_letters(0, 10) == []
     assert reader.exported_until() is None

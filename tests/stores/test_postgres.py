@@ -174,6 +174,9 @@ def test_the_role_for_readers_reads_events_and_nothing_else(database):
         writer.write(events(5, seed=9), [])  # in a partition that is new
         assert len(ids(reader)) == 10
         assert reader.high_water() is not None
+        assert sum(arrivals.events for arrivals in reader.arrivals(0)) == 5  # of this week
+        assert len(reader.newest(20)) == 10
+        assert reader.newest(20, "email_sent")
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in (
             "SELECT body FROM vero_collector.events",

@@ -20,7 +20,9 @@ from tests.support.stored import url_of
 from tests.support.tap import run_tap
 
 RELEASED = Path(__file__).parent / "released"
+SCHEMAS = sorted(RELEASED.glob("*.sql"))
 FIRST = RELEASED / "schema-1.sql"
+SECOND = RELEASED / "schema-2.sql"
 EVENTS = 30
 
 
@@ -40,13 +42,13 @@ def rows(store: Path, table: str) -> list[tuple]:
     return found
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    return rebuild(FIRST, tmp_path / "vero-events.db")
+@pytest.fixture(params=SCHEMAS, ids=lambda path: path.stem)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return rebuild(request.param, tmp_path / "vero-events.db")
 
 
 def test_every_released_schema_is_kept():
-    names = {path.name for path in RELEASED.glob("*.sql")}
+    names = {path.name for path in SCHEMAS}
     assert names == {f"schema-{version}.sql" for version in range(1, SCHEMA_VERSION)}
 
 
@@ -60,13 +62,14 @@ def test_everything_is_there_after_the_upgrade(store):
     writer.close()
 
     assert {table: rows(store, table) for table in before} == before
-    assert [row[:7] for row in rows(store, "events")] == events
+    assert [row[: len(events[0])] for row in rows(store, "events")] == events
     with SqliteReader(url_of(store), "store") as reader:
         lines = [json.loads(line) for line in reader.lines(0, None, 1_000)]
         assert [line["messageId"] for line in lines] == [row[1] for row in events]
         assert [kept.letter.body for kept in reader.dead_letters(0, 10)] == [b"nonsense"]
         assert reader.exported_until()
         assert sum(total.events for total in reader.summary().totals) == EVENTS
+        assert reader.arrivals(0) == []
 
 
 def test_a_collector_goes_on_with_it_and_a_tap_reads_it(store, tmp_path):
@@ -77,6 +80,9 @@ def test_a_collector_goes_on_with_it_and_a_tap_reads_it(store, tmp_path):
         assert collector.post(documented("sent")).status_code == 200
         events = read_events(collector)
         collector.kill()
+    with SqliteReader(url_of(store), "store") as reader:
+        # Of what was there before, nobody counted when it came.
+        assert [arrivals.events for arrivals in reader.arrivals(0)] == [1]
     assert len(events) == EVENTS + 1
     assert [event["loadedAt"] for event in events] == sorted(event["loadedAt"] for event in events)
 
@@ -96,13 +102,14 @@ def test_a_tap_says_that_a_collector_upgrades_it(store):
 
 
 def test_an_upgrade_that_fails_leaves_the_store_as_it_was(store, monkeypatch):
-    broken = (*MIGRATIONS[:1], f"{MIGRATIONS[1]} INSERT INTO nowhere VALUES (1);")
+    [(version,)] = rows(store, "pragma_user_version")
+    broken = (*MIGRATIONS[:-1], f"{MIGRATIONS[-1]} INSERT INTO nowhere VALUES (1);")
     monkeypatch.setattr("tap_vero_segment.stores.sqlite.connection.MIGRATIONS", broken)
     before = rows(store, "events")
     with pytest.raises(SettingError, match="nowhere"):
         SqliteWriter(url_of(store), "store")
     assert rows(store, "events") == before
-    assert rows(store, "pragma_user_version") == [(1,)]
+    assert rows(store, "pragma_user_version") == [(version,)]
 
     monkeypatch.undo()
     SqliteWriter(url_of(store), "store").close()
@@ -123,3 +130,15 @@ def test_what_is_written_after_the_upgrade_is_checked(store):
     connection.close()
     with pytest.raises(SettingError, match="lost its checksum"):
         SqliteWriter(url_of(store), "store")
+
+
+def test_a_damaged_store_is_not_upgraded(tmp_path):
+    store = rebuild(SECOND, tmp_path / "vero-events.db")
+    connection = apsw.Connection(str(store))
+    connection.execute("UPDATE events SET call = x'00' WHERE loaded_at % 10 = 5")
+    connection.close()
+
+    with pytest.raises(SettingError, match="damaged"):
+        SqliteWriter(url_of(store), "store")
+
+    assert rows(store, "pragma_user_version") == [(2,)]

@@ -1,0 +1,218 @@
+"""How many events came when, as every store counts it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from tap_vero_segment import times
+from tap_vero_segment.collection import BY_EVENT
+from tap_vero_segment.stores.base import ARRIVALS_KEPT, ARRIVALS_SLOT, Arrivals, StoreError
+from tap_vero_segment.stores.postgres import connection as postgres_connection
+from tap_vero_segment.stores.postgres.reader import PostgresReader
+from tap_vero_segment.stores.postgres.schema import READER_ROLE
+from tap_vero_segment.stores.postgres.writer import PostgresWriter
+from tap_vero_segment.stores.readers import open_reader
+from tests.stores.test_any_store import events, letters, prune_all, read
+from tests.support.collector import Collector
+from tests.support.payloads import documented, many
+
+if TYPE_CHECKING:
+    from tap_vero_segment.stores.base import Event, Reader
+
+SLOT = times.from_text("2026-11-23T09:25:00Z")
+MINUTE = 60 * times.SECOND
+
+
+def test_a_slot_begins_at_a_multiple_of_five_minutes():
+    assert ARRIVALS_SLOT == 5 * MINUTE
+    assert ARRIVALS_KEPT == 48 * 60 * MINUTE
+    assert SLOT % ARRIVALS_SLOT == 0
+
+
+def scan(reader: Reader) -> list[Arrivals]:
+    """What a look at every event gives."""
+    found: Counter[tuple[int, str]] = Counter()
+    for call in read(reader):
+        at = times.from_text(call["loadedAt"])
+        found[at - at % ARRIVALS_SLOT, BY_EVENT[call["event"]].stream] += 1
+    return [Arrivals(stream, start, count) for (start, stream), count in sorted(found.items())]
+
+
+def by_slot(reader: Reader) -> dict[int, int]:
+    """How many came in each slot, of all collections."""
+    found: Counter[int] = Counter()
+    for arrivals in reader.arrivals(0):
+        found[arrivals.start] += arrivals.events
+    return dict(found)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_new_events_are_counted_by_collection_and_slot(open_writer, url, seed):
+    chance = random.Random(seed)
+    now = 0
+    writer = open_writer(lambda: now)
+    moments = sorted(SLOT + chance.randrange(60 * MINUTE) for _ in range(15))
+    moments[7] = SLOT - 60 * MINUTE  # the clock steps back, and loaded_at does not
+    for number, now in enumerate(moments):  # noqa: B007
+        some = events(chance.randint(1, 30), chance.choice([number, number, 0]))
+        writer.write([*some, *some[:3]], letters(2, str(number)), 2)
+
+    with open_reader(url, "store") as reader:
+        counted = reader.arrivals(0)
+        assert counted == scan(reader)
+        assert len({arrivals.start for arrivals in counted}) > 3
+        assert len({arrivals.collection for arrivals in counted}) > 3
+        after = counted[len(counted) // 2].start
+        assert reader.arrivals(after) == [row for row in counted if row.start >= after]
+        assert reader.arrivals(after + 1) == [row for row in counted if row.start > after]
+
+
+def test_a_commit_that_spans_two_slots_counts_in_both(open_writer, url):
+    open_writer(lambda: SLOT - 7).write(events(30), [])
+
+    with open_reader(url, "store") as reader:
+        assert by_slot(reader) == {SLOT - ARRIVALS_SLOT: 7, SLOT: 23}
+        assert reader.arrivals(0) == scan(reader)
+
+
+def test_duplicates_are_not_counted_and_begin_no_slot(open_writer, url):
+    now = SLOT
+    writer = open_writer(lambda: now)
+    some = events(10)
+    writer.write(some, [])
+    now += 2 * ARRIVALS_SLOT
+    writer.write(some, [])
+
+    with open_reader(url, "store") as reader:
+        assert by_slot(reader) == {SLOT: 10}
+
+
+def test_a_resolved_letter_counts(writer, reader):
+    writer.write(events(5), letters(2))
+    one, other = reader.dead_letters(0, 10)
+    writer.resolve(one.number, events(9, seed=3))
+    writer.resolve(other.number, events(9, seed=3))
+
+    assert sum(by_slot(reader).values()) == 14
+    assert reader.arrivals(0) == scan(reader)
+
+
+def test_slots_are_kept_for_48_hours_before_the_newest_one(open_writer, url):
+    now = 0
+    writer = open_writer(lambda: now)
+    with open_reader(url, "store") as reader:
+        for number, now in enumerate([SLOT, SLOT + ARRIVALS_SLOT, SLOT + ARRIVALS_KEPT + MINUTE]):  # noqa: B007
+            writer.write(events(number + 1, number), [])
+        assert by_slot(reader) == {SLOT: 1, SLOT + ARRIVALS_SLOT: 2, SLOT + ARRIVALS_KEPT: 3}
+
+        now += ARRIVALS_SLOT
+        writer.write(events(4, seed=4), [])
+        newest = SLOT + ARRIVALS_KEPT + ARRIVALS_SLOT
+        kept = {SLOT + ARRIVALS_SLOT: 2, SLOT + ARRIVALS_KEPT: 3, newest: 4}
+        assert by_slot(reader) == kept
+        writer.write(events(5, seed=5), [])
+        assert by_slot(reader) == kept | {newest: 9}
+
+
+def test_a_write_that_fails_counts_nothing(open_writer, url):
+    now = SLOT
+    writer = open_writer(lambda: now)
+    writer.write(events(3), [])
+    good, bad = events(2, seed=9)
+    now += ARRIVALS_KEPT + ARRIVALS_SLOT
+    with pytest.raises(StoreError):
+        writer.write([good, bad._replace(collection=None)], [])
+
+    with open_reader(url, "store") as reader:
+        assert by_slot(reader) == {SLOT: 3}
+        writer.write([good], [])
+        assert by_slot(reader) == {SLOT + ARRIVALS_KEPT + ARRIVALS_SLOT: 1}
+
+
+def test_pruning_leaves_them(writer, reader):
+    writer.write(events(30), [])
+    counted = reader.arrivals(0)
+    prune_all(writer, times.LATEST)
+
+    assert read(reader) == []
+    assert reader.arrivals(0) == counted
+    assert sum(by_slot(reader).values()) == 30
+
+
+def test_writers_at_once_count_all_of_theirs(open_writer, url):
+    moments = iter(range(SLOT, SLOT + 10_000 * MINUTE, 2 * MINUTE // 10))
+    groups: list[list[list[Event]]] = [
+        [events(1 + number % 7, 100 * one + number // 2) for number in range(40)]
+        for one in range(2)
+    ]
+
+    def work(some: list[list[Event]]) -> int:
+        writer = open_writer(moments.__next__)
+        return sum(writer.write(group, []) for group in some)
+
+    with ThreadPoolExecutor(2) as pool:
+        new = sum(pool.map(work, groups))
+
+    with open_reader(url, "store") as reader:
+        assert sum(by_slot(reader).values()) == new == len(read(reader))
+        assert len(by_slot(reader)) > 1
+        assert reader.arrivals(0) == scan(reader)
+
+
+def test_a_killed_collector_has_counted_what_it_stored(url, tmp_path):
+    with Collector(tmp_path, store_url=url) as collector:
+        for payload in many(20):
+            collector.post(payload)
+        collector.kill()
+        collector.start()
+        for payload in [*many(20), documented("sent")]:
+            collector.post(payload)
+        collector.kill()
+
+    with open_reader(url, "store") as reader:
+        assert sum(by_slot(reader).values()) == 21
+        assert reader.arrivals(0) == scan(reader)
+
+
+# Schemas
+
+
+# As the first release had it.
+FIRST_GRANT = f"""
+GRANT USAGE ON SCHEMA vero_collector TO {READER_ROLE};
+GRANT SELECT (loaded_at, call) ON vero_collector.events TO {READER_ROLE};
+GRANT SELECT ON vero_collector.schema_version, vero_collector.totals, vero_collector.passed_over
+TO {READER_ROLE};
+"""
+
+
+def test_an_upgrade_beside_a_postgresql_collector_counts_from_then_on(database, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(postgres_connection, "MIGRATIONS", postgres_connection.MIGRATIONS[:1])
+        older.setattr(postgres_connection, "VERSION", 1)
+        older.setattr(postgres_connection, "GRANT_TO_READERS", FIRST_GRANT)
+        running = PostgresWriter(database, "store", lambda: SLOT)
+    with closing(running), psycopg.connect(database, autocommit=True) as connection:
+        running.write(events(5), [])
+        [none] = connection.execute("SELECT to_regclass('vero_collector.arrivals')").fetchone()
+        assert none is None
+
+        with (
+            closing(PostgresWriter(database, "store", lambda: SLOT)) as writer,
+            PostgresReader(database, "store") as reader,
+        ):
+            assert len(read(reader)) == 5
+            assert reader.arrivals(0) == []
+            assert writer.write(events(8), []) == 3
+            running.write(events(4, seed=9), [])
+            assert by_slot(reader) == {SLOT: 7}
+            assert sum(total.events for total in reader.summary().totals) == 12
+        connection.execute(f"SET ROLE {READER_ROLE}")
+        assert connection.execute("SELECT FROM vero_collector.arrivals").fetchone() is not None
