@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,16 @@ def _networks_option(option: str, field: str, text: str) -> _Decorator:
         show_envvar=True,
         help=text,
     )
+
+
+def _warn_of_password(url: str, option: str, variable: str) -> None:
+    if settings.has_password(url):
+        logger.warning(
+            "%s holds a password, which every user of this machine can see among the processes: "
+            "set %s instead",
+            option,
+            variable,
+        )
 
 
 def _check_time(
@@ -207,12 +218,8 @@ def serve(context: click.Context, /, *, log_format: str, **told: Any) -> None:
 
     logs.configure(logs.LogFormat(log_format))
     given = context.get_parameter_source("store")
-    if given is ParameterSource.COMMANDLINE and settings.has_password(told["store"]):
-        logger.warning(
-            "--store holds a password, which every user of this machine can see among the "
-            "processes: set %s instead",
-            settings.variable("store"),
-        )
+    if given is ParameterSource.COMMANDLINE:
+        _warn_of_password(told["store"], "--store", settings.variable("store"))
     run(
         settings.Settings(**told),
         settings.Secrets.from_environment(),
@@ -246,17 +253,51 @@ def sample(store: str) -> None:
 @main.command()
 @click.option(
     "--duckdb",
-    "path",
-    required=True,
+    "file",
     type=click.Path(path_type=Path),
     help="The DuckDB file that the tables were loaded into.",
 )
+@click.option(
+    "--postgres",
+    "url",
+    metavar="URL",
+    envvar=settings.variable("report_postgres"),
+    show_envvar=True,
+    help="The PostgreSQL database that the tables were loaded into.",
+)
 @click.option("--schema", default="vero", show_default=True, help="The schema of the tables.")
-def report(path: Path, schema: str) -> None:
-    """Print the rows of each loaded table and the campaigns' funnel."""
-    from tap_vero_segment.report.duckdb import report as describe  # noqa: PLC0415
+@click.option(
+    "--csv",
+    "csv_path",
+    type=click.Path(path_type=Path, allow_dash=True, dir_okay=False),
+    help="Write the figures to this file, too; - prints them, and nothing else.",
+)
+@click.option(
+    "--html",
+    "html_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write them as a page with charts to this file, too.",
+)
+@click.pass_context
+def report(context: click.Context, /, *, file: Path | None, url: str | None, **told: Any) -> None:
+    """Print the rows of each loaded table and the campaigns' funnel, by week, too.
 
-    click.echo(describe(path, schema))
+    A recipient (user_id, or else anonymous_id, or else the address) counts once for each step.
+    Rates are of unique recipients: delivered and bounced of those sent to, the others of those
+    delivered to. Weeks begin on Monday, in UTC.
+    """
+    from tap_vero_segment.report.run import report as run  # noqa: PLC0415
+
+    typed = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
+    if file is not None and url is not None and not typed:
+        url = None  # the environment's is the default, no second wish
+    if (file is None) == (url is None):
+        msg = "say where the tables are: --duckdb FILE or --postgres URL, one of them"
+        raise click.UsageError(msg)
+    if url is not None and typed:
+        _warn_of_password(url, "--postgres", settings.variable("report_postgres"))
+    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    click.echo(run(file, url, coloured=coloured, **told), nl=False)
 
 
 @main.command()

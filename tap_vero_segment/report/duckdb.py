@@ -1,111 +1,68 @@
-"""The report over a DuckDB file: rows per table, and the campaigns' funnel."""
+"""The report's tables in a DuckDB file."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
-from tap_vero_segment.collection import COLLECTIONS, TRACKS
 from tap_vero_segment.errors import UserError
-from tap_vero_segment.terminal import table
+from tap_vero_segment.report.extra import extra
+from tap_vero_segment.report.warehouse import Report, read
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     import duckdb
 
-FUNNEL: Final = {
-    "sent": "email_sent",
-    "delivered": "email_delivered",
-    "opened": "email_opened",
-    "clicked": "email_link_clicked",
-}
-"""The funnel's steps and their tables, from its wide end to its narrow one."""
 
-_EMAILS: Final = """
-SELECT coalesce(campaign_name, '(no campaign)') AS campaign,
-       count(DISTINCT coalesce(email_id, user_id, anonymous_id)) AS emails
-FROM {table} GROUP BY 1
-"""
-
-
-def report(path: Path, schema: str) -> str:
-    """Describe loaded tables: their rows, and emails sent, delivered, opened, clicked.
-
-    Args:
-        path: The DuckDB file.
-        schema: The schema that the tables are in.
+def read_duckdb(path: Path, schema: str) -> Report:
+    """Read the loaded tables of a DuckDB file.
 
     Raises:
         UserError: There is no such file, it cannot be read, or no table of the tap is in it.
     """
-    with _open(path) as connection:
-        present = _tables(connection, schema)
-        if not present:
-            msg = f"no table of the tap is in the schema {schema} of {path}"
-            raise UserError(msg)
-        rows = [(name, f"{_count(connection, schema, name):,}") for name in present]
-        funnel = _funnel(connection, schema, present)
-    lines = table(("table", "rows"), rows)
-    if funnel:
-        lines += ["", "Campaigns, in emails and percent of those sent:", ""]
-        lines += table(("campaign", *FUNNEL), funnel)
-    return "\n".join(lines)
-
-
-def _open(path: Path) -> duckdb.DuckDBPyConnection:
-    try:
+    with extra("duckdb"):
         import duckdb  # noqa: PLC0415  # an extra: heavy, and only needed here
-    except ImportError as error:
-        msg = "a report needs DuckDB: pip install 'tap-vero-segment[report]'"
-        raise UserError(msg) from error
     if not path.exists():
         msg = f"there is no file {path}"
         raise UserError(msg)
     try:
-        return duckdb.connect(str(path), read_only=True)
+        connection = duckdb.connect(
+            str(path),
+            read_only=True,
+            # A report asks nothing of the network.
+            config={"autoinstall_known_extensions": "false"},
+        )
     except duckdb.Error as error:
-        msg = f"cannot read {path}: {error}"
+        msg = f"cannot read {path}: {str(error).splitlines()[0]}"
+        raise UserError(msg) from error
+    with connection, _told(path, duckdb.Error):
+        with suppress(duckdb.Error):  # a build without time zones: all of it is UTC
+            connection.execute("SET TimeZone = 'UTC'")
+        return read(_File(connection, path), schema)
+
+
+@contextmanager
+def _told(path: Path, kind: type[Exception]) -> Generator[None]:
+    """Tell an error of a query by its kind: its text could hold a row's values.
+
+    Raises:
+        UserError: There was one.
+    """
+    try:
+        yield
+    except kind as error:
+        msg = f"the tables of {path} are not as the tap's are: {type(error).__name__}"
         raise UserError(msg) from error
 
 
-def _tables(connection: duckdb.DuckDBPyConnection, schema: str) -> list[str]:
-    found = connection.execute(
-        "SELECT table_name FROM information_schema.tables WHERE table_schema = ?", [schema]
-    ).fetchall()
-    names = {name for (name,) in found}
-    return [
-        name
-        for name in (*(collection.stream for collection in COLLECTIONS), TRACKS)
-        if name in names
-    ]
+class _File:
+    placeholder = "?"
 
+    def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+        self.name = str(path)
+        self._connection = connection
 
-def _quoted(schema: str, name: str) -> str:
-    return f'"{schema.replace(chr(34), chr(34) * 2)}"."{name}"'
-
-
-def _count(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> int:
-    row: Any = connection.execute(f"SELECT count(*) FROM {_quoted(schema, name)}").fetchone()  # noqa: S608  # quoted
-    return int(row[0])
-
-
-def _funnel(
-    connection: duckdb.DuckDBPyConnection, schema: str, present: list[str]
-) -> list[tuple[str, ...]]:
-    if any(name not in present for name in FUNNEL.values()):
-        return []
-    steps = [
-        dict(connection.execute(_EMAILS.format(table=_quoted(schema, name))).fetchall())
-        for name in FUNNEL.values()
-    ]
-    sent = steps[0]
-    campaigns = {name for step in steps for name in step}
-    return [
-        (campaign, *(_cell(step.get(campaign, 0), sent.get(campaign, 0)) for step in steps))
-        for campaign in sorted(campaigns, key=lambda name: (-sent.get(name, 0), name))
-    ]
-
-
-def _cell(emails: int, sent: int) -> str:
-    share = f"{emails / sent:.0%}" if sent else "-"
-    return f"{emails:,} {share:>5}"
+    def query(self, statement: str, values: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+        return self._connection.execute(statement, list(values)).fetchall()

@@ -1,0 +1,187 @@
+"""The campaign funnel: what its steps are, the SQL behind it, and its figures."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from tap_vero_segment.errors import UserError
+from tap_vero_segment.terminal import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import date
+
+
+class Step(NamedTuple):
+    """A step of the funnel.
+
+    Attributes:
+        name: The step in the SQL's columns: ``delivered``, ``delivered_recipients``.
+        table: The table whose events are the step.
+        title: The step for people.
+        of: The step that its rate is a share of; None: it has no rate.
+    """
+
+    name: str
+    table: str
+    title: str
+    of: str | None
+
+
+STEPS: Final = (
+    Step("sent", "email_sent", "sent", None),
+    Step("delivered", "email_delivered", "delivered", "sent"),
+    Step("opened", "email_opened", "opened", "delivered"),
+    Step("clicked", "email_link_clicked", "clicked", "delivered"),
+    Step("bounced", "email_bounced", "bounced", "sent"),
+    Step("unsubscribed", "email_unsubscribed", "unsubscribed", "delivered"),
+    Step("spam", "email_marked_as_spam", "marked as spam", "delivered"),
+)
+
+SQL: Final = (
+    resources.files("tap_vero_segment.report").joinpath("funnel.sql").read_text(encoding="utf-8")
+)
+"""The funnel over tables in the schema ``vero``, for whoever has all of them with all columns.
+
+It has only what the manuals of DuckDB, PostgreSQL, Snowflake and BigQuery all have. Taking a whole
+number of days off a date is in each: DuckDB, "Date Functions"; PostgreSQL, "Date/Time Operators";
+Snowflake, "Date & time data types: Simple arithmetic for dates"; BigQuery, "Operators: Date
+arithmetics operators". Truncating to a week is not: DATE_TRUNC has its arguments the other way
+round in BigQuery, and begins the week as a session's parameter says in Snowflake.
+"""
+
+COLUMNS: Final = (
+    "campaign_id",
+    "campaign",
+    "week",
+    *(step.name for step in STEPS),
+    *(f"{step.name}_recipients" for step in STEPS),
+    *(f"{step.name}_rate" for step in STEPS if step.of),
+)
+"""The columns of the SQL's result, in order."""
+
+_NEEDED: Final = {"id": "VARCHAR", "timestamp": "TIMESTAMP"}
+_READ: Final = _NEEDED | dict.fromkeys(
+    (
+        "email_id",
+        "campaign_id",
+        "campaign_name",
+        "user_id",
+        "anonymous_id",
+        "context_traits_email",
+    ),
+    "VARCHAR",
+)
+"""The columns that the SQL reads, and their types as DuckDB and PostgreSQL both call them."""
+
+_SOURCE: Final = re.compile(r"\bvero\.(\w+)")
+
+
+class Line(NamedTuple):
+    """A campaign's figures, in all or in one week; names are cleaned for people to see.
+
+    Attributes:
+        campaign_id: Vero's id of the campaign; None where no event tells it.
+        campaign: Its latest name.
+        week: The Monday (UTC) of the week in which the events happened; None: all weeks.
+        events: Distinct events by step.
+        recipients: Unique recipients by step.
+        rates: By step, the share of the unique recipients of the step that it is a rate of; None
+            where that has none.
+    """
+
+    campaign_id: str | None
+    campaign: str
+    week: date | None
+    events: Mapping[str, int]
+    recipients: Mapping[str, int]
+    rates: Mapping[str, float | None]
+
+    @property
+    def label(self) -> str:
+        """The campaign's name with its id: names can be shared."""
+        return (
+            self.campaign if self.campaign_id is None else f"{self.campaign} ({self.campaign_id})"
+        )
+
+
+class Campaign(NamedTuple):
+    """A campaign's figures, in all and week by week, the weeks in order."""
+
+    total: Line
+    weeks: Sequence[Line]
+
+
+def statement(schema: str, columns: Mapping[str, set[str]]) -> str:
+    """Return the SQL for DuckDB and PostgreSQL, for what a schema really holds.
+
+    A table that is not there counts as one without rows, a column as one of NULLs: a stream or a
+    property may be deselected.
+
+    Args:
+        schema: The schema's name.
+        columns: The columns of each table in it.
+
+    Raises:
+        UserError: A table lacks a column without which nothing can be counted.
+    """
+    for table, present in columns.items():
+        missing = ", ".join(sorted(_NEEDED.keys() - present))
+        if missing and table in {step.table for step in STEPS}:
+            msg = f"the table {table} has no column {missing}, and the funnel needs it"
+            raise UserError(msg)
+    return _SOURCE.sub(lambda found: _relation(schema, found[1], columns), SQL)
+
+
+def _relation(schema: str, table: str, columns: Mapping[str, set[str]]) -> str:
+    present = columns.get(table, set())
+    values = ", ".join(
+        f"CAST({quoted(name) if name in present else 'NULL'} AS {kind}) AS {quoted(name)}"
+        for name, kind in _READ.items()
+    )
+    if not present:
+        return f"(SELECT {values} WHERE 1 = 0)"
+    return f"(SELECT {values} FROM {quoted(schema)}.{quoted(table)})"  # noqa: S608  # quoted
+
+
+def quoted(name: str) -> str:
+    """Return an identifier as SQL has it between quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def campaigns(rows: Iterable[Sequence[Any]]) -> list[Campaign]:
+    """Put together what the SQL has found: the campaign with the most recipients first."""
+    totals: dict[tuple[str | None, str], Line] = {}
+    weeks: dict[tuple[str | None, str], list[Line]] = {}
+    for row in rows:
+        values = dict(zip(COLUMNS, row, strict=True))
+        line, key = _line(values), (values["campaign_id"], values["campaign"])
+        if line.week is None:
+            totals[key] = line
+        else:
+            weeks.setdefault(key, []).append(line)
+    found = [
+        Campaign(total, sorted(weeks[key], key=lambda line: str(line.week)))
+        for key, total in totals.items()
+    ]
+    return sorted(found, key=lambda each: (-each.total.recipients["sent"], each.total.label))
+
+
+def _line(values: Mapping[str, Any]) -> Line:
+    rates = {step.name: values[f"{step.name}_rate"] for step in STEPS if step.of}
+    campaign_id = values["campaign_id"]
+    return Line(
+        None if campaign_id is None else _shown(campaign_id),
+        _shown(values["campaign"]) or "(no name)",
+        values["week"],
+        {step.name: values[step.name] for step in STEPS},
+        {step.name: values[f"{step.name}_recipients"] for step in STEPS},
+        {name: None if rate is None else float(rate) for name, rate in rates.items()},
+    )
+
+
+def _shown(name: str) -> str:
+    """Write out control characters: a name can be anybody's, and it goes to terminals and files."""
+    return printable(name).replace("\n", r"\n").replace("\t", r"\t")

@@ -1,0 +1,74 @@
+"""``vero-collector report``: read the tables, and write what was asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tap_vero_segment.errors import UserError
+
+if TYPE_CHECKING:
+    from tap_vero_segment.report.warehouse import Report
+
+_STANDARD_OUTPUT = Path("-")
+
+
+def report(
+    file: Path | None,
+    url: str | None,
+    *,
+    schema: str,
+    csv_path: Path | None,
+    html_path: Path | None,
+    coloured: bool,
+) -> str:
+    """Report on loaded tables.
+
+    Args:
+        file: A DuckDB file; None: the tables are in PostgreSQL.
+        url: A PostgreSQL database; None: the tables are in the file.
+        schema: The schema that the tables are in.
+        csv_path: Where to write the figures as CSV; ``-`` returns them.
+        html_path: Where to write them as a page.
+        coloured: Whether the text is for a terminal that knows colours.
+
+    Returns:
+        What to print.
+
+    Raises:
+        StoreError: PostgreSQL cannot be read.
+        UserError: The tables cannot be read, a file cannot be written, or a package is missing.
+    """
+    found = _read(file, url, schema)
+    if html_path is not None:
+        from tap_vero_segment.report.page import page  # noqa: PLC0415
+
+        _write(html_path, page(found))
+    if csv_path is not None:
+        from tap_vero_segment.report.spreadsheet import spreadsheet  # noqa: PLC0415
+
+        figures = spreadsheet(found)
+        if csv_path == _STANDARD_OUTPUT:
+            return figures
+        _write(csv_path, figures)
+    from tap_vero_segment.report.text import text  # noqa: PLC0415
+
+    return text(found, coloured=coloured) + "\n"
+
+
+def _read(file: Path | None, url: str | None, schema: str) -> Report:
+    if file is not None:
+        from tap_vero_segment.report.duckdb import read_duckdb  # noqa: PLC0415
+
+        return read_duckdb(file, schema)
+    from tap_vero_segment.report.postgres import read_postgres  # noqa: PLC0415
+
+    return read_postgres(url or "", schema)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}"
+        raise UserError(msg) from error

@@ -1,0 +1,51 @@
+"""The report as CSV."""
+
+from __future__ import annotations
+
+import csv
+from io import StringIO
+from typing import TYPE_CHECKING, Final
+
+from tap_vero_segment.report.funnel import COLUMNS, STEPS
+
+if TYPE_CHECKING:
+    from tap_vero_segment.report.funnel import Line
+    from tap_vero_segment.report.warehouse import Report
+
+_FORMULA: Final = ("=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}",
+                   "\N{FULLWIDTH HYPHEN-MINUS}", "\N{FULLWIDTH COMMERCIAL AT}")  # fmt: skip
+"""What makes a spreadsheet take a cell for a formula, and run it."""
+
+
+def spreadsheet(report: Report) -> str:
+    """Write the SQL's columns: a campaign's line without a week, then its weeks.
+
+    Rates are fractions, empty where there is nothing to divide by. A name that a spreadsheet would
+    take for a formula has a ``'`` in front.
+    """
+    out = StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for campaign in report.campaigns:
+        for line in (campaign.total, *campaign.weeks):
+            writer.writerow(_cells(line))
+    return out.getvalue()
+
+
+def _cells(line: Line) -> list[str | int | float | None]:
+    return [
+        _harmless(line.campaign_id or ""),
+        _harmless(line.campaign),
+        str(line.week or ""),
+        *(line.events[step.name] for step in STEPS),
+        *(line.recipients[step.name] for step in STEPS),
+        *(
+            None if (rate := line.rates[step.name]) is None else round(rate, 6)
+            for step in STEPS
+            if step.of
+        ),
+    ]
+
+
+def _harmless(cell: str) -> str:
+    return f"'{cell}" if cell.lstrip().startswith(_FORMULA) else cell

@@ -1,0 +1,104 @@
+"""The page, in a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.support.collector import run_collector
+from tests.support.funnel import DuckDB, event, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+AT = 1_795_425_840
+WEEK = 7 * 86_400
+MARKS = "document.title = 'taken'"
+NAMES = (
+    f'<img src=x onerror="{MARKS}"><script>{MARKS}</script>',
+    f"</script><script>{MARKS}</script>",
+    "<a href='https://evil.example/'>link</a> <b>bold</b> %{x} $x^2$",
+    "Autumn & winter",
+)
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def chromium() -> str:
+    """Where Chromium is; skip the test where it is not."""
+    found = shutil.which("chromium")
+    if found:
+        return found
+    if os.environ.get("VERO_TESTS_NEED_CHROMIUM"):
+        pytest.fail("no Chromium is installed")
+    pytest.skip("needs Chromium: apt-get install chromium")
+
+
+def test_the_page_draws_its_charts_alone_and_runs_no_name(tmp_path: Path) -> None:
+    path = chromium()
+    warehouse = DuckDB(tmp_path / "warehouse.duckdb")
+    load(
+        warehouse,
+        [
+            event(
+                kind,
+                AT + week * WEEK,
+                user={"id": person, "email": f"{person}@example.com"},
+                campaign={"id": number, "name": name},
+            )
+            for number, name in enumerate(NAMES)
+            for kind in ("sent", "delivered", "opened")
+            for week in range(2)
+            for person in range(4 - number)
+        ],
+    )
+    done = run_collector("report", *warehouse.options, "--html", "f.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page_url = (tmp_path / "f.html").as_uri()
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=[*FLAGS])
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        requests: list[str] = []
+        wrong: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(page_url)
+        for chart in ("chart-steps", "chart-sent", "chart-opened"):
+            page.wait_for_selector(f"#{chart} .main-svg")
+
+        bars = page.locator("#chart-steps .bars .point path")
+        assert bars.count() == 4 * len(NAMES)
+        assert page.locator("#chart-sent .bars .point").count() == 2 * len(NAMES)
+        assert page.locator("#chart-opened .scatterlayer .point").count() == 2 * len(NAMES)
+        for number, name in enumerate(NAMES):
+            bars.nth(number).hover(force=True)
+            label = page.locator("#chart-steps .hoverlayer").filter(has_text=f"({number})")
+            label.wait_for(state="attached")
+            assert name in (label.text_content() or "")
+
+        shown = page.locator("#chart-steps .yaxislayer-above").text_content() or ""
+        legend = page.locator("#chart-opened .legend").text_content() or ""
+        for name in NAMES:
+            assert name[:20] in shown
+            assert name[:20] in legend
+            assert page.get_by_role("rowheader", name=name).count() == 1
+        assert (
+            page.locator("main script + script, main a[href^=http], main img, svg a").count() == 0
+        )
+        assert page.title() == "Campaign funnel"
+        assert requests == [page_url]
+        assert wrong == []
+        browser.close()
