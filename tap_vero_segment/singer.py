@@ -8,6 +8,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import click
 from singer_sdk.exceptions import (
     ConfigValidationError,
     MapExpressionError,
@@ -23,8 +24,6 @@ from tap_vero_segment.errors import SettingError, UserError
 if TYPE_CHECKING:
     import logging
     from collections.abc import Generator, Mapping, Sequence
-
-    import click
 
 
 def end_at_the_next_signal() -> None:
@@ -78,6 +77,9 @@ class SingerProgram(PluginBase):
     def get_singer_command(cls) -> click.Command:
         """Return the command line, which tells the user's errors in one line."""
         command = super().get_singer_command()
+        for parameter in command.params:
+            if parameter.name == "config":
+                parameter.type = click.Path()  # what a shell completes
         return _Command(
             name=command.name,
             callback=_told_in_a_line(cls.logger)(command.callback or cls.invoke),
@@ -100,6 +102,9 @@ class _Command(SingerCommand):
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         # --test and --discover run while the arguments are read.
+        if kwargs.get("resilient_parsing"):  # because of Tab: no reason to ask the source
+            for parameter in self.params:
+                parameter.callback = None
         with _told_in_a_line(self.logger):
             return super().make_context(*args, **kwargs)
 

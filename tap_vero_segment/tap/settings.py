@@ -27,8 +27,9 @@ SCHEMA: Final[dict[str, Any]] = th.PropertiesList(
         title="Source",
         description=(
             "Where the events are: sqlite:///relative.db or sqlite:////absolute.db (the "
-            "collector's file, on the same machine), http(s)://host (a collector's read API), or "
-            "s3://, gs://, az:// or file:/// (a folder that holds a Segment raw archive)."
+            "collector's file, on the same machine), postgresql://… (collectors' shared store), "
+            "http(s)://host (a collector's read API), or s3://, gs://, az:// or file:/// (a folder "
+            "that holds a Segment raw archive)."
         ),
     ),
     th.Property(
