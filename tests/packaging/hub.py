@@ -1,0 +1,187 @@
+"""Definitions for Meltano Hub, made from what the commands say of themselves.
+
+``uv run python -m tests.packaging.hub`` writes them to ``.github/hub``. Who hands them in adds what
+only a published repository has: ``repo``, ``logo_url``, and the owner's name as ``variant``.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import yaml
+
+from tap_vero_segment.collector.cli import main as collector
+from tap_vero_segment.collector.settings import ENVIRONMENT, Secrets
+from tests.packaging.uv import REPOSITORY
+from tests.support.collector import clean_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDER = REPOSITORY / ".github" / "hub"
+HEADER = "# Written by `uv run python -m tests.packaging.hub`.\n"
+
+LOADER_LACKS = {"structured-logging"}
+"""Capabilities that the Hub knows of extractors only."""
+
+COMMON = {
+    "variant": "original",
+    "pip_url": "tap-vero-segment",
+    "maintenance_status": "beta",
+    "quality": "unknown",
+    "domain_url": "https://www.getvero.com",
+    "keywords": ["vero", "segment", "email", "webhook"],
+}
+
+
+def definitions() -> dict[Path, dict[str, Any]]:
+    """Every definition by its file."""
+    tap, target = about("tap-vero-segment"), about("target-segment")
+    project = yaml.safe_load((REPOSITORY / "meltano.yml").read_text(encoding="utf-8"))
+    extractor = project["plugins"]["extractors"][0]
+    return {
+        FOLDER / "extractors" / "tap-vero-segment.yml": singer(tap, "Vero")
+        | {"capabilities": sorted(tap["capabilities"]), "select": extractor["select"]},
+        FOLDER / "loaders" / "target-segment.yml": singer(target, "Segment")
+        | {
+            "capabilities": sorted(set(target["capabilities"]) - LOADER_LACKS),
+            "domain_url": "https://segment.com",
+        },
+        FOLDER / "utilities" / "vero-collector.yml": utility(),
+    }
+
+
+def text_of(definition: dict[str, Any]) -> str:
+    return HEADER + yaml.safe_dump(definition, allow_unicode=True, width=100)
+
+
+@cache
+def about(command: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [Path(sys.executable).with_name(command), "--about", "--format=json"],
+        env=clean_environment(),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def singer(about: dict[str, Any], label: str) -> dict[str, Any]:
+    """The definition of a tap or target."""
+    schema = about["settings"]
+    return COMMON | {
+        "name": about["name"],
+        "namespace": about["name"].replace("-", "_"),
+        "label": label,
+        "description": about["description"],
+        "executable": about["name"],
+        "keywords": [*COMMON["keywords"], "meltano_sdk"],
+        "supported_python_versions": about["supported_python_versions"],
+        "settings": [*settings(schema["properties"])],
+        "settings_group_validation": [schema["required"]],
+    }
+
+
+def settings(properties: dict[str, Any], within: str = "") -> Iterator[dict[str, Any]]:
+    """The Hub's settings; of an object, those that it is made of, if it says so."""
+    for key, schema in properties.items():
+        name = within + key
+        if not key.startswith("__") and set(schema.get("properties", {})) - {"__else__"}:
+            yield from settings(schema["properties"], f"{name}.")
+            continue
+        setting = {
+            "name": name,
+            "label": schema["title"],
+            "description": schema["description"],
+            "kind": kind(schema),
+        }
+        if "default" in schema:
+            setting["value"] = schema["default"]
+        if "enum" in schema:
+            setting["options"] = [{"label": each, "value": each} for each in schema["enum"]]
+        if schema.get("secret"):
+            setting["sensitive"] = True
+        yield setting
+
+
+def kind(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return "options"
+    if schema.get("format") == "date-time":
+        return "date_iso8601"
+    forms = schema.get("oneOf", [schema])
+    types = {each for form in forms for each in form["type"] if isinstance(form["type"], list)}
+    (found, *others) = sorted(types - {"null"})
+    return "string" if others else {"number": "decimal"}.get(found, found)
+
+
+def utility() -> dict[str, Any]:
+    return COMMON | {
+        "name": "vero-collector",
+        "namespace": "vero_collector",
+        "label": "Vero collector",
+        "description": "Durable collector of Vero's webhooks, which tap-vero-segment reads.",
+        "executable": "vero-collector",
+        "commands": {
+            name: {"args": name, "description": command.get_short_help_str(200)}
+            for name, command in sorted(collector.commands.items())
+            if not command.hidden
+        },
+        "settings": [*secrets(), *options()],
+    }
+
+
+def secrets() -> Iterator[dict[str, Any]]:
+    for name in Secrets._fields:
+        yield {
+            "name": name,
+            "label": label(name),
+            "description": "A secret, as `vero-collector init` makes it; unset, its door is shut.",
+            "kind": "string",
+            "sensitive": True,
+            "env": f"{ENVIRONMENT}{name.upper()}",
+        }
+
+
+def options() -> Iterator[dict[str, Any]]:
+    """What ``serve`` can be told by its environment."""
+    for option in collector.commands["serve"].params:
+        if not isinstance(option, click.Option) or not isinstance(option.envvar, str):
+            continue
+        name = option.envvar.removeprefix(ENVIRONMENT).lower()
+        setting: dict[str, Any] = {
+            "name": name,
+            "label": label(name),
+            "description": option.help,
+            "kind": "string",
+            "env": option.envvar,
+        }
+        if option.is_flag:
+            setting["kind"] = "boolean"
+        elif isinstance(option.type, click.types.IntParamType):
+            setting["kind"] = "integer"
+        elif isinstance(option.type, click.Choice):
+            setting["kind"] = "options"
+            setting["options"] = [{"label": each, "value": each} for each in option.type.choices]
+        if isinstance(option.default, (int, str)) and not option.is_flag:
+            setting["value"] = option.default
+        yield setting
+
+
+def label(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+if __name__ == "__main__":
+    for path, definition in definitions().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text_of(definition), encoding="utf-8")
+        print(path.relative_to(REPOSITORY))  # noqa: T201  # a command's answer
