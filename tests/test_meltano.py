@@ -92,6 +92,7 @@ class JsonLines:
     """The tables that ``target-jsonl`` writes."""
 
     loader = "target-jsonl"
+    again = ("run", "tap-vero-segment", loader)
 
     def __init__(self, project: Project) -> None:
         self._folder = project.folder / "output"
@@ -107,6 +108,7 @@ class DuckDB:
     """The tables that ``target-duckdb`` writes."""
 
     loader = "target-duckdb"
+    again = ("schedule", "run", "daily-vero-to-duckdb")
 
     def __init__(self, project: Project) -> None:
         self._path = project.folder / "warehouse.duckdb"
@@ -144,7 +146,6 @@ def test_what_vero_sent_is_in_the_tables_once(
     post_all(collector, payloads[:20])  # delivered twice, stored once
     post_all(collector, [documented(vero_type) for vero_type in OTHER_TYPES])  # not selected
     job = ("run", "--full-refresh", "tap-vero-segment", tables.loader)
-    again = ("run", "tap-vero-segment", tables.loader)
 
     def check(expected: list[dict[str, Any]]) -> None:
         for vero_type in EMAIL_TYPES:
@@ -159,13 +160,13 @@ def test_what_vero_sent_is_in_the_tables_once(
     project.run(*job, **source)
     check(payloads)
 
-    log = project.run(*again, **source)
+    log = project.run(*tables.again, **source)
     check(payloads)
     assert record_counts(log) == {}
 
     more = [payload for payload in many(330)[300:] if payload["type"] == "clicked"][:3]
     post_all(collector, more)
-    log = project.run(*again, **source)
+    log = project.run(*tables.again, **source)
     check([*payloads, *more])
     assert record_counts(log) == {"email_link_clicked": 3, "tracks": 3}
 
@@ -179,6 +180,16 @@ def record_counts(log: str) -> dict[str, int]:
             point = json.loads(metric[: metric.rindex("}") + 1])
             counts[point["tags"]["stream"]] += point["value"]
     return {stream: count for stream, count in counts.items() if count}
+
+
+def test_the_daily_schedule_is_listed(project: Project) -> None:
+    listed = project.run("schedule", "list", "--format=json")
+    schedules = json.loads(listed[listed.index("{") :])["schedules"]
+    (daily,) = schedules["job"]
+    assert daily["name"] == "daily-vero-to-duckdb"
+    assert daily["cron_interval"] == "0 0 * * *"
+    assert daily["job"]["tasks"] == ["tap-vero-segment target-duckdb"]
+    assert schedules["elt"] == []
 
 
 def test_the_demo_works_twice(project: Project) -> None:
