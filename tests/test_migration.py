@@ -1,0 +1,107 @@
+"""The README's way from Segment's Vero Source: its table of columns, and its SQL as it stands."""
+
+from __future__ import annotations
+
+import re
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import jinja2
+import psycopg
+import pytest
+
+from tap_vero_segment.collection import COLLECTIONS, COMMON_COLUMNS, columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+SECTION = README.partition("### From Segment's Vero Source, column by column\n")[2]
+SECTION = SECTION.partition("\n## ")[0]
+COMPARE, VIEW, DEDUPE = re.findall(r"^ *```sql\n(.*?)^ *```$", SECTION, re.DOTALL | re.MULTILINE)
+MOMENT = "2026-12-01T00:00:00Z"
+
+
+def named(table: str) -> list[str]:
+    """The columns that a table of the README names in its first cells."""
+    rows = table.partition("\n\n")[0].splitlines()[2:]
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
+
+
+def test_the_table_names_every_column_once() -> None:
+    wanted = {column.name for each in COLLECTIONS if each.email for column in columns(each)}
+    found = named(SECTION[SECTION.index("| column | at Segment | here |") :])
+    assert len(found) == len(set(found))
+    assert set(found) == wanted
+
+
+def test_a_column_that_only_some_tables_have_says_which() -> None:
+    rows = [line for line in SECTION.splitlines() if line.startswith("| `")]
+    for collection in COLLECTIONS:
+        for column in collection.columns:
+            (row,) = (row for row in rows if f"`{column.name}`" in row.split("|")[1])
+            assert f"`{collection.stream}`" in row
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def run(request: pytest.FixtureRequest) -> Iterator[Callable[[str], list[tuple[Any, ...]]]]:
+    """A warehouse, as a function that asks it."""
+    if request.param == "duckdb":
+        connection: Any = duckdb.connect()
+    else:
+        connection = psycopg.connect(request.getfixturevalue("database"), autocommit=True)
+    with connection:
+
+        def ask(statement: str) -> list[tuple[Any, ...]]:
+            found = connection.execute(statement)
+            return found.fetchall() if found.description else []
+
+        yield ask
+
+
+IDS = count(1)
+
+
+def test_the_sql_counts_each_event_once(run: Callable[[str], list[tuple[Any, ...]]]) -> None:
+    kinds = {"time": "TIMESTAMP", "string": "VARCHAR", "object": "VARCHAR"}
+    for schema in ("vero", "vero_events", "vero_all"):
+        run(f"CREATE SCHEMA {schema}")
+    for schema in ("vero", "vero_events"):
+        listed = ", ".join(f"{column.name} {kinds[column.kind]}" for column in COMMON_COLUMNS)
+        run(f"CREATE TABLE {schema}.tracks ({listed})")
+
+    def arrive(schema: str, moment: str, user: str) -> None:
+        run(
+            f"INSERT INTO {schema}.tracks (id, received_at, loaded_at, timestamp, event, user_id)"
+            f" VALUES ('{next(IDS)}', '{moment}', '{moment}', '{moment}', 'email_sent', '{user}')"
+        )
+
+    moments = (
+        "2026-11-30T12:00:00Z",
+        "2026-11-30T23:59:59.999999Z",
+        MOMENT,
+        "2026-12-02T01:00:00Z",
+    )
+    for number, moment in enumerate(moments):
+        arrive("vero", moment, f"user {number}")
+        arrive("vero_events", moment, f"user {number}")
+    arrive("vero", "2026-11-01T00:00:00Z", "before there was a collector")
+    assert MOMENT in VIEW
+
+    compared = [(str(day), theirs, ours) for _, day, theirs, ours in run(COMPARE)]
+    assert compared == [
+        ("2026-11-01", 1, None),
+        ("2026-11-30", 2, 2),
+        ("2026-12-01", 1, 1),
+        ("2026-12-02", 1, 1),
+    ]
+    run(VIEW)
+    users = [user for (user,) in run("SELECT user_id FROM vero_all.tracks ORDER BY received_at")]
+    assert users == ["before there was a collector", "user 0", "user 1", "user 2", "user 3"]
+
+    run("INSERT INTO vero_events.tracks SELECT * FROM vero_events.tracks")
+    model = jinja2.Template(DEDUPE).render(source=lambda _source, table: f"vero_events.{table}")
+    assert run("SELECT COUNT(*) FROM vero_events.tracks") == [(8,)]
+    assert len(run(model)) == 4
