@@ -49,10 +49,11 @@ def main(
             results.append(run(case, runs, results))
             click.echo(f"  {results[-1].ratio:.2f}", err=True)
     click.echo(table(results))
+    figures = [result.to_json() for result in results]
     if json_file is not None:
-        json_file.write_text(json.dumps([result.to_json() for result in results], indent=1))
+        json_file.write_text(json.dumps(figures, indent=1))
     if chart is not None:
-        draw(results, chart)
+        draw(figures, chart)
 
 
 main(prog_name="python -m tests.benchmarks")
