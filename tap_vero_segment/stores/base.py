@@ -184,6 +184,13 @@ class Reader(Closable, Protocol):
             limit: The most to return.
         """
 
+    def newest_dead_letters(self, limit: int) -> list[KeptLetter]:
+        """Return the dead letters that came last, the newest first.
+
+        Args:
+            limit: The most to return.
+        """
+
     def exported_until(self, destination: str | None = None) -> int | None:
         """Return the ``loaded_at`` up to which an archive has the events; None: it has none.
 

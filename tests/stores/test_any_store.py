@@ -156,6 +156,8 @@ def test_dead_letters_are_kept_once_and_as_they_came(writer, reader):
     assert [letter for _, letter in kept] == some
     assert all(one < later for one, later in pairwise(number for number, _ in kept))
     assert reader.dead_letters(kept[2].number, 2) == kept[3:5]
+    assert reader.newest_dead_letters(3) == kept[:3:-1]
+    assert reader.newest_dead_letters(100) == kept[::-1]
     summary = reader.summary()
     assert (summary.dead_letters, summary.passed_over) == (7, 9)
 

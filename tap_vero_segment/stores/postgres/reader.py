@@ -46,6 +46,10 @@ _LETTERS: Final = """
 SELECT id, received_at, input, reason, body FROM vero_collector.dead_letters
 WHERE id > %s ORDER BY id LIMIT %s
 """
+_NEWEST_LETTERS: Final = """
+SELECT id, received_at, input, reason, body FROM vero_collector.dead_letters
+ORDER BY id DESC LIMIT %s
+"""
 _COUNT_LETTERS: Final = "SELECT count(*) FROM vero_collector.dead_letters"
 _PASSED_OVER: Final = "SELECT calls FROM vero_collector.passed_over"
 _SIZE: Final = """
@@ -121,8 +125,15 @@ class PostgresReader(Closing):
 
     def dead_letters(self, after: int, limit: int) -> list[KeptLetter]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
+        return self._letters(_LETTERS, (after, limit))
+
+    def newest_dead_letters(self, limit: int) -> list[KeptLetter]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        return self._letters(_NEWEST_LETTERS, (limit,))
+
+    def _letters(self, query: str, bindings: tuple[int, ...]) -> list[KeptLetter]:
         rows = self._session.run(
-            lambda connection: connection.execute(_LETTERS, (after, limit), binary=True).fetchall()
+            lambda connection: connection.execute(query, bindings, binary=True).fetchall()
         )
         return [KeptLetter(number, DeadLetter(*rest)) for number, *rest in rows]
 

@@ -50,6 +50,9 @@ _LETTERS: Final = """
 SELECT id, digest, received_at, input, reason, body FROM dead_letters WHERE id > ?
 ORDER BY id LIMIT ?
 """
+_NEWEST_LETTERS: Final = """
+SELECT id, digest, received_at, input, reason, body FROM dead_letters ORDER BY id DESC LIMIT ?
+"""
 
 
 class SqliteReader(Closing):
@@ -134,8 +137,15 @@ class SqliteReader(Closing):
 
     def dead_letters(self, after: int, limit: int) -> list[KeptLetter]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
+        return self._letters(_LETTERS, (after, limit))
+
+    def newest_dead_letters(self, limit: int) -> list[KeptLetter]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        return self._letters(_NEWEST_LETTERS, (limit,))
+
+    def _letters(self, query: str, bindings: tuple[int, ...]) -> list[KeptLetter]:
         with self._reading():
-            rows: list[Any] = self._connection.execute(_LETTERS, (after, limit)).fetchall()
+            rows: list[Any] = self._connection.execute(query, bindings).fetchall()
             letters = []
             for number, digest, *rest in rows:
                 letter = DeadLetter(*rest)
