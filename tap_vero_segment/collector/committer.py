@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from tap_vero_segment.collector.refusals import Refusal
 from tap_vero_segment.stores.base import (
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from tap_vero_segment.stores.base import Writer
+
+    T = TypeVar("T")
 
 logger = logging.getLogger("vero-collector")
 
@@ -54,6 +56,13 @@ class Submission(NamedTuple):
     def is_probe(self) -> bool:
         """Whether it only asks if the store accepts writes."""
         return not (self.events or self.dead_letters or self.passed_over)
+
+
+class Errand(NamedTuple):
+    """Other work for the writer, which is done between two groups."""
+
+    work: Callable[[Writer], Any]
+    done: asyncio.Future[Any]
 
 
 class Commit(NamedTuple):
@@ -108,7 +117,7 @@ class Committer:
         self._max_pending_bytes = max_pending_bytes
         self._on_broken = on_broken
         self._on_commit = on_commit
-        self._queue: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Submission | Errand | None] = queue.SimpleQueue()
         self._pending = 0
         self._pending_bytes = 0
         self._accepting = False
@@ -117,6 +126,7 @@ class Committer:
         self._thread: threading.Thread | None = None
         self._ended = asyncio.Event()
         self._busy_since: float | None = None
+        self._held: Errand | None = None  # the writer thread's: taken from the queue, not begun
         self.nearly_full = False
         """Whether the store had next to no room left when it was last probed."""
 
@@ -203,6 +213,19 @@ class Committer:
         self._queue.put(submission)
         await submission.done
 
+    async def run(self, work: Callable[[Writer], T]) -> T:
+        """Return what ``work`` does with the store, in the writer thread.
+
+        Raises:
+            RefusedError: The queue is full or closed. It was not done.
+            StoreError: The store failed.
+        """
+        self.check_accepting()
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._pending += 1
+        self._queue.put(Errand(work, done))
+        return await done
+
     async def stop(self, seconds: float | None = None) -> bool:
         """Take nothing more, write all that waits, close the store.
 
@@ -235,6 +258,13 @@ class Committer:
         try:
             while group := self._next_group():
                 self._busy_since = time.monotonic()
+                if isinstance(group, Errand):
+                    broken = self._run_errand(writer, group)
+                    self._busy_since = None
+                    if broken is not None:
+                        self._fail_the_rest(broken)
+                        return
+                    continue
                 for commit in _write_apart(writer, group):
                     if commit.error is None and any(one.is_probe for one in commit.group):
                         self.nearly_full = _is_nearly_full(writer)
@@ -248,11 +278,12 @@ class Committer:
             writer.close()
             self._call(self._ended.set)
 
-    def _next_group(self) -> list[Submission]:
-        """Wait for a submission, and take all that came with it; empty when the end has come."""
-        first = self._queue.get()
-        if first is None:
-            return []
+    def _next_group(self) -> list[Submission] | Errand | None:
+        """Wait for a submission, and take all that came with it; None when the end has come."""
+        first = self._held or self._queue.get()
+        self._held = None
+        if not isinstance(first, Submission):
+            return first
         group = [first]
         while len(group) < MAX_GROUP:
             try:
@@ -262,12 +293,31 @@ class Committer:
             if submission is None:
                 self._queue.put(None)  # the end, but this group first
                 break
+            if isinstance(submission, Errand):
+                self._held = submission
+                break
             group.append(submission)
         return group
 
+    def _run_errand(self, writer: Writer, errand: Errand) -> StoreBrokenError | None:
+        """Do other work; return why the store can no longer be trusted, where that is so."""
+        result = error = None
+        try:
+            result = errand.work(writer)
+        except StoreError as failure:
+            error = failure
+        except Exception as failure:  # noqa: BLE001  # a fault must not end the thread unseen
+            error = StoreError(f"unexpected {type(failure).__name__}")
+        self._call(self._finish_errand, errand, result, error)
+        return error if isinstance(error, StoreBrokenError) else None
+
     def _fail_the_rest(self, error: StoreError) -> None:
-        while (submission := self._queue.get()) is not None:
-            self._call(self._finish, Commit([submission], error))
+        while (left := self._held or self._queue.get()) is not None:
+            self._held = None
+            if isinstance(left, Errand):
+                self._call(self._finish_errand, left, None, error)
+            else:
+                self._call(self._finish, Commit([left], error))
 
     def _call(self, function: Callable[..., None], *args: object) -> None:
         assert self._loop is not None  # noqa: S101  # start() has set it
@@ -287,6 +337,18 @@ class Committer:
             logger.error(message, len(group), error, extra=about)
         _settle([submission.done for submission in group], error)
         self._on_commit(commit)  # before the answers are sent: those who wait go on after this
+
+    def _finish_errand(self, errand: Errand, result: Any, error: StoreError | None) -> None:
+        """Tell who waits what came of an errand: in the event loop."""
+        self._pending -= 1
+        if isinstance(error, StoreBrokenError):
+            self._break(error)
+        if errand.done.done():  # its request was cancelled
+            return
+        if error is None:
+            errand.done.set_result(result)
+        else:
+            errand.done.set_exception(error)
 
     def _break(self, error: StoreBrokenError) -> None:
         self._accepting = False

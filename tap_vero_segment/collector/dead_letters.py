@@ -44,7 +44,7 @@ def show_letter(store: str, number: int) -> str:
     """
     kept = _letter(store, number)
     facts = "\n".join(f"{name}: {value}" for name, value in _facts(kept).items())
-    return printable(f"{facts}\n\n{_readable(kept.letter.body)}")
+    return printable(f"{facts}\n\n{readable(kept.letter.body)}")
 
 
 def body_of(store: str, number: int) -> bytes:
@@ -83,7 +83,8 @@ def _row(*cells: int | str) -> str:
     return printable(f"{number:>8}  {received_at:27}  {source:8}  {size:>7}  {reason}")
 
 
-def _readable(body: bytes) -> str:
+def readable(body: bytes) -> str:
+    """Return a body as text, as pretty JSON where it is any."""
     try:
         check_depth(msgspec.json.decode(body))
         body = msgspec.json.format(body, indent=2)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -11,7 +13,14 @@ import msgspec
 from tap_vero_segment.collector.refusals import BY_STATUS, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        Awaitable,
+        Callable,
+        Mapping,
+        MutableMapping,
+        Sequence,
+    )
 
     Message = MutableMapping[str, Any]
     Scope = MutableMapping[str, Any]
@@ -37,6 +46,14 @@ class Response(NamedTuple):
     status: int
     body: bytes
     content_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Stream(NamedTuple):
+    """An answer that goes on until its parts end or the client goes away; it has status 200."""
+
+    parts: AsyncGenerator[bytes]
+    content_type: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
@@ -117,10 +134,23 @@ class Request:
         self._query: bytes = scope["query_string"]
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.scheme: str = scope.get("scheme", "http")
+        """``https`` where the client used it, as told by a proxy that is trusted."""
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first header of a name, which is given in lower case."""
         return next((value for key, value in self._headers if key == name), None)
+
+    def cookie(self, name: str) -> str | None:
+        """Return the value of the first cookie of a name."""
+        for key, value in self._headers:
+            if key != b"cookie":
+                continue
+            for pair in value.decode("latin-1").split(";"):
+                given, separator, content = pair.strip().partition("=")
+                if separator and given == name:
+                    return content
+        return None
 
     def query(self) -> Mapping[str, str]:
         """Return the query's parameters; of a repeated one, the last.
@@ -200,3 +230,31 @@ async def send_response(send: Send, response: Response, *, head: bool = False) -
         }
     )
     await send({"type": "http.response.body", "body": b"" if head else response.body})
+
+
+async def send_stream(send: Send, receive: Receive, stream: Stream) -> None:
+    """Send an answer part by part; return when it ends or the client goes away."""
+    headers = [(b"content-type", stream.content_type), *stream.headers]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    sending = asyncio.create_task(_send_parts(send, stream))
+    leaving = asyncio.create_task(_disconnected(receive))
+    try:
+        await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sending.cancel()
+        leaving.cancel()
+        await asyncio.gather(sending, leaving, return_exceptions=True)
+    if not sending.cancelled() and (error := sending.exception()) is not None:
+        raise error
+
+
+async def _send_parts(send: Send, stream: Stream) -> None:
+    async with aclosing(stream.parts) as parts:
+        async for part in parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -45,7 +45,7 @@ def replay(store: str, numbers: Sequence[int]) -> str:
     with open_reader(store, "store") as reader:
         writer = open_writer(store, "store")
         try:
-            replaying = _Replay(writer)
+            replaying = Replay(writer)
             for kept in letters_of(reader, numbers) if numbers else every_letter(reader):
                 with in_turn():
                     replaying.read(kept)
@@ -55,24 +55,33 @@ def replay(store: str, numbers: Sequence[int]) -> str:
     return replaying.told(missing)
 
 
-class _Replay:
-    """Reads letters again, and counts what becomes of them."""
+class Replay:
+    """Reads letters again, and counts what becomes of them.
+
+    Args:
+        writer: The store's.
+    """
 
     def __init__(self, writer: Writer) -> None:
         self.letters = 0
+        self.new = 0
+        self.stay: Counter[str] = Counter()
         self._writer = writer
-        self._new = 0
         self._known = 0
         self._passed_over = 0
-        self._stay: Counter[str] = Counter()
 
     def read(self, kept: KeptLetter) -> None:
+        """Read a letter, and store it if it is events now.
+
+        Raises:
+            StoreError: The store failed in a way that is not the letter's fault.
+        """
         self.letters += 1
         calls, reason = _read(kept.letter)
         if reason is None and calls is not None:
             reason = self._resolve(kept, calls)
         if reason is not None:
-            self._stay[reason] += 1
+            self.stay[reason] += 1
 
     def _resolve(self, kept: KeptLetter, calls: Calls) -> str | None:
         """Store what a letter holds in its place; return why it stays, where it does."""
@@ -91,23 +100,23 @@ class _Replay:
             if type(error) is not StoreError:
                 raise
             return f"the store does not take it: {error}"  # and it must not cost the others
-        self._new += new
+        self.new += new
         self._known += len(calls.events) - new
         self._passed_over += calls.passed_over
         return None
 
     def told(self, missing: int) -> str:
         """Return what was done, a fact a line; the letters that stay by their reasons."""
-        stay = self._stay.total()
+        stay = self.stay.total()
         lines = [
             f"dead letters read again: {self.letters}, of which {stay} stay",
-            f"new events: {self._new}",
+            f"new events: {self.new}",
             f"events that were stored already: {self._known}",
             f"calls of no collection, passed over: {self._passed_over}",
         ]
         if missing:
             lines.append(f"numbers of no dead letter: {missing}")
-        lines += [f"stay: {count} ({reason})" for reason, count in self._stay.most_common()]
+        lines += [f"stay: {count} ({reason})" for reason, count in self.stay.most_common()]
         return "\n".join(lines)
 
 

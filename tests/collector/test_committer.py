@@ -333,6 +333,63 @@ def test_a_store_that_cannot_be_opened_is_told_at_the_start(tmp_path):
     run(scenario)
 
 
+# Other work for the writer
+
+
+def test_an_errand_is_run_between_two_commits_in_the_thread_that_writes(path):
+    async def scenario():
+        held = []
+        async with started(lambda: held.append(HeldWriter(path)) or held[0]) as taker:
+            before = await submit(taker, EVENTS[:1])
+            await held[0].arrived()
+            before += await submit(taker, EVENTS[1:3])
+            errand = asyncio.create_task(taker.run(lambda writer: (writer, writer.groups.copy())))
+            await asyncio.sleep(0)
+            after = await submit(taker, EVENTS[3:6])
+            held[0].release(3)
+            writer, groups = await errand
+            await asyncio.gather(*before, *after)
+            assert taker.pending == 0
+        assert (writer, groups, writer.groups) == (held[0], [1, 2], [1, 2, 3])
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("error", [StoreError("not this one"), ValueError("an address")])
+def test_an_errand_that_fails_costs_nobody_else(path, error):
+    async def scenario():
+        async with started(lambda: SqliteWriter(f"sqlite:///{path}", "store")) as taker:
+            with pytest.raises(StoreError) as failed:
+                await taker.run(lambda _: _raise(error))
+            assert "address" not in str(failed.value)
+            await taker.commit(EVENTS[:1], [])
+
+    run(scenario)
+
+
+def test_an_errand_that_finds_the_store_broken_ends_the_writer(path):
+    broken = []
+
+    async def scenario():
+        async with started(
+            lambda: SqliteWriter(f"sqlite:///{path}", "store"), on_broken=lambda: broken.append(1)
+        ) as taker:
+            tasks = [asyncio.create_task(taker.run(lambda _: _raise(BROKEN))) for _ in range(3)]
+            await asyncio.sleep(0)
+            tasks += await submit(taker, EVENTS[:2])
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert {type(result) for result in results} == {StoreBrokenError}
+            with pytest.raises(RefusedError):
+                await taker.run(lambda _: None)
+
+    run(scenario)
+    assert broken == [1]
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
 def test_dead_letters_are_committed_with_the_events(path):
     letter = DeadLetter(times.now(), "vero", "not JSON", b"nonsense")
 

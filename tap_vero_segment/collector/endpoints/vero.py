@@ -24,13 +24,22 @@ SUCCESS: Final = Response(200, b'{"success":true}')
 async def receive(request: Request, committer: Committer) -> Response:
     """Store a webhook and answer when it is synced to disk.
 
+    Raises:
+        HTTPError: 400, the body is no JSON object, and is kept as a dead letter all the same.
+    """
+    await take(await request.body(), committer)
+    return SUCCESS
+
+
+async def take(body: bytes, committer: Committer) -> None:
+    """Store a webhook's body; return when it is synced to disk.
+
     A payload that cannot be mapped is kept as a dead letter and acknowledged: Vero could not send
     a better one.
 
     Raises:
         HTTPError: 400, the body is no JSON object, and is kept as a dead letter all the same.
     """
-    body = await request.body()
     received_at = times.now()
     try:
         event = to_event(body, received_at)
@@ -44,7 +53,6 @@ async def receive(request: Request, committer: Committer) -> Response:
         await quarantine(DeadLetter(received_at, INPUT, reason, body), committer)
     else:
         await committer.commit([event], [], size=len(body) + len(event.call))
-    return SUCCESS
 
 
 def to_event(body: bytes, received_at: int) -> Event:
