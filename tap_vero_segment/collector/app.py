@@ -11,6 +11,7 @@ import msgspec
 
 from tap_vero_segment.collector import openapi
 from tap_vero_segment.collector.committer import RefusedError
+from tap_vero_segment.collector.doors import check_method, nothing_here, opened
 from tap_vero_segment.collector.endpoints import events, metrics, segment, tracking, vero
 from tap_vero_segment.collector.http import (
     RETRY_AFTER,
@@ -19,14 +20,17 @@ from tap_vero_segment.collector.http import (
     Request,
     Response,
     Room,
+    Stream,
     is_one_of,
     send_response,
+    send_stream,
 )
+from tap_vero_segment.collector.page.page import Page
 from tap_vero_segment.collector.refusals import Refusal
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.http import Receive, Scope, Send
@@ -77,7 +81,8 @@ class App:
         self._legacy_batches = legacy_batches
         self._room = Room()
         self._stopping = False
-        self._endpoints: dict[str, Callable[[Request], Awaitable[Response]]] = {
+        self._page = Page(lambda: self._secrets, committer, readers)
+        self._endpoints: dict[str, Callable[[Request], Awaitable[Response | Stream]]] = {
             **dict.fromkeys(tracking.PATHS, self._tracking),
             "/segment": self._segment,
             "/v1/events": self._events,
@@ -85,15 +90,22 @@ class App:
             "/ready": self._ready,
             "/metrics": self._metrics,
             "/openapi.json": self._openapi,
+            **self._page.endpoints,
         }
+        self._endpoints_below = {"/vero/": self._vero, **self._page.endpoints_below}
 
     def use(self, secrets: Secrets) -> None:
         """Take other secrets, for requests that are not past their door yet."""
         self._secrets = secrets
+        self._page.secrets_changed()
 
     def stop(self) -> None:
         """Be ready no more; what has come in is still answered."""
         self._stopping = True
+
+    def end_streams(self) -> None:
+        """End the answers that would go on for ever: in the event loop."""
+        self._page.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -104,9 +116,18 @@ class App:
             response = await self._respond(request)
         except DisconnectedError:
             return
-        await send_response(send, response, head=request.method == "HEAD")
+        if isinstance(response, Stream):
+            await self._stream(send, receive, response)
+        else:
+            await send_response(send, response, head=request.method == "HEAD")
 
-    async def _respond(self, request: Request) -> Response:
+    async def _stream(self, send: Send, receive: Receive, stream: Stream) -> None:
+        try:
+            await send_stream(send, receive, stream)
+        except Exception as error:  # noqa: BLE001  # as below; the connection ends with this
+            logger.error("a fault in a stream: %s", type(error).__name__)  # noqa: TRY400
+
+    async def _respond(self, request: Request) -> Response | Stream:
         try:
             return await self._route(request)
         except HTTPError as error:
@@ -133,53 +154,55 @@ class App:
         self._counts.refused(error.reason)
         return error.response()
 
-    async def _route(self, request: Request) -> Response:
+    async def _route(self, request: Request) -> Response | Stream:
         endpoint = self._endpoints.get(request.path)
-        if endpoint is None and request.path.startswith("/vero/"):
-            endpoint = self._vero
         if endpoint is None:
-            raise _nothing_here()
+            # One level below: /vero/TOKEN.
+            room = request.path[: request.path.find("/", 1) + 1]
+            endpoint = self._endpoints_below.get(room)
+        if endpoint is None:
+            raise nothing_here()
         return await endpoint(request)
 
     async def _vero(self, request: Request) -> Response:
-        tokens = _opened(self._secrets.webhook_token)
+        tokens = opened(self._secrets.webhook_token)
         given = request.path.removeprefix("/vero/")
         if not is_one_of(given.encode(errors="replace"), tokens):
-            raise _nothing_here(Refusal.WRONG_SECRET)
-        _check_method(request, "POST")
+            raise nothing_here(Refusal.WRONG_SECRET)
+        check_method(request, "POST")
         self._committer.check_accepting()
         return await vero.receive(request, self._committer)
 
     async def _tracking(self, request: Request) -> Response:
-        write_keys = _opened(self._secrets.write_key)
+        write_keys = opened(self._secrets.write_key)
         if request.method == "OPTIONS":
             return tracking.PREFLIGHT
-        _check_method(request, "POST")
+        check_method(request, "POST")
         self._committer.check_accepting()
         return await tracking.receive(request, self._committer, write_keys)
 
     async def _segment(self, request: Request) -> Response:
-        secrets = _opened(self._secrets.segment_secret)
-        _check_method(request, "POST")
+        secrets = opened(self._secrets.segment_secret)
+        check_method(request, "POST")
         self._committer.check_accepting()
         return await segment.receive(
             request, self._committer, secrets, legacy_batches=self._legacy_batches
         )
 
     async def _events(self, request: Request) -> Response:
-        tokens = _opened(self._secrets.read_token)
+        tokens = opened(self._secrets.read_token)
         scheme, _, given = (request.header(b"authorization") or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not is_one_of(given.strip(), tokens):
             raise HTTPError(401, "a wrong read token", (b"www-authenticate", b"Bearer"))
-        _check_method(request, "GET")
+        check_method(request, "GET")
         return await events.get(request, self._readers)
 
     async def _health(self, request: Request) -> Response:
-        _check_method(request, "GET")
+        check_method(request, "GET")
         return _OK
 
     async def _ready(self, request: Request) -> Response:
-        _check_method(request, "GET")
+        check_method(request, "GET")
         problem = await self._why_not_ready()
         if problem is None:
             return _OK
@@ -201,30 +224,13 @@ class App:
         return "the disk is nearly full" if self._committer.nearly_full else None
 
     async def _metrics(self, request: Request) -> Response:
-        _check_method(request, "GET")
+        check_method(request, "GET")
         return await metrics.get(request, self._counts, self._committer, self._readers)
 
     async def _openapi(self, request: Request) -> Response:
-        _check_method(request, "GET")
+        check_method(request, "GET")
         return openapi.response()
-
-
-def _opened(secrets: Sequence[str]) -> Sequence[str]:
-    """Return the secrets of a door; one without a secret is not there at all."""
-    if not secrets:
-        raise _nothing_here()
-    return secrets
 
 
 def _unavailable(message: str, reason: Refusal) -> HTTPError:
     return HTTPError(503, message, RETRY_AFTER, reason=reason)
-
-
-def _nothing_here(reason: Refusal = Refusal.NOT_FOUND) -> HTTPError:
-    return HTTPError(404, "there is nothing here", reason=reason)
-
-
-def _check_method(request: Request, method: str) -> None:
-    if request.method != method and not (method == "GET" and request.method == "HEAD"):
-        allowed = b"GET, HEAD" if method == "GET" else method.encode()
-        raise HTTPError(405, f"only {method} here", (b"allow", allowed))

@@ -211,8 +211,8 @@ def serve(context: click.Context, /, *, log_format: str, **told: Any) -> None:
     opens a door: VERO_COLLECTOR_WEBHOOK_TOKEN for POST /vero/TOKEN,
     VERO_COLLECTOR_WRITE_KEY for POST /v1/track and /v1/batch,
     VERO_COLLECTOR_SEGMENT_SECRET for POST /segment, VERO_COLLECTOR_READ_TOKEN for
-    GET /v1/events. What has no secret is off. The same name with _PREVIOUS is one that is still
-    valid beside it. SIGHUP reads .env again.
+    GET /v1/events and for the live page, which is at /. What has no secret is off. The same name
+    with _PREVIOUS is one that is still valid beside it. SIGHUP reads .env again.
     """
     from tap_vero_segment.collector.serve import serve as run  # noqa: PLC0415
 

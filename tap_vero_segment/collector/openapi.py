@@ -14,6 +14,7 @@ import msgspec
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.collector.endpoints import events, tracking
 from tap_vero_segment.collector.http import JSON, MAX_BODY, NDJSON, RETRY_AFTER, Response
+from tap_vero_segment.collector.page import described
 
 _JSON: Final = JSON.decode()
 _TEXT: Final = "text/plain"
@@ -55,6 +56,7 @@ def document() -> dict[str, Any]:
             "/ready": _readable("ready", _probe("Whether the store accepts writes.")),
             "/metrics": _readable("metrics", _metrics()),
             "/openapi.json": _readable("openapi", _openapi()),
+            **described.paths(_EVERYWHERE),
         },
         "components": {
             "securitySchemes": _security_schemes(),
@@ -347,6 +349,7 @@ def _security_schemes() -> dict[str, Any]:
             "name": "X-Segment-Signature",
             "description": "The same, from Segment's newer destinations.",
         },
+        "session": described.SECURITY_SCHEME,
     }
 
 

@@ -246,6 +246,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._notifier.stopping()
         self._doors.app.stop()
+        self._doors.app.end_streams()
         # Just before the requests are given up: what waits for such a client cannot be answered.
         asyncio.get_running_loop().call_later(
             CLIENTS_SECONDS - 0.1, self._guard.abort_unread, self._connections()

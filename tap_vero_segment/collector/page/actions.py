@@ -1,0 +1,85 @@
+"""What the buttons of the live page do. All of it goes the way that webhooks go."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from tap_vero_segment.collector.endpoints import vero
+from tap_vero_segment.collector.letters import letter_of
+from tap_vero_segment.collector.replay import Replay
+
+if TYPE_CHECKING:
+    from tap_vero_segment.collector.committer import Committer
+    from tap_vero_segment.collector.reading import Readers
+
+logger = logging.getLogger("vero-collector")
+
+TEST: Final = "Test event of the live page"
+"""The campaign's name of a test event, by which it is known in the warehouse."""
+
+
+async def send_test_event(committer: Committer) -> None:
+    """Take a webhook that says what it is; return when it is synced to disk.
+
+    Raises:
+        RefusedError: The collector takes nothing at present.
+        StoreError: The store failed.
+    """
+    await vero.take(msgspec.json.encode(_payload(int(time.time()))), committer)
+
+
+def _payload(now: int) -> dict[str, Any]:
+    return {
+        "type": "opened",
+        "opened_at": now,
+        "user": {"id": "test-event", "email": "test-event@example.com"},
+        "campaign": {
+            "id": "test-event",
+            "type": "test",
+            "name": TEST,
+            "subject": "If you can read this, events arrive",
+            "channel": "email",
+            "sent_to": "test-event@example.com",
+        },
+        # Another one each time, as an event that came before is not stored again.
+        "message_id": f"test-event.{secrets.token_hex(8)}@veromail.com",
+        "user_agent": "vero-collector",
+    }
+
+
+async def replay(number: int, readers: Readers, committer: Committer) -> str:
+    """Read a dead letter again, and store what it is now, in the thread that writes.
+
+    Args:
+        number: The dead letter.
+        readers: Read the store.
+        committer: Writes it.
+
+    Returns:
+        What has become of it: ``stored``, ``known`` where its events were stored already,
+        ``stays``, or ``gone`` where there is none of that number.
+
+    Raises:
+        RefusedError: The collector takes nothing at present.
+        StoreError: The store failed.
+        UserError: It cannot be opened.
+    """
+    kept = await readers.read(lambda reader: letter_of(reader, number))
+    if kept is None:
+        return "gone"
+
+    def work(writer: Any) -> Replay:
+        replaying = Replay(writer)
+        replaying.read(kept)
+        return replaying
+
+    done = await committer.run(work)
+    if done.stay:
+        logger.warning("a dead letter stays: %s", next(iter(done.stay)))
+        return "stays"
+    return "stored" if done.new else "known"

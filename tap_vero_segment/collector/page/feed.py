@@ -1,0 +1,216 @@
+"""``GET /live``: what changes, as it changes, as server-sent events.
+
+One task reads the store for all who watch, and only while somebody does. There is no queue: who is
+ready for more gets what there is then, compared with what he has seen, so that a slow one misses
+events, is told how many, and costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from tap_vero_segment import times
+from tap_vero_segment.collector.http import RETRY_AFTER, HTTPError
+from tap_vero_segment.collector.page import snapshot
+from tap_vero_segment.collector.page.snapshot import Cursor, Snapshot
+from tap_vero_segment.collector.refusals import Refusal
+from tap_vero_segment.errors import UserError
+from tap_vero_segment.stores.base import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from tap_vero_segment.collector.page.snapshot import Letter
+    from tap_vero_segment.collector.reading import Readers
+
+logger = logging.getLogger("vero-collector")
+
+TICK_SECONDS: Final = 1.0
+"""How often the store is read."""
+STORE_SECONDS: Final = 5
+"""How long the store may take, and still be called readable."""
+HEARTBEAT_SECONDS: Final = 15.0
+"""How long nothing may be sent: less than the 60 seconds after which proxies give up."""
+MAX_WATCHERS: Final = 20
+MAX_EVENTS: Final = 20
+"""Events in a message; those before them are only counted."""
+
+RETRY: Final = b"retry: 2000\n\n"
+"""Milliseconds after which a browser comes again when the stream has ended."""
+
+_CURSOR: Final = re.compile(r"([0-9TZ:.-]{27})?~([0-9]{1,15})")
+
+
+def encode_cursor(cursor: Cursor) -> str:
+    """Write a cursor as the id of a message, which the browser brings back."""
+    return f"{cursor.at}~{cursor.events}"
+
+
+def decode_cursor(text: str) -> Cursor | None:
+    """Read a cursor; None: it is none."""
+    found = _CURSOR.fullmatch(text)
+    return Cursor(found[1] or "", int(found[2])) if found else None
+
+
+class Feed:
+    """Tells those who watch what comes.
+
+    Args:
+        readers: Read the store.
+    """
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+        self._watchers: list[str] = []  # the collection that each of them looks at
+        self._poller: asyncio.Task[None] | None = None
+        self._latest: Snapshot | None = None
+        self._readable = True
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    def watch(
+        self, collection: str, cursor: Cursor | None, holds: Callable[[], bool]
+    ) -> AsyncGenerator[bytes]:
+        """Return what is sent to somebody who watches.
+
+        Args:
+            collection: Whose events he wants to see.
+            cursor: How far he has seen them; None: from now on.
+            holds: Whether he still may.
+
+        Raises:
+            HTTPError: 503, too many watch.
+        """
+        if self._closed or len(self._watchers) >= MAX_WATCHERS:
+            # Not overload: what comes in is taken all the same.
+            reason = Refusal.TOO_MANY_CONNECTIONS
+            raise HTTPError(503, "too many watch already", RETRY_AFTER, reason=reason)
+        return self._parts(collection, cursor, holds)
+
+    def close(self) -> None:
+        """End all streams."""
+        self._closed = True
+        if self._poller is not None:
+            self._poller.cancel()
+        self.wake()
+
+    async def _parts(
+        self, collection: str, cursor: Cursor | None, holds: Callable[[], bool]
+    ) -> AsyncGenerator[bytes]:
+        self._watchers.append(collection)
+        if self._poller is None:
+            self._latest = None  # it can be hours old
+            self._poller = asyncio.create_task(self._poll())
+        watcher = _Watcher(collection, cursor)
+        try:
+            yield RETRY
+            while not self._closed and holds():
+                changed = self._changed
+                if not self._readable:
+                    yield _message("trouble", {})
+                elif self._latest is not None and (news := watcher.news(self._latest)):
+                    yield news
+                try:
+                    async with asyncio.timeout(HEARTBEAT_SECONDS):
+                        await changed.wait()
+                except TimeoutError:
+                    yield b":\n\n"
+        finally:
+            self._watchers.remove(collection)
+            if not self._watchers and self._poller is not None:
+                self._poller.cancel()
+                self._poller = None
+
+    async def _poll(self) -> None:
+        while True:
+            try:
+                latest = await self._read()
+            except (StoreError, UserError, OSError) as error:
+                self._cannot_read(str(error))
+            except Exception as error:  # noqa: BLE001  # whose text could name recipients
+                self._cannot_read(f"unexpected {type(error).__name__}")
+            else:
+                if latest is not self._latest or not self._readable:
+                    self._readable = True
+                    self._latest = latest
+                    self.wake()
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def _read(self) -> Snapshot:
+        """Read the store; where that takes long, say so and go on waiting."""
+        before, shown = self._latest, {snapshot.EVERYTHING, *self._watchers}
+        reading = asyncio.ensure_future(
+            self._readers.read(
+                lambda reader: snapshot.read(reader, times.now(), shown, MAX_EVENTS, before)
+            )
+        )
+        try:
+            done, _ = await asyncio.wait({reading}, timeout=STORE_SECONDS)
+            if not done:
+                self._cannot_read(f"no answer within {STORE_SECONDS} seconds")
+            return await reading
+        finally:
+            reading.cancel()
+
+    def _cannot_read(self, why: str) -> None:
+        if self._readable:
+            logger.error("the store cannot be read: %s", why)
+            self._readable = False
+            self.wake()
+
+    def wake(self) -> None:
+        """Let all who watch look again at what there is, and whether they still may."""
+        waiting, self._changed = self._changed, asyncio.Event()
+        waiting.set()
+
+
+class _Watcher:
+    """Knows what somebody has seen.
+
+    Args:
+        collection: Whose events he sees.
+        cursor: How far he has seen them; None: from now on.
+    """
+
+    def __init__(self, collection: str, cursor: Cursor | None) -> None:
+        self._collection = collection
+        self._cursor = cursor
+        self._rows: list[snapshot.Row] | None = None
+        self._letters: list[Letter] | None = None
+
+    def news(self, latest: Snapshot) -> bytes:
+        """Return what he has not seen yet."""
+        messages = []
+        if latest.rows != self._rows:
+            self._rows = latest.rows
+            messages.append(_message("counts", {"now": latest.now // 1_000, "rows": latest.rows}))
+        if latest.letters is not self._letters:
+            self._letters = latest.letters
+            letters = {"count": latest.summary.dead_letters, "letters": latest.letters}
+            messages.append(_message("letters", letters))
+        if self._collection in latest.newest:
+            messages.append(self._events(latest))
+        return b"".join(messages)
+
+    def _events(self, latest: Snapshot) -> bytes:
+        seen, self._cursor = self._cursor, latest.cursor(self._collection)
+        if seen is None:
+            return b"id: %b\n" % encode_cursor(self._cursor).encode() + _message("seen", {})
+        if seen == self._cursor:
+            return b""
+        self._cursor = self._cursor._replace(at=max(self._cursor.at, seen.at))
+        fresh = [entry for entry in latest.newest[self._collection] if entry.at > seen.at]
+        missed = max(0, self._cursor.events - seen.events - len(fresh))
+        if not fresh and not missed:
+            return b""
+        news = _message("events", {"events": fresh, "missed": missed})
+        return b"id: %b\n" % encode_cursor(self._cursor).encode() + news
+
+
+def _message(name: str, content: Any) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(content))

@@ -1,0 +1,129 @@
+"""Sessions of the live page: a cookie that every collector with the same read token believes.
+
+Nothing is kept on the server. A session ends after twelve hours, and when the read token that it
+was begun with is no longer valid.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from tap_vero_segment.collector.http import is_one_of, same_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tap_vero_segment.collector.http import Request
+
+LIFE_SECONDS: Final = 12 * 3600
+
+_COOKIE: Final = "vero-collector"
+_SESSION: Final = b"vero-collector session\0"
+_FORM: Final = b"vero-collector form\0"
+
+
+class Session(NamedTuple):
+    """Somebody who has logged in.
+
+    Attributes:
+        cookie: The cookie's value: when the session ends, a random part, and the proof of both.
+        token: The read token that it was begun with.
+    """
+
+    cookie: str
+    token: str
+
+    @property
+    def form_token(self) -> str:
+        """What a form of this session must bring along, which no other site can know."""
+        return _proof(self.token, _FORM, self.cookie)
+
+    def fits(self, form_token: str) -> bool:
+        """Return whether a form was made for this session."""
+        return same_secret(form_token.encode(errors="replace"), self.form_token)
+
+
+def begin(given: str, tokens: Sequence[str], now: float) -> Session | None:
+    """Return a new session, if the token that was given is right.
+
+    Args:
+        given: What was typed in.
+        tokens: The read tokens.
+        now: Seconds since 1970.
+    """
+    typed = given.strip().encode(errors="replace")
+    # The token it was begun with is the key, so that the session ends with it.
+    right = [token for token in tokens if same_secret(typed, token)]
+    if not right:
+        return None
+    content = f"{int(now) + LIFE_SECONDS}.{secrets.token_hex(16)}"
+    return Session(f"{content}.{_proof(right[0], _SESSION, content)}", right[0])
+
+
+def session_of(cookie: str, tokens: Sequence[str], now: float) -> Session | None:
+    """Return the session of a cookie, if it is one and has not ended.
+
+    Args:
+        cookie: The cookie's value.
+        tokens: The read tokens.
+        now: Seconds since 1970.
+    """
+    content, _, proof = cookie.rpartition(".")
+    given = proof.encode(errors="replace")
+    proofs = {_proof(token, _SESSION, content): token for token in tokens}
+    if not is_one_of(given, list(proofs)):
+        return None
+    expiry = content.partition(".")[0]  # proven to be ours, so it is a number
+    return Session(cookie, proofs[proof]) if now < int(expiry) else None
+
+
+def _proof(token: str, purpose: bytes, content: str) -> str:
+    return hmac.new(
+        token.encode(), purpose + content.encode(errors="replace"), "sha256"
+    ).hexdigest()
+
+
+class Sessions:
+    """Gives sessions to those who log in, and knows them again.
+
+    Args:
+        tokens: Returns the read tokens of the moment.
+        clock: Returns the seconds since 1970.
+    """
+
+    def __init__(
+        self, tokens: Callable[[], Sequence[str]], clock: Callable[[], float] = time.time
+    ) -> None:
+        self._tokens = tokens
+        self._clock = clock
+
+    def begin(self, given: str) -> Session | None:
+        """Return a new session, if the read token is right."""
+        return begin(given, self._tokens(), self._clock())
+
+    def of(self, request: Request) -> Session | None:
+        """Return the session of a request, if it has one."""
+        cookie = request.cookie(_name(request))
+        return None if cookie is None else session_of(cookie, self._tokens(), self._clock())
+
+    def holds(self, session: Session) -> bool:
+        """Return whether a session goes on."""
+        return session_of(session.cookie, self._tokens(), self._clock()) is not None
+
+
+def set_cookie(request: Request, session: Session | None) -> tuple[bytes, bytes]:
+    """Return the header that gives the browser its session, or takes it away."""
+    value, life = (session.cookie, LIFE_SECONDS) if session else ("", 0)
+    parts = [f"{_name(request)}={value}", f"Max-Age={life}", "Path=/", "HttpOnly"]
+    parts.append("SameSite=Strict")
+    if request.scheme == "https":
+        parts.append("Secure")
+    return b"set-cookie", "; ".join(parts).encode()
+
+
+def _name(request: Request) -> str:
+    """Return the cookie's name; by its beginning, browsers take it from this very host only."""
+    return f"__Host-{_COOKIE}" if request.scheme == "https" else _COOKIE

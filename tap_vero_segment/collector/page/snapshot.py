@@ -1,0 +1,191 @@
+"""What the live page shows of a store, read in one go."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from tap_vero_segment import times
+from tap_vero_segment.collection import COLLECTIONS
+from tap_vero_segment.collector.page import sparkline
+from tap_vero_segment.collector.page.entries import Entry, entry_of
+from tap_vero_segment.stores.base import ARRIVALS_SLOT
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from tap_vero_segment.stores.base import Arrivals, KeptLetter, Reader, Summary, Total
+
+EVERYTHING: Final = ""
+"""Stands for all collections, where events of one can be asked for."""
+
+LETTERS: Final = 20
+"""Dead letters that are listed."""
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """What a store holds of a collection.
+
+    Attributes:
+        collection: Its slug.
+        events: How many events.
+        hour: How many came in the last hour.
+        last: When the last one came, in milliseconds since 1970; None: never.
+        bars: The last 24 hours as an SVG path.
+        words: The last 24 hours in words.
+    """
+
+    collection: str
+    events: int
+    hour: int
+    last: int | None
+    bars: str
+    words: str
+
+
+class Letter(msgspec.Struct, frozen=True, gc=False):
+    """A quarantined body in the list, without the body.
+
+    Attributes:
+        number: What the store calls it.
+        at: When it came.
+        input: Where it came in.
+        bytes: How long it is.
+        reason: Why it is no event.
+    """
+
+    number: int
+    at: str
+    input: str
+    bytes: int
+    reason: str
+
+
+class Cursor(NamedTuple):
+    """How far somebody has seen the events of a collection, or of all.
+
+    Attributes:
+        at: The ``loadedAt`` of the newest one; empty: there was none.
+        events: How many there were.
+    """
+
+    at: str
+    events: int
+
+
+class Snapshot(NamedTuple):
+    """A store at a moment.
+
+    Attributes:
+        now: When it was read, in microseconds since 1970.
+        summary: What the store itself tells.
+        rows: A row for each collection, in the order of their table.
+        newest: The newest events, the newest first, by collection; of those that were asked for.
+        letters: The newest dead letters, the newest first.
+    """
+
+    now: int
+    summary: Summary
+    rows: list[Row]
+    newest: Mapping[str, list[Entry]]
+    letters: list[Letter]
+
+    @property
+    def last(self) -> int | None:
+        """When the last event came, in milliseconds since 1970."""
+        return max((row.last for row in self.rows if row.last is not None), default=None)
+
+    def events(self, collection: str = EVERYTHING) -> int:
+        """Return how many events there are."""
+        return sum(row.events for row in self.rows if collection in {EVERYTHING, row.collection})
+
+    def cursor(self, collection: str) -> Cursor:
+        """Return the cursor of who has seen all that this tells of a collection."""
+        newest = self.newest[collection]
+        return Cursor(newest[0].at if newest else "", self.events(collection))
+
+
+def read(
+    reader: Reader,
+    now: int,
+    shown: Collection[str],
+    limit: int,
+    before: Snapshot | None = None,
+) -> Snapshot:
+    """Read a store; where nothing has changed since an earlier snapshot, return that one.
+
+    Args:
+        reader: The store's reading half.
+        now: Microseconds since 1970.
+        shown: The collections whose events are shown; ``EVERYTHING``: those of all.
+        limit: How many events of each.
+        before: What was read earlier.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    summary = reader.summary()
+    if before is None:
+        newest = {collection: _newest(reader, collection, limit) for collection in shown}
+        return Snapshot(now, summary, _rows(reader, summary, now), newest, _letters(reader))
+    newest = {
+        collection: before.newest[collection]
+        if collection in before.newest
+        and _totals(summary, collection) == _totals(before.summary, collection)
+        else _newest(reader, collection, limit)
+        for collection in shown
+    }
+    same_slot = now // ARRIVALS_SLOT == before.now // ARRIVALS_SLOT
+    same_totals = summary.totals == before.summary.totals
+    rows = before.rows if same_slot and same_totals else _rows(reader, summary, now)
+    same_letters = summary.dead_letters == before.summary.dead_letters
+    letters = before.letters if same_letters else _letters(reader)
+    latest = Snapshot(now, summary, rows, newest, letters)
+    return before if same_slot and latest._replace(now=before.now) == before else latest
+
+
+def _newest(reader: Reader, collection: str, limit: int) -> list[Entry]:
+    return [entry_of(line) for line in reader.newest(limit, collection or None)]
+
+
+def _totals(summary: Summary, collection: str) -> list[Total]:
+    return [total for total in summary.totals if collection in {EVERYTHING, total.collection}]
+
+
+def _rows(reader: Reader, summary: Summary, now: int) -> list[Row]:
+    slots: defaultdict[str, list[Arrivals]] = defaultdict(list)
+    for slot in reader.arrivals(sparkline.begins(now)):
+        slots[slot.collection].append(slot)
+    totals = {total.collection: total for total in summary.totals}
+    rows = []
+    for collection in COLLECTIONS:
+        total = totals.get(collection.stream)
+        day = sparkline.sparkline(slots[collection.stream], now)
+        rows.append(
+            Row(
+                collection.stream,
+                total.events if total else 0,
+                day.hour,
+                total.last_loaded_at // 1_000 if total else None,
+                day.bars,
+                day.words,
+            )
+        )
+    return rows
+
+
+def listed(kept: KeptLetter) -> Letter:
+    """Return what is listed of a dead letter."""
+    return Letter(
+        kept.number,
+        times.to_text(kept.letter.received_at),
+        kept.letter.input,
+        len(kept.letter.body),
+        kept.letter.reason,
+    )
+
+
+def _letters(reader: Reader) -> list[Letter]:
+    return [listed(kept) for kept in reader.newest_dead_letters(LETTERS)]
