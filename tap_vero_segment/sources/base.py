@@ -11,7 +11,7 @@ from tap_vero_segment.errors import SettingError
 from tap_vero_segment.track import TrackCall, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 SETTING = "source"
@@ -94,17 +94,24 @@ class Source(Closable, Protocol):
         """
 
 
-def decode_lines(lines: Iterable[bytes], where: str, before: int = 0) -> list[TrackCall]:
-    """Read a page's lines.
+def decode_lines(lines: Sequence[bytes], where: str) -> Iterator[list[TrackCall]]:
+    """Read a page's lines, slice by slice.
 
     Args:
         lines: Track calls as JSON with ``loadedAt``.
         where: The page, for errors.
-        before: How many of its lines come before these.
+
+    Yields:
+        Slices, none of which is empty.
 
     Raises:
         SettingError: A line is no such thing. Its content is not repeated.
     """
+    for start in range(0, len(lines), SLICE):
+        yield _decode(lines[start : start + SLICE], where, start)
+
+
+def _decode(lines: Sequence[bytes], where: str, before: int) -> list[TrackCall]:
     calls = []
     for number, line in enumerate(lines, start=before + 1):
         try:

@@ -12,10 +12,10 @@ from urllib3.util import Retry
 
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.sources.base import SETTING, SLICE, Page, decode_lines
+from tap_vero_segment.sources.base import SETTING, Page, decode_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tap_vero_segment.track import TrackCall
 
@@ -71,7 +71,7 @@ class HttpSource(Closing):
         # The mark is what the collector says with any page. A server that says nothing is read
         # until it has nothing more.
         body, self._mark = self._page(None, limit=1)
-        list(self._decode(body, None))
+        list(self._decode(body.splitlines(), None))
 
     def check(self) -> None:
         """See :class:`tap_vero_segment.sources.base.Source`: the first answer has shown it."""
@@ -85,23 +85,20 @@ class HttpSource(Closing):
         mark = self._mark
         while mark is None or after is None or after < mark:
             body, _ = self._page(after, min(size, MAX_PAGE))
-            before = after
-            for calls in self._decode(body, after):
-                after = calls[-1].loaded_at
-                if mark is not None:
-                    calls = [call for call in calls if (call.loaded_at or "") <= mark]  # noqa: PLW2901
-                if calls:
-                    yield Page(calls, calls[-1].loaded_at)
-            if after == before:
+            lines = body.splitlines()
+            if not lines:
                 return
+            for calls in self._decode(lines, after):
+                after = calls[-1].loaded_at
+                wanted = [call for call in calls if mark is None or (call.loaded_at or "") <= mark]
+                if wanted:
+                    yield Page(wanted, wanted[-1].loaded_at)
 
-    def _decode(self, body: bytes, after: str | None) -> Iterator[list[TrackCall]]:
-        """Read a page's body, which must rise from its cursor on: else reading might never end."""
+    def _decode(self, lines: Sequence[bytes], after: str | None) -> Iterator[list[TrackCall]]:
+        """Read a page's lines, which must rise from its cursor on: else reading might never end."""
         where = f"{self._shown} after {after or 'the beginning'}"
         last = after or ""
-        lines = body.splitlines()
-        for start in range(0, len(lines), SLICE):
-            calls = decode_lines(lines[start : start + SLICE], where, start)
+        for calls in decode_lines(lines, where):
             for call in calls:
                 loaded_at = call.loaded_at or ""
                 if loaded_at <= last:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.sources.base import SETTING, SLICE, Page, decode_lines
+from tap_vero_segment.sources.base import SETTING, Page, decode_lines
 from tap_vero_segment.stores.base import StoreError
 from tap_vero_segment.stores.readers import open_reader
 
@@ -48,8 +48,7 @@ class StoreSource(Closing):
                 if not lines:
                     return
                 where = f"the store after {after or 'its beginning'}"
-                for start in range(0, len(lines), SLICE):
-                    calls = decode_lines(lines[start : start + SLICE], where, start)
+                for calls in decode_lines(lines, where):
                     after = calls[-1].loaded_at or ""
                     yield Page(calls, after)
                 cursor = times.from_text(after or "")

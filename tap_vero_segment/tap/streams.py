@@ -121,11 +121,11 @@ class VeroStream(Stream):
 
 
 def _for_a_trial(pages: Iterable[Page]) -> Iterable[Page]:
-    """Yield as many pages as a trial looks at; an archive's come in slices."""
+    """Yield as many pages as a trial looks at; they come in slices."""
     left = _TRIAL_PAGES * PAGE_SIZE
     for page in pages:
         yield page
-        is_slice = len(page.calls) >= SLICE  # a shorter one ends an object
+        is_slice = len(page.calls) >= SLICE  # a shorter one ends a page or an object
         left -= len(page.calls) if is_slice else PAGE_SIZE
         if left <= 0:
             return
