@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from tap_vero_segment.errors import SettingError
+from tap_vero_segment.extras import importing
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
 T = TypeVar("T")
 
@@ -27,17 +28,11 @@ def by_scheme(table: Mapping[str, T], url: str, setting: str) -> T:
     return table[scheme]
 
 
-@contextmanager
-def needed(setting: str) -> Generator[None]:
+def needed(setting: str) -> AbstractContextManager[None]:
     """Import what PostgreSQL needs, which is an extra.
 
     Raises:
         SettingError: It is not installed.
     """
-    try:
-        yield
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] == "tap_vero_segment":
-            raise
-        problem = "PostgreSQL needs pip install 'tap-vero-segment[postgres]'"
-        raise SettingError(setting, problem) from error
+    problem = "PostgreSQL needs pip install 'tap-vero-segment[postgres]'"
+    return importing(SettingError(setting, problem))
