@@ -5,11 +5,10 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from tap_vero_segment.report.extra import extra
 from tap_vero_segment.report.funnel import STEPS
 from tap_vero_segment.report.text import percent
+from tap_vero_segment.templates import environment
 
 with extra("plotly"):
     from plotly import graph_objects
@@ -48,15 +47,9 @@ class _Chart(NamedTuple):
 
 def page(report: Report) -> str:
     """Lay out a report as HTML, with everything that it needs inside."""
-    environment = Environment(
-        loader=PackageLoader("tap_vero_segment.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     charted = report.campaigns[:CHARTED]
-    return environment.get_template("page.html").render(
+    template = environment("tap_vero_segment.report", ".").get_template("page.html")
+    return template.render(
         report=report,
         steps=STEPS,
         percent=percent,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from tap_vero_segment.collector.http import HTTPError, Response
 from tap_vero_segment.collector.page import static
+from tap_vero_segment.templates import environment
 
 if TYPE_CHECKING:
     from tap_vero_segment.collector.refusals import Refusal
@@ -37,14 +36,7 @@ HEADERS: Final = (
     (b"cache-control", b"no-store"),
 )
 
-_ENVIRONMENT: Final = Environment(
-    loader=PackageLoader("tap_vero_segment.collector.page"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    auto_reload=False,
-)
+_ENVIRONMENT: Final = environment("tap_vero_segment.collector.page")
 _ENVIRONMENT.globals["static"] = static.urls()
 
 

@@ -24,6 +24,8 @@ MAX_EVENTS: Final = 20
 ARRIVING_SECONDS: Final = 15 * 60
 """How old the last event may be, and events still be said to arrive."""
 
+_VERSION: Final = version("tap-vero-segment")
+
 DONE: Final = {
     "test": "A test event was sent the way of a webhook, and has arrived.",
     "stored": "The quarantined body is an event now.",
@@ -84,7 +86,7 @@ def home(reader: Reader, shown: Shown, now: int) -> Response:
         base_url=shown.base_url,
         webhook_url=webhook_url,
         source=shlex.quote(shown.base_url),
-        version=version("tap-vero-segment"),
+        version=_VERSION,
     )
 
 
