@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from typing import TYPE_CHECKING
 
-import pytest
-from playwright.sync_api import sync_playwright
-
+from tests.support.browser import running_browser
 from tests.support.collector import run_collector
 from tests.support.funnel import DuckDB, event, load
 
@@ -24,29 +20,9 @@ NAMES = (
     "<a href='https://evil.example/'>link</a> <b>bold</b> %{x} $x^2$",
     "Autumn & winter",
 )
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-def chromium() -> str:
-    """Where Chromium is; skip the test where it is not."""
-    found = shutil.which("chromium")
-    if found:
-        return found
-    if os.environ.get("VERO_TESTS_NEED_CHROMIUM"):
-        pytest.fail("no Chromium is installed")
-    pytest.skip("needs Chromium: apt-get install chromium")
 
 
 def test_the_page_draws_its_charts_alone_and_runs_no_name(tmp_path: Path) -> None:
-    path = chromium()
     warehouse = DuckDB(tmp_path / "warehouse.duckdb")
     load(
         warehouse,
@@ -67,8 +43,7 @@ def test_the_page_draws_its_charts_alone_and_runs_no_name(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     page_url = (tmp_path / "f.html").as_uri()
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*FLAGS])
+    with running_browser() as browser:
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         requests: list[str] = []
         wrong: list[str] = []
@@ -101,4 +76,3 @@ def test_the_page_draws_its_charts_alone_and_runs_no_name(tmp_path: Path) -> Non
         assert page.title() == "Campaign funnel"
         assert requests == [page_url]
         assert wrong == []
-        browser.close()
