@@ -86,7 +86,7 @@ class SqliteReader(Closing):
         with self._reading():
             rows: list[Any] = self._connection.execute(_PAGE, (after, until, limit)).fetchall()
             check_page(self._connection, rows, after, until, last_page=len(rows) < limit)
-            return [with_loaded_at(call, times.to_text(loaded_at)) for loaded_at, *_, call in rows]
+            return [_line(row) for row in rows]
 
     def newest(self, limit: int, collection: str | None = None) -> list[bytes]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""

@@ -185,9 +185,11 @@ class SqliteWriter:
         for (slot, collection), total in counts.items():
             connection.execute(_ADD_TO_TOTALS, (collection, *total))
             add_arrivals(connection, slot, collection, total[0])
-        if counts and (loaded_at - 1) // ARRIVALS_SLOT > last // ARRIVALS_SLOT:
-            forget_arrivals(connection, (loaded_at - 1) // ARRIVALS_SLOT)
-        return loaded_at - first, loaded_at - 1 if loaded_at > first else 0
+        if not counts:
+            return 0, 0
+        if previous // ARRIVALS_SLOT > last // ARRIVALS_SLOT:
+            forget_arrivals(connection, previous // ARRIVALS_SLOT)
+        return loaded_at - first, previous
 
     def close(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
