@@ -20,7 +20,9 @@ CHUNKS: Final = 1
 """Chunks of an object that wait for their reader, beside the one that waits for its place: with
 chunks of 1 MiB, 6 MiB in all."""
 
-_POLL: Final = 0.1  # seconds until a download that nobody reads looks whether it is still wanted
+_POLL: Final = 0.1
+"""Seconds until who waits looks up: a download that nobody reads, whether it is still wanted; the
+main thread, whether a signal came just as it began to wait, which would not wake it."""
 
 
 class _End(NamedTuple):
@@ -60,7 +62,10 @@ class _Download:
 
     def chunks(self) -> Generator[bytes]:
         while True:
-            item = self._queue.get()
+            try:
+                item = self._queue.get(timeout=_POLL)
+            except queue.Empty:
+                continue
             if isinstance(item, _End):
                 if item.error is not None:
                     raise item.error
@@ -94,7 +99,8 @@ def all_aside(works: Sequence[Callable[[], _Result]]) -> list[_Result]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        while thread.is_alive():
+            thread.join(_POLL)
     if errors:
         raise errors[0]
     return [results[number] for number in range(len(works))]
