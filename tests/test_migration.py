@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import re
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import jinja2
 import psycopg
 import pytest
 
 from tap_vero_segment.collection import COLLECTIONS, COMMON_COLUMNS, columns
+from tests.support import readme
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-SECTION = README.partition("### From Segment's Vero Source, column by column\n")[2]
-SECTION = SECTION.partition("\n## ")[0]
-COMPARE, VIEW, DEDUPE = re.findall(r"^ *```sql\n(.*?)^ *```$", SECTION, re.DOTALL | re.MULTILINE)
+HEADING = "From Segment's Vero Source, column by column"
+SECTION = readme.section(HEADING)
+COMPARE, VIEW = readme.blocks(HEADING, "sql")
 MOMENT = "2026-12-01T00:00:00Z"
 
 
@@ -100,8 +98,3 @@ def test_the_sql_counts_each_event_once(run: Callable[[str], list[tuple[Any, ...
     run(VIEW)
     users = [user for (user,) in run("SELECT user_id FROM vero_all.tracks ORDER BY received_at")]
     assert users == ["before there was a collector", "user 0", "user 1", "user 2", "user 3"]
-
-    run("INSERT INTO vero_events.tracks SELECT * FROM vero_events.tracks")
-    model = jinja2.Template(DEDUPE).render(source=lambda _source, table: f"vero_events.{table}")
-    assert run("SELECT COUNT(*) FROM vero_events.tracks") == [(8,)]
-    assert len(run(model)) == 4

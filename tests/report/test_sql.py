@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import jinja2
 import pytest
@@ -11,11 +10,11 @@ import sqlglot
 from sqlglot import exp
 
 from tap_vero_segment.report import funnel
+from tests.support import readme
 from tests.support.funnel import DuckDB, load
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-SECTION = README[README.index("\n## The funnel\n") : README.index("\n## Coming from Segment\n")]
-BLOCKS = re.findall(r"^```sql\n(.*?)^```$", SECTION, re.DOTALL | re.MULTILINE)
+(FUNNEL,) = readme.blocks("The funnel", "sql")
+EVENTS, EVENTS_OF_THE_MODEL = readme.blocks("Models for dbt", "sql")
 DIALECTS = ("duckdb", "postgres", "snowflake", "bigquery")
 PORTABLE = {"CAST", "COALESCE", "COUNT", "EXTRACT", "FLOOR", "LOWER", "MAX", "MIN", "NULLIF"}
 """Functions that the manuals of all four have, with the same arguments and meaning."""
@@ -32,8 +31,8 @@ def rendered(block: str) -> str:
     )
 
 
-EVENTS_MODEL = rendered(BLOCKS[1])
-FUNNEL_MODEL = rendered(BLOCKS[2]) + funnel.SQL[funnel.SQL.index("emails AS (") :]
+EVENTS_MODEL = rendered(EVENTS)
+FUNNEL_MODEL = rendered(EVENTS_OF_THE_MODEL) + funnel.SQL[funnel.SQL.index("emails AS (") :]
 STATEMENTS = {"funnel": funnel.SQL, "events model": EVENTS_MODEL, "funnel model": FUNNEL_MODEL}
 
 
@@ -64,8 +63,7 @@ def plain(tree: exp.Expression) -> str:
 
 
 def test_the_readme_has_the_file():
-    assert len(BLOCKS) == 3
-    assert BLOCKS[0] == funnel.SQL
+    assert FUNNEL == funnel.SQL
 
 
 @pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)

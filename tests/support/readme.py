@@ -1,0 +1,113 @@
+"""The README as its readers take it: what stands under a heading, and a shell to type it into."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import textwrap
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.support.collector import clean_environment
+
+REPOSITORY = Path(__file__).parents[2]
+TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+_FENCED = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+_RUNNING_TEXT = _FENCED.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), TEXT)
+"""The text with every block blanked out, so that a place in it is the same in both."""
+_HEADINGS = [
+    (found.start(), found[1]) for found in re.finditer(r"^#+ (.+)$", _RUNNING_TEXT, re.MULTILINE)
+]
+
+
+class Block(NamedTuple):
+    """A fenced block, and the heading that it stands under."""
+
+    heading: str
+    language: str
+    text: str
+
+
+BLOCKS = [
+    Block(
+        [name for at, name in _HEADINGS if at < found.start()][-1],
+        found[2],
+        textwrap.dedent(found[3]),
+    )
+    for found in _FENCED.finditer(TEXT)
+]
+
+
+def blocks(heading: str, *languages: str) -> list[str]:
+    """The blocks in these languages that stand under a heading, and under none of its own."""
+    return [each.text for each in BLOCKS if each.heading == heading and each.language in languages]
+
+
+def section(heading: str) -> str:
+    """What stands under a heading, and under none of its own."""
+    (start,) = (at for at, name in _HEADINGS if name == heading)
+    return TEXT[start : min((at for at, _ in _HEADINGS if at > start), default=len(TEXT))]
+
+
+def spans() -> list[str]:
+    """What stands as code in the running text, each once."""
+    found = re.findall(r"`([^`]+)`", _RUNNING_TEXT)
+    return list(dict.fromkeys(" ".join(each.split()) for each in found))
+
+
+class Reader:
+    """Somebody at a shell in a new clone, with an environment for Python that has nothing in it.
+
+    ``pip`` is uv's there, as pip itself would fetch everything anew.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.clone = folder / "tap-vero-segment"
+        self.home = folder / "home"
+        self.home.mkdir()
+        self._python = folder / "python"
+        files = self._git("ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        for name in files.split("\0"):
+            if (REPOSITORY / name).is_file():
+                (self.clone / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(REPOSITORY / name, self.clone / name)
+        self.type(f"uv venv --quiet {self._python}")
+        pip = self._python / "bin" / "pip"
+        pip.write_text('#!/bin/sh\nexec uv pip "$@"\n', encoding="ascii")
+        pip.chmod(0o755)
+
+    @staticmethod
+    def _git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    def environment(self, **more: str) -> dict[str, str]:
+        found = clean_environment()
+        return found | {
+            "HOME": str(self.home),
+            # What is there once does not have to be fetched again.
+            "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(Path.home() / ".cache" / "uv")),
+            "VIRTUAL_ENV": str(self._python),
+            "PATH": f"{self._python / 'bin'}:{found['PATH']}",
+            **more,
+        }
+
+    def type(self, commands: str, **environment: str) -> str:
+        """Type commands, which all have to end well; return what they print."""
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", commands],
+            cwd=self.clone if self.clone.exists() else None,
+            env=self.environment(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        assert done.returncode == 0, f"{commands}\n{done.stdout}"
+        return done.stdout
