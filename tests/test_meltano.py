@@ -59,7 +59,7 @@ def sent_values(payload: dict[str, Any]) -> tuple[str, ...]:
     happened_at = datetime.fromtimestamp(payload[f"{payload['type']}_at"], UTC)
     campaign = payload["campaign"]
     return (
-        str(payload["user"]["id"]),
+        payload["user"].get("id") and str(payload["user"]["id"]),
         payload["user"]["email"],
         happened_at.strftime("%Y-%m-%dT%H:%M:%S"),
         campaign.get("name") or campaign["campaign_title"],
@@ -131,7 +131,17 @@ def source(request: pytest.FixtureRequest, collector: Collector) -> Iterator[dic
 
 @pytest.mark.parametrize(
     ("tables_in", "source"),
-    [pytest.param(JsonLines, "http", id="jsonl"), pytest.param(DuckDB, "sqlite", id="duckdb")],
+    [
+        pytest.param(JsonLines, "http", id="jsonl"),
+        pytest.param(
+            DuckDB,
+            "sqlite",
+            id="duckdb",
+            marks=pytest.mark.xfail(
+                sys.version_info >= (3, 14), reason="no DuckDB there that its loader can do with"
+            ),
+        ),
+    ],
     indirect=["source"],
 )
 def test_what_vero_sent_is_in_the_tables_once(
@@ -142,7 +152,11 @@ def test_what_vero_sent_is_in_the_tables_once(
 ) -> None:
     tables = tables_in(project)
     payloads = many(300)
-    post_all(collector, payloads)
+    # DuckDB's loader once lost the first row of each table where nobody had an id in it.
+    for payload in payloads[:60]:
+        del payload["user"]["id"]
+    post_all(collector, payloads[:60])
+    post_all(collector, payloads[60:])
     post_all(collector, payloads[:20])  # delivered twice, stored once
     post_all(collector, [documented(vero_type) for vero_type in OTHER_TYPES])  # not selected
     job = ("run", "--full-refresh", "tap-vero-segment", tables.loader)
