@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import duckdb
 import psycopg
 import pytest
 
-from tap_vero_segment.collection import COLLECTIONS, COMMON_COLUMNS, columns
+from tap_vero_segment.collection import BY_STREAM, COLLECTIONS, COMMON_COLUMNS, columns
 from tests.support import readme
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def test_a_column_that_only_some_tables_have_says_which() -> None:
 
 @pytest.fixture(params=["duckdb", "postgres"])
 def run(request: pytest.FixtureRequest) -> Iterator[Callable[[str], list[tuple[Any, ...]]]]:
-    """A warehouse, as a function that asks it."""
+    """A warehouse far from Greenwich, as a function that asks it."""
     if request.param == "duckdb":
         connection: Any = duckdb.connect()
     else:
@@ -56,6 +57,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Callable[[str], list[tuple[A
             found = connection.execute(statement)
             return found.fetchall() if found.description else []
 
+        ask("SET TimeZone = 'Asia/Tokyo'")
         yield ask
 
 
@@ -63,18 +65,33 @@ IDS = count(1)
 
 
 def test_the_sql_counts_each_event_once(run: Callable[[str], list[tuple[Any, ...]]]) -> None:
-    kinds = {"time": "TIMESTAMP", "string": "VARCHAR", "object": "VARCHAR"}
-    for schema in ("vero", "vero_events", "vero_all"):
-        run(f"CREATE SCHEMA {schema}")
     for schema in ("vero", "vero_events"):
-        listed = ", ".join(f"{column.name} {kinds[column.kind]}" for column in COMMON_COLUMNS)
-        run(f"CREATE TABLE {schema}.tracks ({listed})")
+        run(f"CREATE SCHEMA {schema}")
+        theirs = schema == "vero"
+        kinds = {
+            "time": "TIMESTAMP WITH TIME ZONE" if theirs else "TIMESTAMP",
+            "string": "VARCHAR",
+            "object": "VARCHAR",
+        }
+        for stream, found in (
+            ("tracks", COMMON_COLUMNS),
+            ("email_opened", columns(BY_STREAM["email_opened"])),
+        ):
+            listed = ", ".join(f"{column.name} {kinds[column.kind]}" for column in found)
+            if theirs:
+                listed = listed.replace("campaign_id VARCHAR", "campaign_id BIGINT")
+            run(f"CREATE TABLE {schema}.{stream} ({listed})")
 
     def arrive(schema: str, moment: str, user: str) -> None:
-        run(
-            f"INSERT INTO {schema}.tracks (id, received_at, loaded_at, timestamp, event, user_id)"
-            f" VALUES ('{next(IDS)}', '{moment}', '{moment}', '{moment}', 'email_sent', '{user}')"
-        )
+        if schema != "vero":
+            moment = moment.removesuffix("Z")
+        for table, campaign in (("tracks", ""), ("email_opened", ", campaign_id")):
+            run(
+                f"INSERT INTO {schema}.{table}"
+                f" (id, received_at, loaded_at, timestamp, event, user_id{campaign})"
+                f" VALUES ('{next(IDS)}', '{moment}', '{moment}', '{moment}', 'email_opened',"
+                f" '{user}'{campaign and ', 987'})"
+            )
 
     moments = (
         "2026-11-30T12:00:00Z",
@@ -95,6 +112,17 @@ def test_the_sql_counts_each_event_once(run: Callable[[str], list[tuple[Any, ...
         ("2026-12-01", 1, 1),
         ("2026-12-02", 1, 1),
     ]
-    run(VIEW)
-    users = [user for (user,) in run("SELECT user_id FROM vero_all.tracks ORDER BY received_at")]
-    assert users == ["before there was a collector", "user 0", "user 1", "user 2", "user 3"]
+    for statement in VIEW.split(";"):
+        run(statement)
+    seen = run(
+        "SELECT user_id, timestamp = received_at, campaign_id,"
+        " CAST(EXTRACT(EPOCH FROM timestamp) AS DOUBLE PRECISION)"
+        " FROM vero_all.email_opened ORDER BY received_at"
+    )
+    assert seen == [
+        (user, True, "987", datetime.fromisoformat(moment).timestamp())
+        for user, moment in [
+            ("before there was a collector", "2026-11-01T00:00:00Z"),
+            *((f"user {number}", moment) for number, moment in enumerate(moments)),
+        ]
+    ]

@@ -7,6 +7,7 @@ import re
 import jinja2
 import pytest
 import sqlglot
+import yaml
 from sqlglot import exp
 
 from tap_vero_segment.report import funnel
@@ -15,6 +16,7 @@ from tests.support.funnel import DuckDB, load
 
 (FUNNEL,) = readme.blocks("The funnel", "sql")
 EVENTS, EVENTS_OF_THE_MODEL = readme.blocks("Models for dbt", "sql")
+(SOURCES,) = readme.blocks("Models for dbt", "yaml")
 DIALECTS = ("duckdb", "postgres", "snowflake", "bigquery")
 PORTABLE = {"CAST", "COALESCE", "COUNT", "EXTRACT", "FLOOR", "LOWER", "MAX", "MIN", "NULLIF"}
 """Functions that the manuals of all four have, with the same arguments and meaning."""
@@ -64,6 +66,12 @@ def plain(tree: exp.Expression) -> str:
 
 def test_the_readme_has_the_file():
     assert FUNNEL == funnel.SQL
+
+
+def test_the_models_for_dbt_have_their_sources():
+    (source,) = yaml.safe_load(SOURCES)["sources"]
+    tables = {f"{source['name']}.{table['name']}" for table in source["tables"]}
+    assert tables == set(re.findall(r"vero\.\w+", EVENTS_MODEL))
 
 
 @pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
