@@ -53,7 +53,7 @@ class Postgres:
     """
 
     def __init__(self, disk: Path | None = None) -> None:
-        self._binaries = binaries()
+        self.binaries = binaries()
         self.folder = Path(tempfile.mkdtemp(prefix="vero-postgres-", dir=disk))
         self._data = self.folder / "data"
         self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
@@ -70,7 +70,7 @@ class Postgres:
 
     def _run(self, program: str, *arguments: Any) -> None:
         subprocess.run(
-            [*self._as, self._binaries / program, *map(str, arguments)],
+            [*self._as, self.binaries / program, *map(str, arguments)],
             check=True,
             capture_output=True,
             cwd=self.folder,
@@ -111,7 +111,7 @@ class Postgres:
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._as, str(self._binaries / "postgres"), "-D", str(self._data), *options],
+                [*self._as, str(self.binaries / "postgres"), "-D", str(self._data), *options],
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,
