@@ -6,12 +6,15 @@ import logging
 import os
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 logger = logging.getLogger("vero-collector")
+
+START_SECONDS: Final = 60
+"""For how long the manager waits for the next word of a collector that starts."""
 
 
 class Notifier:
@@ -27,6 +30,10 @@ class Notifier:
         self.watchdog_seconds = _watchdog_seconds(environment)
         """Without a sign of life for so long, the collector is restarted; 0: no such watch."""
         self._next = 0.0
+
+    def starting(self) -> None:
+        """Ask for more time to start: :data:`START_SECONDS` from now."""
+        self._send(f"EXTEND_TIMEOUT_USEC={START_SECONDS * 1_000_000}")
 
     def ready(self) -> None:
         """Say that requests are taken, or that the secrets have been read again."""

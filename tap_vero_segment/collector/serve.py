@@ -20,7 +20,7 @@ from tap_vero_segment.collector.allow_list import AllowList
 from tap_vero_segment.collector.app import App
 from tap_vero_segment.collector.committer import Committer
 from tap_vero_segment.collector.metrics import Metrics
-from tap_vero_segment.collector.notify import Notifier
+from tap_vero_segment.collector.notify import START_SECONDS, Notifier
 from tap_vero_segment.collector.protocol import SPARE, Guard, GuardedProtocol, Limits
 from tap_vero_segment.collector.reading import Readers
 from tap_vero_segment.errors import SettingError, UserError
@@ -217,7 +217,7 @@ class _Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
-        await self._committer.start()
+        await self._open_store()
         try:
             await super().serve(sockets)
         finally:
@@ -226,6 +226,14 @@ class _Server(uvicorn.Server):
                 self._status = 1
                 self._threads_ended = False
             self._threads_ended &= self._readers.close(READERS_SECONDS)
+
+    async def _open_store(self) -> None:
+        """Start the committer, which takes minutes where the whole store has to be checked."""
+        opening = asyncio.ensure_future(self._committer.start())
+        while not opening.done():
+            self._notifier.starting()
+            await asyncio.wait([opening], timeout=START_SECONDS / 4)
+        await opening
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

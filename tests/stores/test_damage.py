@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -17,11 +19,12 @@ from tap_vero_segment import times
 from tap_vero_segment.collector.endpoints.vero import to_event
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources.store import StoreSource
-from tap_vero_segment.stores.base import StoreError
+from tap_vero_segment.stores.base import DeadLetter, StoreError
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
-from tests.support.collector import SECRETS, run_collector
+from tests.support.collector import SECRETS, Collector, run_collector
 from tests.support.damage import NAME, Kept, copy, cut, flip, leave, read
+from tests.support.events import read_events
 from tests.support.payloads import documented, many
 from tests.support.store import fill
 from tests.support.stored import url_of
@@ -192,6 +195,120 @@ def test_a_store_goes_on_once_its_mark_is_deleted(left, tmp_path):
     store.with_name(f"{NAME}-mark").unlink()
 
     assert NEW.id in write_and_read(store).events
+
+
+# Stores without a mark: a copy that was put back, or a mark that was deleted
+
+
+def put_back(folder: Path, later: int) -> Path:
+    """A copy of a store beside the log of the newer file, as its collector was killed.
+
+    Args:
+        folder: To put it into.
+        later: How many events came after the copy had been made.
+    """
+    newer = folder / "newer" / NAME
+    some = [
+        to_event(json.dumps(documented() | {"user": {"id": number}}).encode(), times.now())
+        for number in range(300 + later)
+    ]
+    writer = SqliteWriter(url_of(newer), "store")
+    for start in range(0, len(some), 20):
+        if start == 300:
+            subprocess.run(
+                [sys.executable, "-m", "apsw", newer, f".backup {folder / NAME}"], check=True
+            )
+        writer.write(some[start : start + 20], [])
+    for suffix in ("-wal", "-shm"):
+        shutil.copy(f"{newer}{suffix}", folder)
+    writer.close()
+    return folder / NAME
+
+
+@pytest.mark.parametrize("later", [2_200, 4_000])
+def test_a_copy_beside_the_log_of_a_newer_file_is_refused_with_the_remedy(tmp_path, later):
+    """Their newest events are whole, being in the log; a collector would run and not be read."""
+    store = put_back(tmp_path, later)
+    before = [store.read_bytes(), store.with_name(f"{NAME}-wal").read_bytes()]
+
+    done = run_collector("serve", "--port", "0", cwd=tmp_path, env=SECRETS)
+
+    assert done.returncode == 1
+    checking, refusal = done.stderr.splitlines()
+    assert "WARNING vero-events.db has no -mark beside it" in checking
+    assert refusal.startswith("vero-collector: store: vero-events.db: the store is damaged: SQLite")
+    assert "move the file away with its -wal, -shm and -mark, and put the copy in place" in refusal
+    assert [store.read_bytes(), store.with_name(f"{NAME}-wal").read_bytes()] == before
+
+    for suffix in ("-wal", "-shm"):  # what it said to do
+        store.with_name(f"{NAME}{suffix}").unlink()
+    with Collector(tmp_path) as collector:
+        assert len(read_events(collector)) == 300
+        assert collector.stop() == 0
+        assert "is whole: checked in" in collector.log()
+        collector.start()  # there is a mark now
+    assert collector.log().count("is whole: checked in") == 1
+
+
+def forget_an_event(store: Path) -> None:
+    connection = apsw.Connection(str(store))
+    connection.execute(
+        "DROP TRIGGER keep_chain; DELETE FROM events "
+        "WHERE loaded_at = (SELECT loaded_at FROM events ORDER BY loaded_at LIMIT 1 OFFSET 500)"
+    )
+    connection.close()
+
+
+def change_a_body(store: Path) -> None:
+    connection = apsw.Connection(str(store))
+    connection.execute(
+        "UPDATE events SET body = CAST('{}' AS BLOB) "
+        "WHERE loaded_at = (SELECT min(loaded_at) FROM events)"
+    )
+    connection.close()
+
+
+def change_an_index(store: Path) -> None:
+    """Have the index of ids miss an event, so that it could be stored once more."""
+    connection = apsw.Connection(str(store))
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
+    connection.pragma("writable_schema", 1)
+    connection.execute(
+        "UPDATE sqlite_schema SET sql = replace(sql, 'TEXT NOT NULL UNIQUE', 'TEXT NOT NULL') "
+        "WHERE name = 'events'; DELETE FROM sqlite_schema WHERE name = 'sqlite_autoindex_events_1'"
+    )
+    connection.close()
+
+
+def change_a_letter(store: Path) -> None:
+    connection = apsw.Connection(str(store))
+    connection.execute("UPDATE dead_letters SET body = CAST('other' AS BLOB)")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "damage", [forget_an_event, change_a_body, change_an_index, change_a_letter]
+)
+def test_without_a_mark_all_of_a_store_is_looked_at(tmp_path, damage):
+    """With one it is the newest 1,000 events."""
+    store = tmp_path / NAME
+    fill(store, many(2_500))
+    writer = SqliteWriter(url_of(store), "store")
+    writer.write([], [DeadLetter(times.now(), "vero", "not JSON", b"nonsense")])
+    writer.close()
+    damage(store)
+    SqliteWriter(url_of(store), "store").close()
+    store.with_name(f"{NAME}-mark").unlink()
+
+    with pytest.raises(SettingError, match=r"the store is damaged: .* put the copy in place"):
+        SqliteWriter(url_of(store), "store")
+
+
+def test_an_empty_store_is_not_said_to_be_checked(tmp_path, caplog):
+    for _ in range(2):
+        SqliteWriter(url_of(tmp_path / NAME), "store").close()
+
+    assert caplog.text == ""
 
 
 def delete(store: Path, where: str) -> None:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import logging
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import apsw
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.base import StoreBrokenError
+from tap_vero_segment.stores.sqlite.checkup import check_all
 from tap_vero_segment.stores.sqlite.damage import check_newest, newest, telling_damage
+from tap_vero_segment.stores.sqlite.errors import store_error
 from tap_vero_segment.stores.sqlite.mark import NOTHING, Known, check_mark, read_mark
 from tap_vero_segment.stores.sqlite.schema import CHECKED_VERSION, MIGRATIONS, SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+logger = logging.getLogger("vero-collector")
 
 BUSY_TIMEOUT: Final = 10_000
 """Milliseconds to wait for another process that writes."""
@@ -141,14 +150,36 @@ def _prepare(connection: apsw.Connection, known: Known, path: Path, setting: str
 def _check_whole(connection: apsw.Connection, version: int, known: Known, path: Path) -> None:
     """Make sure that a store has what its mark tells of, and that its newest events are whole.
 
+    Without a mark nothing tells that the files beside each other belong together, so that all of
+    it is looked at: a backup was put back, or somebody goes on after damage.
+
     Raises:
         StoreBrokenError: It has not, or they are not.
     """
     with telling_damage():
         found = Known(*newest(connection)) if version else NOTHING
         check_mark(known, found, path)
-        if version >= CHECKED_VERSION:
+        if version and known == NOTHING:
+            with _told(path, found):
+                check_all(connection, checksums=version >= CHECKED_VERSION)
+        elif version >= CHECKED_VERSION:
             check_newest(connection)
+
+
+@contextmanager
+def _told(path: Path, found: Known) -> Generator[None]:
+    """Say that a check of the whole store begins and ends, unless it has nothing yet."""
+    if found == NOTHING:
+        yield
+        return
+    logger.warning(
+        "%s has no -mark beside it that tells how far it goes: checking all of it before anything "
+        "else, which takes minutes where it is large",
+        path,
+    )
+    began = time.monotonic()
+    yield
+    logger.info("%s is whole: checked in %.1f seconds", path, time.monotonic() - began)
 
 
 @retry(
@@ -212,7 +243,7 @@ def _cannot_open(error: apsw.Error, path: Path, setting: str) -> SettingError:
     if isinstance(error, apsw.NotADBError):
         return SettingError(setting, f"{path} is not an SQLite database")
     if isinstance(error, apsw.CorruptError):
-        return SettingError(setting, f"{path} is a damaged SQLite database: {error}")
+        return SettingError(setting, f"{path}: {store_error(error)}")
     if isinstance(error, apsw.CantOpenError):
         return SettingError(
             setting,

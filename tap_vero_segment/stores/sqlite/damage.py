@@ -16,11 +16,13 @@ from zlib import crc32
 import apsw
 
 from tap_vero_segment import times
-from tap_vero_segment.stores.base import StoreBrokenError
-from tap_vero_segment.stores.sqlite.errors import store_error
+from tap_vero_segment.stores.digests import digest_of
+from tap_vero_segment.stores.sqlite.errors import damaged, store_error
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
+
+    from tap_vero_segment.stores.base import DeadLetter, StoreBrokenError
 
 Row = tuple[int, int | None, int | None, Any]
 """An event as far as a reader needs it: ``loaded_at, previous, call_check, call``."""
@@ -156,6 +158,17 @@ def check_rest(rows: Iterable[Any]) -> None:
             raise damaged(msg)
 
 
+def check_letter(number: int, digest: bytes, letter: DeadLetter) -> None:
+    """Make sure that a dead letter is as it was written.
+
+    Raises:
+        StoreBrokenError: It is not.
+    """
+    if digest != digest_of(letter):
+        msg = f"the dead letter {number} is not as it was written"
+        raise damaged(msg)
+
+
 def newest(connection: apsw.Connection) -> tuple[int, int]:
     """Return the greatest ``loaded_at`` and number of a dead letter that there have been."""
     letter: int | None = connection.execute(
@@ -168,11 +181,6 @@ def newest_event(connection: apsw.Connection) -> int:
     """Return the greatest ``loaded_at`` that there has been."""
     loaded_at: int | None = connection.execute("SELECT max(last_loaded_at) FROM totals").get
     return loaded_at or 0
-
-
-def damaged(what: str) -> StoreBrokenError:
-    """Return the error that tells of damage, and what to do."""
-    return StoreBrokenError(f"the store is damaged: {what}; restore it from a backup")
 
 
 def _unlike() -> StoreBrokenError:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
 from tap_vero_segment.stores.base import StoreBrokenError
+from tap_vero_segment.stores.sqlite.errors import RESTORE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +74,9 @@ def check_mark(known: Known, found: Known, store: Path) -> None:
         raise StoreBrokenError(msg)
 
 
-_WAY_ON: Final = "keep copies of all its files, then restore a backup or delete that file to go on"
+_WAY_ON: Final = (
+    f"keep copies of all its files, then delete that file to go on with what is there; {RESTORE}"
+)
 
 
 class Mark:

@@ -15,14 +15,13 @@ from tap_vero_segment.stores.base import (
     Summary,
     Total,
 )
-from tap_vero_segment.stores.digests import digest_of
 from tap_vero_segment.stores.sqlite.arrivals import read_arrivals
 from tap_vero_segment.stores.sqlite.connection import open_to_read, path_of
 from tap_vero_segment.stores.sqlite.damage import (
     check_alone,
     check_end,
+    check_letter,
     check_page,
-    damaged,
     telling_damage,
 )
 from tap_vero_segment.track import with_loaded_at
@@ -149,9 +148,7 @@ class SqliteReader(Closing):
             letters = []
             for number, digest, *rest in rows:
                 letter = DeadLetter(*rest)
-                if digest != digest_of(letter):
-                    msg = f"the dead letter {number} is not as it was written"
-                    raise damaged(msg)
+                check_letter(number, digest, letter)
                 letters.append(KeptLetter(number, letter))
         return letters
 
