@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import stat
 from concurrent.futures import wait
 from contextlib import contextmanager
 from itertools import count, pairwise
@@ -555,6 +557,40 @@ def test_a_damaged_store_is_an_error_and_no_short_answer(path, url):
 
     with SqliteReader(url, "store") as reader, pytest.raises(StoreError):
         read(reader)
+
+
+def modes(path: Path) -> dict[str, int]:
+    return {
+        file.name.removeprefix(path.name): stat.S_IMODE(file.stat().st_mode)
+        for file in path.parent.glob(f"{path.name}*")
+    }
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_the_files_are_their_owners_until_he_opens_them(path, url, mask):
+    """Also those that SQLite makes anew at each start."""
+    before = os.umask(mask)
+    try:
+        for mode in (0o600, 0o660):
+            writer = SqliteWriter(url, "store")
+            writer.write(events(1), [])
+            found = modes(path)
+            writer.close()
+
+            assert found == {"": mode, "-wal": mode, "-shm": mode, "-mark": mode}
+            for file in (path, path.with_name(f"{path.name}-mark")):
+                file.chmod(0o660)
+    finally:
+        os.umask(before)
+
+
+def test_a_store_behind_a_link_is_its_owners_too(tmp_path, path, url):
+    (tmp_path / "disk").mkdir()
+    path.symlink_to(tmp_path / "disk" / "events.db")
+
+    SqliteWriter(url, "store").close()
+
+    assert stat.S_IMODE((tmp_path / "disk" / "events.db").stat().st_mode) == 0o600
 
 
 def test_commits_survive_a_loss_of_power(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -91,6 +92,7 @@ def open_to_write(path: Path, setting: str) -> apsw.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         known = _known(path)
+        _make(path)
         connection = apsw.Connection(str(path))
         try:
             _prepare(connection, known, path, setting)
@@ -114,6 +116,18 @@ def let_go(connection: apsw.Connection) -> None:
     """
     with suppress(apsw.Error):
         connection.close()
+
+
+def _make(path: Path) -> None:
+    """Make the file where there is none, for its owner only: it will hold recipients' addresses.
+
+    SQLite gives its log and its shared memory the mode of the file, whatever an administrator has
+    made of it since. A file that is there must not even be opened: to close it would take away the
+    locks that another connection of this process has on it.
+    """
+    with suppress(FileExistsError):
+        # Of a link that leads nowhere yet, the file that it names.
+        os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _known(path: Path) -> Known:

@@ -89,7 +89,7 @@ class Mark:
         self._descriptor: int | None = None
         self._known = NOTHING
         with contextlib.suppress(OSError):
-            self._descriptor = os.open(path_of_mark(store), os.O_RDWR | os.O_CREAT, 0o644)
+            self._descriptor = os.open(path_of_mark(store), os.O_RDWR | os.O_CREAT, 0o600)
 
     def rise_to(self, loaded_at: int = 0, letter: int = 0) -> None:
         """Note how far the store goes, once that is synced."""
