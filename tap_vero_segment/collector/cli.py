@@ -96,11 +96,8 @@ def _check_time(
 def main(context: click.Context) -> None:
     """Catch what Vero pushes, and keep it until a tap has read it."""
     context.obj = settings.Environment(ENV_FILE, os.environ)
-    try:
+    with settings.reading(ENV_FILE):
         load_dotenv(ENV_FILE)
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{ENV_FILE} cannot be read as text in UTF-8"
-        raise UserError(msg) from error
     logs.configure()
 
 

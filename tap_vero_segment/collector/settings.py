@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
@@ -13,7 +15,7 @@ from dotenv.parser import parse_stream
 from tap_vero_segment.errors import SettingError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping
     from pathlib import Path
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -123,6 +125,25 @@ def _valid(name: str, environment: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(filter(None, (secret, previous))) if secret else ()
 
 
+@contextmanager
+def reading(path: Path) -> Generator[None]:
+    """Say why a file of settings cannot be read.
+
+    Raises:
+        UserError: It cannot.
+    """
+    try:
+        if path.is_dir():  # which python-dotenv passes over without a word
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        yield
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise UserError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"{path} cannot be read as text in UTF-8"
+        raise UserError(msg) from error
+
+
 class Environment:
     """The process's environment and ``.env``, which can be read again.
 
@@ -147,13 +168,10 @@ class Environment:
         """
         if not self._had_file and not self._path.exists():
             return self._started_with
-        try:
+        with reading(self._path):
             with self._path.open(encoding="utf-8") as file:
                 wrong = [binding for binding in parse_stream(file) if binding.error]
             values = dotenv_values(self._path)
-        except (OSError, UnicodeDecodeError) as error:
-            msg = f"{self._path} cannot be read as text in UTF-8"
-            raise UserError(msg) from error
         if wrong:
             msg = f"{self._path}: line {wrong[0].original.line} cannot be read"
             raise UserError(msg)

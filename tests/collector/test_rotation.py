@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import os
 import signal
+import subprocess
 import time
 from itertools import count
 from pathlib import Path
@@ -15,7 +17,13 @@ from tap_vero_segment.collector.http import is_one_of
 from tap_vero_segment.collector.settings import SHORT_SECRET, Environment, Secrets, variable
 from tap_vero_segment.errors import UserError
 from tests.support import load as loads
-from tests.support.collector import SECRETS, Collector, run_collector
+from tests.support.collector import (
+    SECRETS,
+    Collector,
+    clean_environment,
+    collector_command,
+    run_collector,
+)
 from tests.support.payloads import documented
 
 NAMES = ("WEBHOOK_TOKEN", "READ_TOKEN", "WRITE_KEY", "SEGMENT_SECRET")
@@ -139,6 +147,51 @@ def test_a_bad_file_changes_nothing(tmp_path, content):
 
         assert opened(collector, first) == ALL
         assert "half of it" not in collector.log()
+
+
+def make_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def make_forbidden(path: Path) -> None:
+    path.write_text("A=1\n", encoding="utf-8")
+    path.chmod(0)
+
+
+# Root may read all: setpriv takes away what lets it.
+UNPRIVILEGED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [(make_folder, "Is a directory"), (make_forbidden, "Permission denied")],
+)
+def test_a_file_that_cannot_be_opened_is_told_with_the_reason(tmp_path, make, reason):
+    make(tmp_path / ".env")
+    command = [*(UNPRIVILEGED if os.geteuid() == 0 else []), *collector_command("serve")]
+
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=clean_environment() | SECRETS,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == f"vero-collector: .env cannot be read: {reason}\n"
+
+
+def test_a_folder_in_place_of_the_file_is_told_at_a_reload(tmp_path):
+    write_env(tmp_path, secrets_of(1))
+    with Collector(tmp_path, env={}) as collector:
+        (tmp_path / ".env").unlink()
+        (tmp_path / ".env").mkdir()
+        reload(collector, "secrets stay as they were: .env cannot be read: Is a directory")
+
+        assert opened(collector, secrets_of(1)) == ALL
 
 
 def test_the_environment_wins_over_the_file_at_a_reload_too(tmp_path):
