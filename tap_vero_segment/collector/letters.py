@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from tap_vero_segment.errors import UserError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tap_vero_segment.stores.base import KeptLetter, Reader
 
@@ -26,6 +28,24 @@ def letter_of(reader: Reader, number: int) -> KeptLetter | None:
     return next(
         (kept for kept in reader.dead_letters(number - 1, 1) if kept.number == number), None
     )
+
+
+def check_there(reader: Reader, numbers: Iterable[int]) -> None:
+    """See that there is a dead letter of each number, and that who reads may see it.
+
+    Raises:
+        StoreError: Who reads may see no dead letters, or they cannot be read.
+        UserError: Of a number there is none.
+    """
+    reader.dead_letters(0, 1)
+    if missing := [number for number in sorted(set(numbers)) if letter_of(reader, number) is None]:
+        raise not_there(missing)
+
+
+def not_there(numbers: Sequence[int]) -> UserError:
+    """Return the error that tells of numbers, one or more, of no dead letter."""
+    named = ", ".join(map(str, numbers))
+    return UserError(f"there is no dead letter {named}, so nothing was done")
 
 
 def letters_of(reader: Reader, numbers: Iterable[int]) -> Iterator[KeptLetter]:

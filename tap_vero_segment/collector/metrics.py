@@ -193,11 +193,12 @@ class _Everything(Collector):
 
     def _store(self, store: StoreFigures) -> Iterator[Metric]:
         yield _gauge("store_size_bytes", "Bytes of disk that the store takes.", store.size)
-        yield _gauge(
-            "store_dead_letters",
-            "Quarantined bodies that the store holds.",
-            store.summary.dead_letters,
-        )
+        if store.summary.dead_letters is not None:
+            yield _gauge(
+                "store_dead_letters",
+                "Quarantined bodies that the store holds.",
+                store.summary.dead_letters,
+            )
         totals = {total.collection: total for total in store.summary.totals}
         held = GaugeMetricFamily(
             f"{PREFIX}_store_events",

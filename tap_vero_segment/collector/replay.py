@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment.collector.endpoints import segment, tracking, vero
 from tap_vero_segment.collector.http import HTTPError
-from tap_vero_segment.collector.letters import every_letter, letters_of
+from tap_vero_segment.collector.letters import check_there, every_letter, letters_of
 from tap_vero_segment.collector.turns import in_turn
 from tap_vero_segment.inputs.body import NotAnObjectError, UnmappableError
 from tap_vero_segment.stores.base import StoreError
@@ -41,8 +41,10 @@ def replay(store: str, numbers: Sequence[int]) -> str:
     Raises:
         SettingError: The store cannot be opened.
         StoreError: The store failed.
+        UserError: There is no letter of one of the numbers; nothing was done.
     """
     with open_reader(store, "store") as reader:
+        check_there(reader, numbers)
         writer = open_writer(store, "store")
         try:
             replaying = Replay(writer)
@@ -51,8 +53,7 @@ def replay(store: str, numbers: Sequence[int]) -> str:
                     replaying.read(kept)
         finally:
             writer.close()
-    missing = len(set(numbers)) - replaying.letters if numbers else 0
-    return replaying.told(missing)
+    return replaying.told()
 
 
 class Replay:
@@ -105,7 +106,7 @@ class Replay:
         self._passed_over += calls.passed_over
         return None
 
-    def told(self, missing: int) -> str:
+    def told(self) -> str:
         """Return what was done, a fact a line; the letters that stay by their reasons."""
         stay = self.stay.total()
         lines = [
@@ -114,8 +115,6 @@ class Replay:
             f"events that were stored already: {self._known}",
             f"calls of no collection, passed over: {self._passed_over}",
         ]
-        if missing:
-            lines.append(f"numbers of no dead letter: {missing}")
         lines += [f"stay: {count} ({reason})" for reason, count in self.stay.most_common()]
         return "\n".join(lines)
 

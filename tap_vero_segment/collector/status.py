@@ -35,10 +35,14 @@ def status(store: str, *, as_json: bool) -> str:
             *table(("collection", "events", "first loaded_at", "last loaded_at"), rows),
             "",
             f"events: {figures['events']}",
-            f"quarantined bodies: {figures['quarantined']}",
+            f"quarantined bodies: {_or_hidden(figures['quarantined'])}",
             f"calls of no collection, passed over: {figures['passed_over']}",
         ]
     )
+
+
+def _or_hidden(count: int | None) -> str:
+    return "not visible to this user" if count is None else str(count)
 
 
 def _figures(summary: Summary) -> dict[str, Any]:

@@ -91,10 +91,16 @@ class Total(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What a store holds."""
+    """What a store holds.
+
+    Attributes:
+        totals: Its events.
+        dead_letters: How many there are; None: who reads may not see them.
+        passed_over: How many calls came that are none of the collections.
+    """
 
     totals: list[Total]
-    dead_letters: int
+    dead_letters: int | None
     passed_over: int
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from psycopg.errors import InsufficientPrivilege
+
 from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.stores.base import (
@@ -11,6 +13,7 @@ from tap_vero_segment.stores.base import (
     Arrivals,
     DeadLetter,
     KeptLetter,
+    StoreError,
     Summary,
     Total,
 )
@@ -51,6 +54,9 @@ SELECT id, received_at, input, reason, body FROM vero_collector.dead_letters
 ORDER BY id DESC LIMIT %s
 """
 _COUNT_LETTERS: Final = "SELECT count(*) FROM vero_collector.dead_letters"
+_MAY_SEE_LETTERS: Final = (
+    "SELECT has_any_column_privilege('vero_collector.dead_letters', 'SELECT')::integer"
+)
 _PASSED_OVER: Final = "SELECT calls FROM vero_collector.passed_over"
 _SIZE: Final = """
 SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
@@ -113,9 +119,10 @@ class PostgresReader(Closing):
             with connection.transaction():
                 connection.execute(_ONE_SNAPSHOT)
                 totals = connection.execute(_TOTALS).fetchall()
-                dead_letters = _value(connection, _COUNT_LETTERS)
+                visible = _value(connection, _MAY_SEE_LETTERS)
+                dead_letters = _value(connection, _COUNT_LETTERS) if visible else None
                 passed_over = _value(connection, _PASSED_OVER)
-            return Summary([Total(*row) for row in totals], dead_letters or 0, passed_over or 0)
+            return Summary([Total(*row) for row in totals], dead_letters, passed_over or 0)
 
         return self._session.run(work)
 
@@ -132,9 +139,15 @@ class PostgresReader(Closing):
         return self._letters(_NEWEST_LETTERS, (limit,))
 
     def _letters(self, query: str, bindings: tuple[int, ...]) -> list[KeptLetter]:
-        rows = self._session.run(
-            lambda connection: connection.execute(query, bindings, binary=True).fetchall()
-        )
+        try:
+            rows = self._session.run(
+                lambda connection: connection.execute(query, bindings, binary=True).fetchall()
+            )
+        except StoreError as error:
+            if isinstance(error.__cause__, InsufficientPrivilege):
+                msg = "this database user may not see dead letters; the collectors' own user may"
+                raise StoreError(msg) from error
+            raise
         return [KeptLetter(number, DeadLetter(*rest)) for number, *rest in rows]
 
     def exported_until(self, destination: str | None = None) -> int | None:
