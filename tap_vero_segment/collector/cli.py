@@ -345,7 +345,7 @@ def prune(store: str, before: str, *, force: bool) -> None:
 
 @main.group("dead-letters")
 def dead_letters() -> None:
-    """See what was received and could not be mapped, and read it again after an upgrade."""
+    """See what was received and could not be mapped, read it again after an upgrade, delete it."""
 
 
 _NUMBER = click.IntRange(1, 2**63 - 1)
@@ -386,5 +386,18 @@ def replay_letters(numbers: tuple[int, ...], store: str) -> None:
     Mended events come out of the tap as new ones. What still cannot be mapped stays.
     """
     from tap_vero_segment.collector.replay import replay as run  # noqa: PLC0415
+
+    click.echo(run(store, numbers))
+
+
+@dead_letters.command("delete")
+@click.argument("numbers", nargs=-1, required=True, type=_NUMBER, metavar="NUMBER...")
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+def delete_letters(numbers: tuple[int, ...], store: str) -> None:
+    """Delete dead letters for good: all that are named, or none where a number has none.
+
+    A body that comes again is quarantined again, under another number.
+    """
+    from tap_vero_segment.collector.dead_letters import delete_letters as run  # noqa: PLC0415
 
     click.echo(run(store, numbers))

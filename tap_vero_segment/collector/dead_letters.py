@@ -1,4 +1,4 @@
-"""``vero-collector dead-letters list`` and ``show``: what was quarantined, and why."""
+"""``vero-collector dead-letters list``, ``show`` and ``delete``: what was quarantined, and why."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.letters import every_letter, letter_of
+from tap_vero_segment.collector.letters import check_there, every_letter, letter_of, not_there
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.inputs.body import check_depth
 from tap_vero_segment.stores.readers import open_reader
+from tap_vero_segment.stores.writers import open_writer
 from tap_vero_segment.terminal import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tap_vero_segment.stores.base import KeptLetter
 
@@ -56,6 +57,27 @@ def body_of(store: str, number: int) -> bytes:
         UserError: It has no such letter.
     """
     return _letter(store, number).letter.body
+
+
+def delete_letters(store: str, numbers: Sequence[int]) -> str:
+    """Delete dead letters, all of them or none; return what was done, in a line.
+
+    Raises:
+        SettingError: The store cannot be opened.
+        StoreError: The store failed; nothing was deleted.
+        UserError: There is no letter of one of the numbers; nothing was deleted.
+    """
+    with open_reader(store, "store") as reader:
+        check_there(reader, numbers)
+    writer = open_writer(store, "store")
+    try:
+        missing = writer.discard(numbers)
+    finally:
+        writer.close()
+    if missing:  # another process has been quicker
+        raise not_there(missing)
+    named = sorted(set(numbers))
+    return f"dead letters deleted: {len(named)} ({', '.join(map(str, named))})"
 
 
 def _letter(store: str, number: int) -> KeptLetter:

@@ -251,6 +251,16 @@ class Writer(Protocol):
             How many of the events are new; 0, and nothing done, where there is no such letter.
         """
 
+    def discard(self, numbers: Sequence[int]) -> list[int]:
+        """Delete dead letters, in one transaction: all of them, or none.
+
+        Args:
+            numbers: Which ones.
+
+        Returns:
+            The numbers of no dead letter, rising; where there is one, nothing was deleted.
+        """
+
     def prune(self, before: int) -> int:
         """Delete some of the oldest events, in a transaction that is short.
 

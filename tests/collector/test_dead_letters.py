@@ -371,6 +371,31 @@ def test_killed_at_any_point_it_goes_on_where_it_was(tmp_path):
     assert sorted(calls_of(store)) == sorted(ids.values())
 
 
+def test_letters_are_deleted_by_their_numbers(store):
+    before = letters(store)
+
+    assert good(store, "delete", "3", "1", "3") == "dead letters deleted: 2 (1, 3)\n"
+
+    assert letters(store) == [each for each in before if each.number not in {1, 3}]
+
+
+def test_of_numbers_that_are_not_all_there_none_is_deleted(store):
+    before = letters(store)
+
+    done = run(store, "delete", "2", "999")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "vero-collector: there is no dead letter 999, so nothing was done\n"
+    assert letters(store) == before
+
+
+def test_none_is_deleted_without_a_number(store):
+    before = letters(store)
+
+    assert run(store, "delete").returncode == 2
+    assert letters(store) == before
+
+
 def test_letters_of_the_shared_store_are_replayed_likewise(database, tmp_path):
     with contextlib.closing(open_writer(database, "store")) as writer:
         writer.write([], [*complaints(30), DeadLetter(NOW, "vero", "not JSON", b"nonsense")])
@@ -385,6 +410,9 @@ def test_letters_of_the_shared_store_are_replayed_likewise(database, tmp_path):
     assert said[:2] == ["dead letters read again: 31, of which 1 stay", "new events: 30"]
     [left] = map(json.loads, run_there("list", "--json"))
     assert run_there("show", str(left["number"]))[-1] == "nonsense"
+    number = left["number"]
+    assert run_there("delete", str(number)) == [f"dead letters deleted: 1 ({number})"]
+    assert run_there("list", "--json") == []
     with open_reader(database, "store") as reader:
         assert len(reader.lines(0, None, 100)) == 30
 
@@ -508,7 +536,7 @@ def test_a_number_of_no_letter_is_told(store, arguments, status):
     assert status == 2 or len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["show", "1"], ["replay"]])
+@pytest.mark.parametrize("arguments", [["list"], ["show", "1"], ["replay"], ["delete", "1"]])
 def test_where_there_is_no_store_it_says_so_and_makes_none(tmp_path, arguments):
     done = run_collector("dead-letters", *arguments, cwd=tmp_path)
 

@@ -241,6 +241,23 @@ def test_the_number_of_a_letter_is_not_used_again(writer, reader):
     assert reader.dead_letters(0, 10)[0].number > max(numbers)
 
 
+def test_letters_are_discarded_all_or_none(writer, reader):
+    writer.write(events(2), letters(4))
+    kept = reader.dead_letters(0, 10)
+    one, two, three, four = (each.number for each in kept)
+
+    assert writer.discard([three, 998, one, 997, 998]) == [997, 998]
+    assert reader.dead_letters(0, 10) == kept
+    assert writer.discard([three, one, three]) == []
+    assert [each.number for each in reader.dead_letters(0, 10)] == [two, four]
+    assert writer.discard([one, two]) == [one]
+    assert reader.summary().dead_letters == 2
+    assert len(ids(reader)) == 2
+
+    writer.write([], letters(1))  # what was deleted may come again
+    assert reader.dead_letters(four, 10)[0].letter == kept[0].letter
+
+
 # Exports
 
 

@@ -559,6 +559,23 @@ def test_a_damaged_store_is_an_error_and_no_short_answer(path, url):
         read(reader)
 
 
+@pytest.mark.parametrize("size", [20, 20_000])
+def test_nothing_of_a_discarded_letter_stays_in_the_file(path, url, size):
+    writer = SqliteWriter(url, "store")
+    body = b"someone@example.com" * (size // 19)
+    writer.write([], [DeadLetter(0, "vero", "not JSON", body)])
+    writer.write([], [DeadLetter(0, "vero", "not JSON", b"another")])
+    writer.close()
+    assert b"someone@example.com" in path.read_bytes()
+
+    writer = SqliteWriter(url, "store")
+    assert writer.discard([1]) == []
+    writer.close()
+
+    assert b"someone@example.com" not in path.read_bytes()
+    assert b"another" in path.read_bytes()
+
+
 def modes(path: Path) -> dict[str, int]:
     return {
         file.name.removeprefix(path.name): stat.S_IMODE(file.stat().st_mode)

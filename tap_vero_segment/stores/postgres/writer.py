@@ -31,6 +31,10 @@ _LETTERS: Final = "%b::bytea[], %s::bigint[], %s::text[], %s::text[], %b::bytea[
 _STORE: Final = f"SELECT vero_collector.store({_EVENTS}, {_LETTERS}, %s)"
 _APPEND: Final = f"SELECT vero_collector.append({_EVENTS})"
 _DELETE_LETTER: Final = "DELETE FROM vero_collector.dead_letters WHERE id = %s"
+_LOCK_LETTERS: Final = """
+SELECT id FROM vero_collector.dead_letters WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE
+"""
+_DELETE_LETTERS: Final = "DELETE FROM vero_collector.dead_letters WHERE id = ANY(%s::bigint[])"
 _BEAT: Final = "SELECT vero_collector.beat()"
 _MARK_EXPORTED: Final = """
 INSERT INTO vero_collector.exports AS e VALUES (%s, %s)
@@ -91,6 +95,19 @@ class PostgresWriter:
         def work(connection: Connection) -> int:
             gone = connection.execute(_DELETE_LETTER, (number,)).rowcount
             return _number(connection, _APPEND, columns) if gone else 0
+
+        return self._session.commit(work)
+
+    def discard(self, numbers: Sequence[int]) -> list[int]:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        wanted = sorted(set(numbers))
+
+        def work(connection: Connection) -> list[int]:
+            there = {number for (number,) in connection.execute(_LOCK_LETTERS, (wanted,))}
+            missing = [number for number in wanted if number not in there]
+            if not missing:
+                connection.execute(_DELETE_LETTERS, (wanted,))
+            return missing
 
         return self._session.commit(work)
 

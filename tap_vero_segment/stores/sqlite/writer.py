@@ -122,6 +122,25 @@ class SqliteWriter:
         self._mark.rise_to(loaded_at)
         return new
 
+    def discard(self, numbers: Sequence[int]) -> list[int]:
+        """See :class:`tap_vero_segment.stores.base.Writer`; the file keeps no trace of them."""
+        secure: int = self._connection.pragma("secure_delete")
+        self._connection.pragma("secure_delete", 1)
+        try:
+            with self._transaction():
+                missing = [number for number in sorted(set(numbers)) if not self._has(number)]
+                if not missing:
+                    self._connection.executemany(
+                        "DELETE FROM dead_letters WHERE id = ?", [(number,) for number in numbers]
+                    )
+        finally:
+            self._connection.pragma("secure_delete", secure)
+        return missing
+
+    def _has(self, number: int) -> bool:
+        query = "SELECT EXISTS (SELECT 1 FROM dead_letters WHERE id = ?)"
+        return bool(self._connection.execute(query, (number,)).get)
+
     def prune(self, before: int) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         try:
