@@ -17,6 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 import uvicorn
 
 from tap_vero_segment.collector.allow_list import AllowList
+from tap_vero_segment.collector.announce import (
+    announce_address,
+    announce_doors,
+    announce_store,
+)
 from tap_vero_segment.collector.app import App
 from tap_vero_segment.collector.committer import Committer
 from tap_vero_segment.collector.metrics import Metrics
@@ -24,6 +29,7 @@ from tap_vero_segment.collector.notify import START_SECONDS, Notifier
 from tap_vero_segment.collector.protocol import SPARE, Guard, GuardedProtocol, Limits
 from tap_vero_segment.collector.reading import Readers
 from tap_vero_segment.errors import SettingError, UserError
+from tap_vero_segment.stores.places import place_of
 from tap_vero_segment.stores.readers import open_reader
 from tap_vero_segment.stores.writers import open_writer
 
@@ -96,7 +102,8 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=CLIENTS_SECONDS,
     )
-    server = _Server(config, committer, readers, guard, _Doors(app, secrets, reload))
+    place = place_of(settings.store, "store")
+    server = _Server(config, committer, readers, guard, _Doors(app, secrets, reload), place)
     listening = _listen(settings.host, settings.port)
     server.run(sockets=[listening, *(listening.dup() for _ in range(ACCEPTS - 1))])
     server.exit()
@@ -138,11 +145,15 @@ class _Doors:
         app: Whose secrets they are.
         secrets: Those that it has.
         reload: Reads them again.
+
+    Attributes:
+        app: The application.
+        secrets: Those that it has now.
     """
 
     def __init__(self, app: App, secrets: Secrets, reload: Callable[[], Secrets]) -> None:
         self.app = app
-        self._secrets = secrets
+        self.secrets = secrets
         self._reload = reload
         _warn_of_short(secrets)
 
@@ -154,9 +165,9 @@ class _Doors:
             logger.warning("the secrets stay as they were: %s", error)
             return
         _warn_of_short(secrets)
-        changed = ", ".join(secrets.changed(self._secrets)) or "none"
+        changed = ", ".join(secrets.changed(self.secrets)) or "none"
         logger.info("the secrets were read again; changed: %s", changed)
-        self._secrets = secrets
+        self.secrets = secrets
         self.app.use(secrets)
 
 
@@ -174,6 +185,7 @@ class _Server(uvicorn.Server):
         readers: Closed.
         guard: Looks after the connections.
         doors: Changes the secrets at SIGHUP.
+        place: Where the store is, for the log.
     """
 
     def __init__(
@@ -183,12 +195,14 @@ class _Server(uvicorn.Server):
         readers: Readers,
         guard: Guard,
         doors: _Doors,
+        place: str,
     ) -> None:
         super().__init__(config)
         self._committer = committer
         self._readers = readers
         self._guard = guard
         self._doors = doors
+        self._place = place
         self._notifier = Notifier()
         self._status = 0
         self._threads_ended = True
@@ -209,6 +223,10 @@ class _Server(uvicorn.Server):
         Raises:
             SystemExit: It is another.
         """
+        if self._status:
+            logger.error("stopped, with exit status %d", self._status)
+        else:
+            logger.info("stopped: all that had come in was written")
         if not self._threads_ended:
             # Python would wait for threads that wait for a store.
             _exit_at_once(self._status)
@@ -240,7 +258,9 @@ class _Server(uvicorn.Server):
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
             url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            logger.info("listening on %s", url, extra={"url": url})
+            announce_store(self._place)
+            announce_doors(self._doors.secrets)
+            announce_address(url, self._doors.secrets)
             self._notifier.ready()
 
     async def on_tick(self, counter: int) -> bool:
@@ -252,6 +272,7 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        logger.info("shutting down")
         self._notifier.stopping()
         self._doors.app.stop()
         self._doors.app.end_streams()

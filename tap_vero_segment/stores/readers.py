@@ -1,4 +1,7 @@
-"""The reading half of each kind of store. A new store is a row here and one in ``writers``."""
+"""The reading half of each kind of store.
+
+A new store is a row here, in ``writers`` and in ``places``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The writing half of each kind of store. A new store is a row here and one in ``readers``."""
+"""The writing half of each kind of store.
+
+A new store is a row here, in ``readers`` and in ``places``.
+"""
 
 from __future__ import annotations
 

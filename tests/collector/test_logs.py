@@ -5,13 +5,14 @@ import json
 import re
 import socket
 import time
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tap_vero_segment import times
 from tap_vero_segment.stores.base import StoreFullError
 from tests.support.asgi import post, running
-from tests.support.collector import SECRETS, Collector, run_collector
+from tests.support.collector import SECRETS, WEBHOOK_TOKEN, Collector, run_collector
 from tests.support.leaks import FRAGMENT, assert_tells_nothing
 
 if TYPE_CHECKING:
@@ -55,7 +56,13 @@ def test_a_log_for_machines_is_an_object_a_line(tmp_path):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
         assert began - times.SECOND < times.from_text(line["timestamp"]) <= times.now()
 
-    listening, quarantined, server = logged
+    store, doors, listening, page, quarantined, server, stopping, stopped = logged
+    release = version("tap-vero-segment")
+    assert (store["version"], store["store"]) == (release, f"{tmp_path}/vero-events.db")
+    assert len(doors["open"]) == 4
+    assert doors["shut"] == []
+    assert page["page"] == f"{url}/"
+    assert [line["level"] for line in (stopping, stopped)] == ["INFO", "INFO"]
     assert (listening["message"], listening["url"]) == (f"listening on {url}", url)
     assert (listening["level"], listening["logger"]) == ("INFO", "vero-collector")
     assert quarantined["level"] == "WARNING"
@@ -66,18 +73,49 @@ def test_a_log_for_machines_is_an_object_a_line(tmp_path):
     assert server["message"] == "connections refused or cut off: 1 not_http"
 
 
-def test_a_log_for_people_is_as_it_was(tmp_path):
+def test_a_log_for_people_is_a_line_of_text_each(tmp_path):
+    store = re.escape(str(tmp_path / "vero-events.db"))
     url, lines = lines_of_a_life(tmp_path, "text")
 
     prefix = time.strftime("%Y-") + r"\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
     expected = [
+        f"{prefix} INFO vero-collector {version('tap-vero-segment')}, store: {store}",
+        rf"{prefix} INFO open: Vero's webhooks \(POST /vero/TOKEN\); .*",
         f"{prefix} INFO listening on {url}",
+        f"{prefix} INFO the live page is at {url}/",
         f"{prefix} WARNING quarantined a body of {len(NOT_JSON)} bytes: not JSON",
         f"{prefix} WARNING connections refused or cut off: 1 not_http",
+        f"{prefix} INFO shutting down",
+        f"{prefix} INFO stopped: all that had come in was written",
     ]
     assert len(lines) == len(expected)
     for line, pattern in zip(lines, expected, strict=True):
         assert re.fullmatch(pattern, line)
+
+
+def test_a_relative_store_is_logged_where_it_is(tmp_path):
+    with Collector(tmp_path, store_url="sqlite:///some/events.db") as collector:
+        assert f"store: {tmp_path}/some/events.db\n" in collector.log()
+
+
+def test_a_shared_store_is_logged_without_user_and_password(tmp_path, database):
+    url = database.replace("vero@", "vero:hidden-password@")
+    with Collector(tmp_path, store_url=url) as collector:
+        log = collector.log()
+
+    server, _, name = database.rpartition("@")[2].partition("/")
+    assert f"store: the PostgreSQL database {name} on {server}\n" in log
+    assert "hidden-password" not in log
+    assert_tells_nothing(log)
+
+
+def test_doors_without_a_secret_are_said_to_be_shut(tmp_path):
+    with Collector(tmp_path, {"VERO_COLLECTOR_WEBHOOK_TOKEN": WEBHOOK_TOKEN}) as collector:
+        pass
+
+    log = collector.log()
+    assert "open: Vero's webhooks (POST /vero/TOKEN); shut, having no secret: read API (" in log
+    assert "live page is at" not in log
 
 
 def test_another_format_is_refused(tmp_path):

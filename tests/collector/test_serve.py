@@ -119,7 +119,7 @@ def served(folder: Path, settings: dict[str, str]) -> Iterator[str]:
         text=True,
     ) as process:
         assert process.stderr is not None
-        yield process.stderr.readline().split()[-1]
+        yield next(line.split()[-1] for line in process.stderr if " listening on " in line)
         process.terminate()
         assert process.wait(timeout=30) == 0
 
@@ -353,6 +353,7 @@ def test_after_an_error_of_the_disk_it_acknowledges_nothing_and_ends(tmp_path):
         assert answer.headers["Retry-After"]
         assert collector.process.wait(timeout=30) == 1
     assert "the store can no longer be trusted" in collector.log()
+    assert collector.log().endswith(" ERROR stopped, with exit status 1\n")
     assert_tells_nothing(collector.log())
     with Collector(tmp_path) as again:
         assert [event["event"] for event in read_events(again)] == ["Email Opened"]

@@ -181,6 +181,19 @@ class Session:
         self._connection.close()
 
 
+def place_of(url: str, setting: str) -> str:
+    """Return the database and the server that a URL names: no user and no password.
+
+    Raises:
+        SettingError: libpq cannot read it.
+    """
+    given = _parameters(url, setting, writes=False)
+    database = f"the PostgreSQL database {given.get('dbname', 'of the user')}"
+    host, port = given.get("host") or given.get("hostaddr"), given.get("port")
+    server = f"{host}:{port}" if host and port else host
+    return f"{database} on {server}" if server else database
+
+
 def open_to_write(url: str, setting: str) -> Session:
     """Connect for writing; make the schema where there is none, and bring an older one up to date.
 
