@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,20 @@ def _warn_of_password(url: str, option: str, variable: str) -> None:
             option,
             variable,
         )
+
+
+def _warn_of_misspelt(environment: Iterable[str]) -> None:
+    """Name variables that nothing reads: one that was to shut a door would leave it open."""
+    options = {
+        parameter.envvar
+        for command in main.commands.values()
+        for parameter in command.params
+        if isinstance(parameter.envvar, str)
+    }
+    known = options | settings.secret_variables()
+    for name, nearest in settings.misspelt(environment, known).items():
+        hint = f": is it {nearest}?" if nearest else ""
+        logger.warning("%s is set, and no setting of that name is known%s", name, hint)
 
 
 def _check_time(
@@ -217,11 +231,14 @@ def serve(context: click.Context, /, *, log_format: str, **told: Any) -> None:
     given = context.get_parameter_source("store")
     if given is ParameterSource.COMMANDLINE:
         _warn_of_password(told["store"], "--store", settings.variable("store"))
-    run(
-        settings.Settings(**told),
-        settings.Secrets.from_environment(),
-        lambda: settings.Secrets.from_environment(context.obj.read()),
-    )
+    _warn_of_misspelt(os.environ)
+
+    def reload() -> settings.Secrets:
+        environment = context.obj.read()
+        _warn_of_misspelt(environment)
+        return settings.Secrets.from_environment(environment)
+
+    run(settings.Settings(**told), settings.Secrets.from_environment(), reload)
 
 
 @main.command()

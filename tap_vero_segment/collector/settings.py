@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import os
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
@@ -177,6 +178,33 @@ class Environment:
             raise UserError(msg)
         self._had_file = True
         return {key: value or "" for key, value in values.items()} | self._started_with
+
+
+def secret_variables() -> set[str]:
+    """Return the environment variables of all secrets, the previous ones included."""
+    return {variable(field + end) for field in Secrets._fields for end in ("", PREVIOUS)}
+
+
+def misspelt(environment: Iterable[str], known: Iterable[str]) -> dict[str, str | None]:
+    """Return the collector's variables that no setting reads, each with the nearest known one.
+
+    Args:
+        environment: The names of variables, of whatever program.
+        known: Those that are read.
+    """
+    # Without what they all begin with, which would make any of them alike.
+    ends = {name.removeprefix(ENVIRONMENT) for name in known}
+    others = {
+        name.removeprefix(ENVIRONMENT)
+        for name in environment
+        # Meltano adds some of its own, with two underscores.
+        if name.startswith(ENVIRONMENT) and not name.startswith(f"{ENVIRONMENT}_")
+    }
+    nearest = {end: get_close_matches(end, sorted(ends), 1) for end in sorted(others - ends)}
+    return {
+        ENVIRONMENT + end: ENVIRONMENT + found[0] if found else None
+        for end, found in nearest.items()
+    }
 
 
 def has_password(url: str) -> bool:

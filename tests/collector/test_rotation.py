@@ -194,6 +194,15 @@ def test_a_folder_in_place_of_the_file_is_told_at_a_reload(tmp_path):
         assert opened(collector, secrets_of(1)) == ALL
 
 
+def test_a_variable_that_nothing_reads_is_named_at_a_reload_too(tmp_path):
+    write_env(tmp_path, secrets_of(1))
+    with Collector(tmp_path, env={}) as collector:
+        write_env(tmp_path, secrets_of(1) | {"READ_TOKN": "new"})
+        reload(collector)
+
+        assert "VERO_COLLECTOR_READ_TOKN is set, and no setting" in collector.log()
+
+
 def test_the_environment_wins_over_the_file_at_a_reload_too(tmp_path):
     first, second = secrets_of(1), secrets_of(2)
     write_env(tmp_path, first)

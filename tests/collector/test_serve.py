@@ -165,6 +165,28 @@ def answers(url: str) -> bool:
     return False
 
 
+def test_a_variable_that_nothing_reads_is_named_with_the_nearest_one(tmp_path):
+    value = "192.0.2.0/24"
+    (tmp_path / ".env").write_text(f"VERO_COLLECTOR_ALOW_FROM={value}\n", encoding="utf-8")
+    settings = SECRETS | {
+        "VERO_COLLECTOR_READ_TOKEN_PREVIUOS": value,
+        "VERO_COLLECTOR_SOMETHING_ELSE": value,
+        "VERO_COLLECTOR_REPORT_POSTGRES": "postgresql:///known",
+        "VERO_COLLECTOR__PIP_URL": "of Meltano",
+        "VERO_COLLECTORS": "of another program",
+    }
+    with Collector(tmp_path, env=settings) as collector:
+        warned = [line for line in collector.log().splitlines() if " WARNING " in line]
+
+    unknown = "is set, and no setting of that name is known"
+    assert [line.partition(" WARNING ")[2] for line in warned] == [
+        f"VERO_COLLECTOR_ALOW_FROM {unknown}: is it VERO_COLLECTOR_ALLOW_FROM?",
+        f"VERO_COLLECTOR_READ_TOKEN_PREVIUOS {unknown}: is it VERO_COLLECTOR_READ_TOKEN_PREVIOUS?",
+        f"VERO_COLLECTOR_SOMETHING_ELSE {unknown}",
+    ]
+    assert value not in collector.log()
+
+
 # Settings that cannot be used
 
 
