@@ -153,6 +153,9 @@ class Objects:
             if parts.netloc not in {"", "localhost"}:
                 raise SettingError(self._setting, "a folder's URL has three slashes: file:///…")
             return self._open_folder(Path(unquote(parts.path)), create=create)
+        if not parts.scheme and url:
+            folder = Path(url).absolute().as_uri()
+            raise SettingError(self._setting, f"{url} is a path, and a folder's URL is {folder}")
         if parts.scheme not in SCHEMES or not parts.netloc:
             raise SettingError(self._setting, f"{url} names no bucket, such as s3://bucket")
         if "@" in parts.netloc:

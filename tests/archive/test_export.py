@@ -161,6 +161,21 @@ def test_the_next_export_writes_what_is_new_and_nothing_else(tmp_path):
     assert len(ids_in(archive)) == 450
 
 
+@pytest.mark.parametrize("name", ["x", "./a folder"])
+def test_a_path_is_told_the_url_that_it_should_be(tmp_path, name):
+    """Which is right as it stands, also for what a URL has to write otherwise."""
+    store = tmp_path / "vero-events.db"
+    fill(store, payloads()[:5])
+
+    done = run_collector("export", "--store", url_of(store), "--to", name, cwd=tmp_path)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    said, _, url = done.stderr.strip().rpartition(" ")
+    assert said == f"vero-collector: --to: {name} is a path, and a folder's URL is"
+    export(store, url)
+    assert len(calls_in(tmp_path / name)) == 5
+
+
 def test_each_archive_gets_all(tmp_path):
     store = tmp_path / "store.db"
     fill(store, many(50))

@@ -71,7 +71,7 @@ def signed_by(server: FaultyS3) -> set[str]:
         ("gs://", "bucket"),
         ("az:", "bucket"),
         ("ftp://host/folder", "bucket"),
-        ("/a/folder", "bucket"),
+        ("/a/folder", "file:///a/folder"),
         ("file://host/folder", "file:///"),
         ("file://relative", "file:///"),
         ("s3://key:secret@bucket/prefix", "password"),

@@ -65,6 +65,21 @@ def test_who_may_not_write_is_told_so(tmp_path, postgres, database, password, sa
     fails_in_one_line(done, said)
 
 
+def test_who_may_not_make_the_schema_is_told_what_an_administrator_does(
+    tmp_path, postgres, database
+):
+    name = database.rpartition("/")[2]
+    postgres.make_user("may not", SECRET, "pg_monitor")
+    environment = SECRETS | {"VERO_COLLECTOR_STORE": postgres.url(name, f"may%20not:{SECRET}")}
+    done = run_collector(*COMMANDS["serve"], cwd=tmp_path, env=environment)
+    fails_in_one_line(done, remedy := 'CREATE SCHEMA vero_collector AUTHORIZATION "may not"')
+    with postgres.connect(name) as administrator:
+        administrator.execute(done.stderr[done.stderr.index(remedy) :].encode())
+
+    with Collector(tmp_path, env=environment, store_url=environment["VERO_COLLECTOR_STORE"]) as it:
+        assert it.get("/ready").status_code == 200
+
+
 @pytest.mark.parametrize("fault", [REFUSE, FORBID], ids=["raised", "constraint"])
 def test_an_error_of_the_database_repeats_nothing_of_an_event(tmp_path, database, fault):
     with Collector(tmp_path, store_url=database) as collector:

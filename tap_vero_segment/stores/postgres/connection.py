@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
@@ -203,7 +204,13 @@ def open_to_write(url: str, setting: str) -> Session:
     session = Session(url, setting, writes=True)
     with _or_closed(session, setting, "the schema cannot be made"):
         _check_server(session, setting)
-        session.run(lambda connection: _migrate(connection, setting))
+        try:
+            session.run(lambda connection: _migrate(connection, setting))
+        except StoreError as error:
+            if not isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
+                raise
+            msg = f"{error}{session.run(_remedy)}"
+            raise StoreError(msg) from error
     return session
 
 
@@ -316,6 +323,18 @@ def _migrate(connection: Connection, setting: str) -> None:
             connection.execute(migration.encode())
         connection.execute(f"UPDATE {SCHEMA}.schema_version SET version = %s", (VERSION,))  # noqa: S608
         _grant_to_readers(connection)
+
+
+def _remedy(connection: Connection) -> str:
+    """Return what an administrator can do for a user who may not make the schema."""
+    row = connection.execute("SELECT to_regnamespace(%s), current_user", (SCHEMA,)).fetchone()
+    if row is None or row[0] is not None:  # it is there, and another user's
+        return ""
+    user = sql.Identifier(row[1]).as_string()
+    return (
+        f"; an administrator of the database can make it for this user: "
+        f"CREATE SCHEMA {SCHEMA} AUTHORIZATION {user}"
+    )
 
 
 def _grant_to_readers(connection: Connection) -> None:
