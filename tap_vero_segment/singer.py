@@ -16,7 +16,7 @@ from singer_sdk.exceptions import (
     RecordsWithoutSchemaException,
     StreamMapConfigError,
 )
-from singer_sdk.plugin_base import PluginBase, SingerCommand, _ConfigInput
+from singer_sdk.plugin_base import JSONSchemaValidator, PluginBase, SingerCommand, _ConfigInput
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 from tap_vero_segment.errors import SettingError, UserError
@@ -53,6 +53,7 @@ class SingerProgram(PluginBase):
             if raise_errors:
                 # The schema's own errors repeat the value, which may be a secret.
                 _check_texts(self.config, self.secret_texts)
+                _check_secrets(self._config, self.config_jsonschema)
             errors = super()._validate_config(raise_errors=raise_errors)
             if raise_errors:
                 self.check_settings()
@@ -95,6 +96,15 @@ def _check_texts(config: Mapping[str, Any], settings: Sequence[str]) -> None:
     for setting in settings:
         if not isinstance(config.get(setting), (str, type(None))):
             raise SettingError(setting, "it is not text")
+
+
+def _check_secrets(config: dict[str, Any], schema: dict[str, Any]) -> None:
+    """Say which secret is not of its type, without repeating it."""
+    for error in JSONSchemaValidator(schema).iter_errors(config):
+        if error.schema.get("secret"):
+            setting = ".".join(map(str, error.absolute_path))
+            kind = "an object" if "object" in error.schema["type"] else "text"
+            raise SettingError(setting, f"it is not {kind}")
 
 
 class _Command(SingerCommand):

@@ -11,6 +11,7 @@ from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources.base import DEFAULT_LOOKBACK, SourceSettings
 from tap_vero_segment.sources.open import check
+from tap_vero_segment.tap.batch.schema import PROPERTY as BATCH_CONFIG
 from tap_vero_segment.tap.batch.settings import BatchSettings
 from tap_vero_segment.tap.workers.settings import scheduler_of
 
@@ -92,6 +93,7 @@ SCHEMA: Final[dict[str, Any]] = th.PropertiesList(
             "process does."
         ),
     ),
+    BATCH_CONFIG,
 ).to_dict()
 
 

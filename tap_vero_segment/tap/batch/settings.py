@@ -16,10 +16,11 @@ SETTING: Final = "batch_config"
 DEFAULT_SIZE: Final = 10_000
 """Events that are written between two states, which bounds the rows of a file."""
 
-_COMPRESSIONS: Final[dict[str, tuple[str | None, ...]]] = {
-    "jsonl": (None, "none", "gzip"),
-    "parquet": (None, "none", "gzip", "snappy", "zstd"),
+COMPRESSIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "jsonl": ("gzip", "none"),
+    "parquet": ("snappy", "gzip", "zstd", "none"),
 }
+"""The formats of batch files, and what each can be compressed with."""
 
 
 class BatchSettings(NamedTuple):
@@ -61,10 +62,10 @@ class BatchSettings(NamedTuple):
             return None
         encoding, storage = _object(raw, "encoding"), _object(raw, "storage")
         form, compression = encoding.get("format"), encoding.get("compression")
-        if form not in _COMPRESSIONS:
+        if not isinstance(form, str) or form not in COMPRESSIONS:
             raise _error("encoding.format", f"{form!r} is neither jsonl nor parquet")
-        if compression not in _COMPRESSIONS[form]:
-            names = ", ".join(filter(None, _COMPRESSIONS[form]))
+        if compression is not None and compression not in COMPRESSIONS[form]:
+            names = ", ".join(COMPRESSIONS[form])
             raise _error("encoding.compression", f"for {form} it is one of {names}, or unset")
         if form == "parquet" and find_spec("pyarrow") is None:
             problem = "parquet needs pyarrow: pip install 'tap-vero-segment[parquet]'"
