@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from hashlib import md5
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ import pytest
 
 from tests.support.collector import READ_TOKEN, Collector, clean_environment
 from tests.support.payloads import EMAIL_TYPES, OTHER_TYPES, STREAM_OF, documented, many
+from tests.support.store import fill
+from tests.support.stored import url_of
+from tests.support.tap import read_messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,6 +208,59 @@ def test_the_daily_schedule_is_listed(project: Project) -> None:
     assert daily["cron_interval"] == "0 0 * * *"
     assert daily["job"]["tasks"] == ["tap-vero-segment target-duckdb"]
     assert schedules["elt"] == []
+
+
+@pytest.mark.parametrize(
+    ("plugin", "more"),
+    [
+        ("tap-vero-segment", {"batch_config": {"storage": {"root": "output"}, "batch_size": 5}}),
+        ("target-segment", {}),
+    ],
+)
+def test_the_sdks_settings_are_read_from_the_environment(
+    project: Project, plugin: str, more: dict[str, Any]
+) -> None:
+    wanted = more | {
+        "stream_maps": {"tracks": {"user_id": "md5(user_id)"}},
+        "stream_map_config": {"salt": "pepper"},
+        "faker_config": {"locale": ["en_US"]},
+        "flattening_enabled": False,
+        "flattening_max_depth": 2,
+        "flattening_max_key_length": 60,
+        "flattening_separator": "_",
+    }
+    prefix = plugin.upper().replace("-", "_")
+    environment = {
+        f"{prefix}_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in wanted.items()
+    }
+    assert config_of(project, plugin, **environment).items() >= wanted.items()
+    # Declared, a setting is not yet set.
+    assert not config_of(project, plugin).keys() & wanted.keys()
+
+
+def config_of(project: Project, plugin: str, **environment: str) -> dict[str, Any]:
+    """The configuration that Meltano gives a plugin."""
+    printed = project.run("config", "--unsafe", "print", plugin, **environment)
+    config: dict[str, Any] = json.JSONDecoder().raw_decode(printed[printed.index("{\n") :])[0]
+    return config
+
+
+def test_a_stream_map_of_the_environment_masks_a_column(project: Project, tmp_path: Path) -> None:
+    fill(tmp_path / "store.db", [documented("sent")])
+    log = project.run(
+        *("invoke", "tap-vero-segment"),
+        TAP_VERO_SEGMENT_SOURCE=url_of(tmp_path / "store.db"),
+        TAP_VERO_SEGMENT_STREAM_MAPS=json.dumps(
+            {"*": {"context_traits_email": "md5(context_traits_email)"}}
+        ),
+    )
+    lines = [line for line in log.splitlines() if line.startswith('{"type":')]
+    records = read_messages(lines).records
+    assert records.keys() == {"email_sent", "tracks"}
+    for (record,) in records.values():
+        assert record["context_traits_email"] == md5(b"steve@getvero.com").hexdigest()
+    assert "steve@getvero.com" not in "".join(lines)
 
 
 def test_the_demo_works_twice(project: Project) -> None:

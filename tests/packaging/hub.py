@@ -90,13 +90,13 @@ def singer(about: dict[str, Any], label: str) -> dict[str, Any]:
     }
 
 
-def settings(properties: dict[str, Any], within: str = "") -> Iterator[dict[str, Any]]:
-    """The Hub's settings; of an object, those that it is made of, if it says so."""
-    for key, schema in properties.items():
-        name = within + key
-        if not key.startswith("__") and set(schema.get("properties", {})) - {"__else__"}:
-            yield from settings(schema["properties"], f"{name}.")
-            continue
+def settings(properties: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The Hub's settings, each object a single one.
+
+    Were its parts declared, too, Meltano would hand on an object of nothing but nulls where none is
+    set; were only they declared, it would not read the object from the environment.
+    """
+    for name, schema in properties.items():
         setting = {
             "name": name,
             "label": schema["title"],
@@ -105,22 +105,21 @@ def settings(properties: dict[str, Any], within: str = "") -> Iterator[dict[str,
         }
         if "default" in schema:
             setting["value"] = schema["default"]
-        if "enum" in schema:
-            setting["options"] = [{"label": each, "value": each} for each in schema["enum"]]
-        if schema.get("secret"):
+        if holds_a_secret(schema):
             setting["sensitive"] = True
         yield setting
 
 
+def holds_a_secret(schema: dict[str, Any]) -> bool:
+    parts = schema.get("properties", {}).values()
+    return schema.get("secret", False) or any(map(holds_a_secret, parts))
+
+
 def kind(schema: dict[str, Any]) -> str:
-    if "enum" in schema:
-        return "options"
     if schema.get("format") == "date-time":
         return "date_iso8601"
-    forms = schema.get("oneOf", [schema])
-    types = {each for form in forms for each in form["type"] if isinstance(form["type"], list)}
-    (found, *others) = sorted(types - {"null"})
-    return "string" if others else {"number": "decimal"}.get(found, found)
+    (found,) = set(schema["type"]) - {"null"}
+    return str(found)
 
 
 def utility() -> dict[str, Any]:
