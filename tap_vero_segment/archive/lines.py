@@ -76,6 +76,26 @@ def unzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
         raise DamagedError(msg)
 
 
+def first_lines(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    """Yield about as much of a content as is wanted, cut at the end of a line.
+
+    Args:
+        pieces: The content.
+        limit: Bytes after which no further piece is taken.
+    """
+    rest = b""
+    for piece in pieces:
+        whole, end, tail = (rest + piece).rpartition(b"\n")
+        yield whole + end
+        rest = tail
+        limit -= len(piece)
+        if limit <= 0:
+            # Of a line that is too long anyhow, a part tells as much.
+            yield rest if len(rest) > MAX_LINE else b""
+            return
+    yield rest
+
+
 def split_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
     r"""Split content at its ``\n``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import obstore
@@ -57,6 +58,38 @@ def list_objects(
         ObjectStoreError: It cannot be listed.
     """
     left_out: list[int] = []
+    found = list(_walk(objects, received_from, received_before, left_out))
+    found.sort(key=lambda stored: (stored.modified_at, stored.path))
+    return Listing(found, min(left_out, default=None))
+
+
+def first_objects(
+    objects: Objects, received_from: int | None, received_before: int | None, limit: int
+) -> list[StoredObject]:
+    """List the objects of an archive that come first in its listing, and no more than that takes.
+
+    Args:
+        objects: As for :func:`list_objects`, and so are the bounds.
+        received_from: The start of what is wanted, in microseconds since 1970.
+        received_before: The end of it.
+        limit: The most objects that are wanted.
+
+    Raises:
+        ObjectStoreError: It cannot be listed.
+    """
+    # obstore asks for pages until it has a chunk.
+    found = _walk(objects, received_from, received_before, [], chunk=limit)
+    return list(islice(found, limit))
+
+
+def _walk(
+    objects: Objects,
+    received_from: int | None,
+    received_before: int | None,
+    left_out: list[int],
+    chunk: int = _LIST_CHUNK,
+) -> Iterator[StoredObject]:
+    """Yield objects as they are listed; keep the days that are left out because of the end."""
 
     def wanted(day: int) -> bool:
         if received_before is not None and day >= received_before:
@@ -66,29 +99,29 @@ def list_objects(
 
     try:
         if received_from is None and received_before is None:
-            found = list(_sweep(objects, None))
+            yield from _sweep(objects, None, chunk)
         else:
-            found = list(_descend(objects, None, wanted))
+            yield from _descend(objects, None, wanted, chunk)
     except (BaseError, OSError) as error:
         raise objects.error(error) from error
-    found.sort(key=lambda stored: (stored.modified_at, stored.path))
-    return Listing(found, min(left_out, default=None))
 
 
-def _sweep(objects: Objects, prefix: str | None) -> Iterator[StoredObject]:
-    for chunk in obstore.list(objects.store, prefix, chunk_size=_LIST_CHUNK):
-        yield from _of_interest(chunk)
+def _sweep(objects: Objects, prefix: str | None, chunk: int) -> Iterator[StoredObject]:
+    for found in obstore.list(objects.store, prefix, chunk_size=chunk):
+        yield from _of_interest(found)
 
 
-def _descend(objects: Objects, prefix: str | None, wanted: Any) -> Iterator[StoredObject]:
+def _descend(
+    objects: Objects, prefix: str | None, wanted: Any, chunk: int
+) -> Iterator[StoredObject]:
     level = obstore.list_with_delimiter(objects.store, prefix)
     yield from _of_interest(level["objects"])
     for folder in level["common_prefixes"]:
         day = day_of(folder.rstrip("/").rpartition("/")[2])
         if day is None:
-            yield from _descend(objects, folder, wanted)
+            yield from _descend(objects, folder, wanted, chunk)
         elif wanted(day):
-            yield from _sweep(objects, folder)
+            yield from _sweep(objects, folder, chunk)
 
 
 def _of_interest(found: Any) -> Iterator[StoredObject]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tap-vero-segment")
 
-_EMPTY: Final = "no object of an archive is there, or none of a day that is wanted"
+EMPTY: Final = "no object of an archive is there, or none of a day that is wanted"
 
 
 class PlannedObject(NamedTuple):
@@ -50,6 +50,11 @@ def open_archive(settings: SourceSettings) -> Objects:
     return Objects(settings.url, settings.storage_options, SETTING)
 
 
+def bounds_of(settings: SourceSettings) -> tuple[int | None, int | None]:
+    """Return the start and the end of what is wanted, in microseconds since 1970."""
+    return _micros(settings.received_from), _micros(settings.received_before)
+
+
 class ArchiveSource(Closing):
     """Events of a Segment raw archive.
 
@@ -71,13 +76,13 @@ class ArchiveSource(Closing):
         self._lookback = settings.lookback_seconds * times.SECOND
         self.dead_letters = DeadLetters(settings.dead_letter)
         self._mark = times.now()
-        bounds = _micros(settings.received_from), _micros(settings.received_before)
+        bounds = bounds_of(settings)
         self._listing = aside(lambda: list_objects(self._objects, *bounds))
 
     def check(self) -> None:
         """See :class:`tap_vero_segment.sources.base.Source`: it has objects."""
         if not self._listing.objects:
-            raise SettingError(SETTING, f"{self._objects.url}: {_EMPTY}")
+            raise SettingError(SETTING, f"{self._objects.url}: {EMPTY}")
 
     def resume_from(self, bookmark: str) -> str:
         """See :class:`tap_vero_segment.sources.base.Source`: the lookback before the bookmark."""
@@ -115,7 +120,7 @@ class ArchiveSource(Closing):
             after: As for :meth:`pages`.
         """
         if not self._listing.objects:
-            logger.warning("%s: %s", self._objects.url, _EMPTY)
+            logger.warning("%s: %s", self._objects.url, EMPTY)
         since = times.EARLIEST - 1 if after is None else times.from_text(after)
         wanted = [
             stored for stored in self._listing.objects if since < stored.modified_at <= self._mark

@@ -32,11 +32,15 @@ class ArchiveReader:
     Args:
         objects: The archive.
         bury: Keeps a line that cannot be read, or raises the error that goes with it.
+
+    Attributes:
+        lines: How many lines it has read.
     """
 
     def __init__(
         self, objects: Objects, bury: Callable[[Mapping[str, Any], UserError], None]
     ) -> None:
+        self.lines = 0
         self._objects = objects
         self._bury_letter = bury
 
@@ -93,6 +97,8 @@ class ArchiveReader:
         except ReplacedError:
             # The new object is younger than this run's mark: the next run reads it, whole.
             logger.warning("%s was overwritten meanwhile: left for the next run", where)
+        finally:
+            self.lines += number
 
     def _bury(self, where: str, line: int, reason: str, text: bytes = b"") -> None:
         """Keep a line that cannot be read; without one, say that an object's rest cannot."""

@@ -83,6 +83,20 @@ def open_source(settings: SourceSettings) -> Source:
     return SOURCES[_scheme(settings.url)](settings)
 
 
+def open_trial(settings: SourceSettings) -> Source:
+    """Open the source that the settings name, to look at its first pages only.
+
+    Raises:
+        SettingError: It cannot be opened.
+    """
+    check(settings)
+    if not is_archive(settings.url):
+        return open_source(settings)  # which reads no more than the pages that are taken
+    from tap_vero_segment.sources.archive_trial import ArchiveTrial  # noqa: PLC0415
+
+    return ArchiveTrial(settings)
+
+
 def _scheme(url: str) -> str:
     try:
         return urlsplit(url).scheme

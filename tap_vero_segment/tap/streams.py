@@ -12,7 +12,6 @@ from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 
 from tap_vero_segment.collection import BY_EVENT, TRACKS, Collection
 from tap_vero_segment.record import Row, to_row
-from tap_vero_segment.sources.base import SLICE
 from tap_vero_segment.sources.open import open_source
 from tap_vero_segment.tap.schemas import collection_schema, tracks_schema
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from singer_sdk.singerlib import Catalog, RecordMessage
 
     from tap_vero_segment.record import Record
-    from tap_vero_segment.sources.base import Page
     from tap_vero_segment.tap.tap import TapVeroSegment
 
 REPLICATION_KEY: Final = "loaded_at"
@@ -31,15 +29,12 @@ REPLICATION_KEY: Final = "loaded_at"
 PAGE_SIZE: Final = 1_000
 """Events in a page: what an interrupted run may send twice."""
 
-_TRIAL_PAGES: Final = 10
-"""How far a trial run (``--test``) looks for one record of a stream."""
-
 
 class VeroStream(Stream):
     """Events of one collection, or of all seven email collections.
 
-    A sync does not go through :meth:`get_records`, as the source is read once for all streams
-    (see :mod:`tap_vero_segment.tap.sync`); only trial runs do.
+    Neither a sync nor a trial run goes through :meth:`get_records`, as the source is read once for
+    all streams (see :mod:`tap_vero_segment.tap.sync`); the SDK's own dry runs do.
 
     Args:
         tap: The tap.
@@ -83,17 +78,14 @@ class VeroStream(Stream):
         self.replication_key = REPLICATION_KEY
 
     def get_records(self, context: Context | None) -> Iterable[Record]:  # noqa: ARG002
-        """Yield this stream's records from the beginning of the source: for trial runs."""
-        # One record beyond the limit, and the SDK logs a good trial as an error.
+        """Yield this stream's records from the beginning of the source: for dry runs."""
+        # One record beyond the limit, and the SDK logs a good dry run as an error.
         return islice(self._records(), self.ABORT_AT_RECORD_COUNT)
 
     def _records(self) -> Iterable[Record]:
         settings = self._settings_of.settings
         with open_source(settings.source) as source:
-            pages: Any = source.pages(self.bookmark, PAGE_SIZE)
-            if self.ABORT_AT_RECORD_COUNT is not None:
-                pages = _for_a_trial(pages)
-            for page in pages:
+            for page in source.pages(self.bookmark, PAGE_SIZE):
                 for call in page.calls:
                     collection = BY_EVENT.get(call.event)
                     if collection is None or not settings.covers(call):
@@ -117,15 +109,4 @@ class VeroStream(Stream):
         """Return nothing: the source's high-water mark bounds a run, not the tap's clock."""
 
     def get_batch_config(self, config: Mapping[str, Any]) -> None:
-        """Return nothing: trial runs write records."""
-
-
-def _for_a_trial(pages: Iterable[Page]) -> Iterable[Page]:
-    """Yield as many pages as a trial looks at; they come in slices."""
-    left = _TRIAL_PAGES * PAGE_SIZE
-    for page in pages:
-        yield page
-        is_slice = len(page.calls) >= SLICE  # a shorter one ends a page or an object
-        left -= len(page.calls) if is_slice else PAGE_SIZE
-        if left <= 0:
-            return
+        """Return nothing: dry runs write records."""

@@ -12,7 +12,6 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 from singer_sdk import Tap
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
 from singer_sdk.singerlib import Catalog, MetadataMapping
-from singer_sdk.tap_base import CliTestOptionValue
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
@@ -21,14 +20,14 @@ from tap_vero_segment.singer import SingerProgram, end_at_the_next_signal
 from tap_vero_segment.sources.open import open_source
 from tap_vero_segment.tap.messages import PageWriter
 from tap_vero_segment.tap.settings import SCHEMA, Settings
-from tap_vero_segment.tap.streams import PAGE_SIZE, VeroStream
+from tap_vero_segment.tap.streams import VeroStream
 from tap_vero_segment.tap.sync import sync
+from tap_vero_segment.tap.trial import try_out
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from types import FrameType
 
-    import click
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
 
     from tap_vero_segment.sources.archive import ArchiveSource
@@ -148,6 +147,19 @@ class TapVeroSegment(SingerProgram, Tap):
         with self.uninterrupted():
             self.state_writer.write_state(self.state)
 
+    def run_connection_test(self) -> bool:  # type: ignore[misc]  # final in the SDK
+        """Try the source out, in one look for all streams: what ``--test`` does.
+
+        The SDK would read the source once for each stream, and to its end for one without events.
+
+        Raises:
+            UserError: The source cannot be read, or is none.
+        """
+        for stream in self.vero_streams:
+            stream.selected = True
+        try_out(self)
+        return True
+
     def write_page(self, lines: bytes) -> None:
         """Write messages that are serialized already."""
         cast("PageWriter", self.message_writer).write_page(lines)
@@ -173,17 +185,6 @@ class TapVeroSegment(SingerProgram, Tap):
             end_at_the_next_signal()  # the target may never read on
             return
         super()._handle_termination(signum, frame)
-
-    @classmethod
-    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
-        """Run the tap in test mode, a source that cannot be read told before any stream."""
-        if value == CliTestOptionValue.All.value:
-            config = ctx.params["config"]
-            tap = cls(config=config.config, parse_env_config=config.parse_env)
-            with open_source(tap.settings.source) as source:
-                source.check()
-                next(source.pages(None, PAGE_SIZE), None)
-        super().cb_test(ctx, param, value)
 
     @classmethod
     def invoke(
