@@ -28,6 +28,7 @@ class DeadLetters:
 
     Attributes:
         count: How many there were.
+        path: The file.
 
     Raises:
         SettingError: The file cannot be written.
@@ -35,7 +36,7 @@ class DeadLetters:
 
     def __init__(self, path: Path | None) -> None:
         self.count = 0
-        self._path = path
+        self.path = path
         if path is not None:
             self._append(b"")
 
@@ -50,16 +51,16 @@ class DeadLetters:
             UserError: That error.
             SettingError: The file cannot be written.
         """
-        if self._path is None:
+        if self.path is None:
             raise error
         self._append(msgspec.json.encode(letter) + b"\n")
         self.count += 1
 
     def _append(self, content: bytes) -> None:
-        assert self._path is not None  # noqa: S101  # both callers have looked
+        assert self.path is not None  # noqa: S101  # both callers have looked
         try:
             # Only for the owner: a letter holds what its recipient's event holds.
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             with open(descriptor, "ab") as file:  # noqa: PTH123  # a descriptor, no path
                 file.write(content)
                 file.flush()
@@ -67,4 +68,4 @@ class DeadLetters:
                     os.fsync(file.fileno())
         except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
             reason = error.strerror if isinstance(error, OSError) else error
-            raise SettingError(SETTING, f"cannot write {self._path}: {reason}") from error
+            raise SettingError(SETTING, f"cannot write {self.path}: {reason}") from error

@@ -143,7 +143,12 @@ class ArchiveSource(Closing):
         return times.to_text(stored.modified_at)
 
     def close(self) -> None:
-        """See :class:`tap_vero_segment.sources.base.Source`."""
+        """See :class:`tap_vero_segment.sources.base.Source`; what was set aside is told."""
+        letters = self.dead_letters
+        if letters.count:
+            logger.warning(
+                "dead letters of this run: %d, appended to %s", letters.count, letters.path
+            )
 
 
 def _micros(text: str | None) -> int | None:

@@ -235,8 +235,12 @@ def test_dead_letters_are_kept_as_by_one_process(
     messages = {}
     for way, scheduler in (("alone", {}), ("together", {"dask_scheduler": dask.address})):
         path = tmp_path / way
-        messages[way] = unpacked(tap.good(config | scheduler | {"dead_letter": str(path)}))
+        run = tap.run(config | scheduler | {"dead_letter": str(path)})
+        assert run.status == 0, run.stderr
+        messages[way] = unpacked(run.messages)
         letters[way] = path.read_text()
+        count = len(letters[way].splitlines())
+        assert f"dead letters of this run: {count}, appended to {path}" in run.stderr
     assert letters["together"] == letters["alone"] != ""
     assert messages["together"].records == messages["alone"].records
     assert messages["together"].state == messages["alone"].state

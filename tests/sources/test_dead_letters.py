@@ -23,6 +23,8 @@ from tests.support.archive import (
     write_folder,
     zipped,
 )
+from tests.support.batches import batches_to
+from tests.support.faulty_s3 import FaultyS3, refused
 from tests.support.inline_tap import sync_inline
 from tests.support.segment import line_of
 from tests.support.stored import ids_by_stream, ids_of
@@ -82,6 +84,11 @@ def errors_of(run: Run) -> str:
     assert "Traceback" not in run.stderr
     [error] = [line for line in run.stderr.splitlines() if "ERROR" in line]
     return error
+
+
+def warnings_of(run: Run) -> list[str]:
+    lines = [line for line in run.stderr.splitlines() if "WARNING" in line]
+    return [line.rpartition(" | ")[2] for line in lines]
 
 
 def run_on(tap: ForkedTap, url: str, letters: Path | None, **files: Any) -> Run:
@@ -201,6 +208,27 @@ def test_of_a_damaged_object_the_whole_lines_before_the_damage_count(tmp_path, d
     assert ids_of(messages.records) == expected([*objects, objects[1]._replace(calls=whole)])
 
 
+@pytest.mark.parametrize("batches", [False, True], ids=["records", "batches"])
+def test_the_end_of_a_run_tells_how_many_there_are_and_where(tap: ForkedTap, tmp_path, batches):
+    url = write_folder(tmp_path / "archive", archive(zipped(b"nonsense\n" * 25)))
+    letters = tmp_path / "letters.ndjson"
+    settings = batches_to(tmp_path / "batches") if batches else {}
+    run = tap.run({"source": url, "dead_letter": str(letters), **settings})
+    assert run.status == 0, run.stderr
+    assert warnings_of(run) == [f"dead letters of this run: 25, appended to {letters}"]
+
+
+def test_a_run_that_fails_tells_them_too(tap: ForkedTap, tmp_path):
+    bad = archive(zipped(b"nonsense\n"))
+    letters = tmp_path / "letters.ndjson"
+    with FaultyS3(bad) as store:
+        store.faults[bad[2].path].append(refused(403, "AccessDenied"))
+        config = {"source": "s3://bucket", "storage_options": store.options}
+        run = tap.run(config | {"dead_letter": str(letters)})
+    assert "access denied" in errors_of(run)
+    assert warnings_of(run) == [f"dead letters of this run: 1, appended to {letters}"]
+
+
 def test_each_run_appends(tap: ForkedTap, tmp_path):
     url = write_folder(tmp_path / "archive", archive(zipped(b"nonsense\n")))
     letters = tmp_path / "letters.ndjson"
@@ -214,8 +242,10 @@ def test_without_a_bad_line_the_file_is_made_all_the_same(tap: ForkedTap, tmp_pa
     """Better told at the start than at the first bad line that it cannot be written."""
     url = write_folder(tmp_path / "archive", Maker().small(2, 20))
     letters = tmp_path / "letters.ndjson"
-    assert run_on(tap, url, letters).status == 0
+    run = run_on(tap, url, letters)
+    assert run.status == 0
     assert letters.read_bytes() == b""
+    assert warnings_of(run) == []
 
 
 @pytest.mark.parametrize("path", ["no/such/folder/letters", ".", "nul\0letters", "x" * 300])
