@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
@@ -19,6 +18,7 @@ from obstore.exceptions import (
 from obstore.store import GCSStore, LocalStore, from_url
 
 from tap_vero_segment.archive.credentials import aws_credentials
+from tap_vero_segment.archive.options import credentials_of, split_options, with_names
 from tap_vero_segment.errors import SettingError
 
 if TYPE_CHECKING:
@@ -38,39 +38,6 @@ included, and neither servers nor obstore's retries have the patience.
 
 RETRY: Final[RetryConfig] = {"max_retries": 6}
 
-# obstore tells the options of its HTTP client from those of the store, and users need not:
-# developmentseed.org/obstore, ClientConfig.
-_CLIENT_OPTIONS: Final = frozenset(
-    {
-        "allow_http",
-        "allow_invalid_certificates",
-        "connect_timeout",
-        "default_content_type",
-        "default_headers",
-        "http1_only",
-        "http2_keep_alive_interval",
-        "http2_keep_alive_timeout",
-        "http2_keep_alive_while_idle",
-        "http2_only",
-        "pool_idle_timeout",
-        "pool_max_idle_per_host",
-        "proxy_ca_certificate",
-        "proxy_excludes",
-        "proxy_url",
-        "randomize_addresses",
-        "read_timeout",
-        "root_certificate",
-        "timeout",
-        "user_agent",
-    }
-)
-_TIMEOUTS: Final = {"read_timeout": "60s", "timeout": "180s"}
-"""Between two pieces of an answer, where obstore itself would wait for ever; and for a whole one,
-where it would wait 30 seconds."""
-
-_PREFIXES: Final = {"s3": "aws_", "gs": "google_", "az": "azure_"}
-"""What the names of options may begin with, and those of environment variables do."""
-
 _VERBATIM: Final = {"accept-encoding": "gzip"}
 """Keeps Google from unzipping what is marked as gzipped: cloud.google.com/storage/docs/transcoding.
 It is not for listings, as obstore could not unzip them."""
@@ -80,6 +47,9 @@ _LENGTH_UNKNOWN: Final = re.compile("Content-Length|non-partial", re.IGNORECASE)
 
 _PRECONDITION: Final = "Request precondition failure"
 """What obstore says of an object that was overwritten when it takes up a broken connection."""
+
+_NOT_ALLOWED: Final = "builder error"
+"""What obstore says of a URL that it does not ask, as one over plain HTTP."""
 
 _DENIED: Final = re.compile(r"status code: 40[13]\b")
 _NO_CREDENTIALS: Final = re.compile(r"169\.254\.\d+\.\d+|computeMetadata")
@@ -138,7 +108,10 @@ class Objects:
         self._setting = setting
         given_by = options_setting or (None if create else "storage_options")
         self._options_setting = given_by or setting
-        self._hint = f"see {given_by or 'the environment variables'}"
+        variables = credentials_of(urlsplit(url).scheme)
+        self._hint = (
+            f"; see {' or '.join(filter(None, (given_by, variables)))}" if variables else ""
+        )
         self.url = url.rstrip("/")
         self.store = self._open(url, options, create=create)
         self._reading: ObjectStore = self.store
@@ -160,7 +133,7 @@ class Objects:
             raise SettingError(self._setting, f"{url} names no bucket, such as s3://bucket")
         if "@" in parts.netloc:
             raise SettingError(self._setting, "the URL of a bucket has no user and no password")
-        config, client = _split_options(parts.scheme, options, self._options_setting)
+        config, client = split_options(parts.scheme, options, self._options_setting)
         opener: Any = from_url  # its overloads want to know the scheme beforehand
         provider: Any = aws_credentials(config) if parts.scheme == "s3" else None
         try:
@@ -173,7 +146,7 @@ class Objects:
             )
             return opened  # noqa: TRY300
         except (BaseError, ValueError, TypeError) as error:
-            problem = _first_line(error)
+            problem = with_names(_first_line(error), parts.scheme, options)
             if problem.startswith("Generic URL error"):
                 raise SettingError(self._setting, f"{self.url}: {problem}") from error
             raise SettingError(self._options_setting, problem) from error
@@ -247,44 +220,18 @@ class Objects:
         reason = f" ({code[1]})" if code else ""
         if _NO_CREDENTIALS.search(str(error)):
             return ObjectStoreError(
-                self._setting, f"{where}: no credentials were found; {self._hint}"
+                self._setting, f"{where}: no credentials were found{self._hint}"
             )
         denied = isinstance(error, (PermissionDeniedError, UnauthenticatedError))
         if denied or _DENIED.search(str(error)):
-            return ObjectStoreError(self._setting, f"{where}: access denied{reason}; {self._hint}")
+            return ObjectStoreError(self._setting, f"{where}: access denied{reason}{self._hint}")
         if code and code[1] in {"NoSuchBucket", "ContainerNotFound"}:
             return ObjectStoreError(self._setting, f"{where}: there is no such bucket")
         if isinstance(error, FileNotFoundError):
             return ObjectStoreError(self._setting, f"{where}: it is not there{reason}")
+        if _NOT_ALLOWED in str(error):
+            reason = " (plain HTTP, which allow_http = false forbids?)"
         return ObjectStoreError(self._setting, f"{where}: {_first_line(error)}{reason}")
-
-
-def _split_options(
-    scheme: str, options: Mapping[str, Any], setting: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tell the options of the store from those of the HTTP client, as obstore wants them.
-
-    Raises:
-        SettingError: An option is neither text nor true or false.
-    """
-    prefix = _PREFIXES[scheme]
-    config: dict[str, Any] = {}
-    client: dict[str, Any] = dict(_TIMEOUTS)
-    # Once it is given any option of the client, obstore takes none from the environment.
-    for name in _CLIENT_OPTIONS:
-        variable = f"{prefix}{name}".upper()
-        if variable in os.environ:
-            client[name] = os.environ[variable]
-    for given, value in options.items():
-        name = given.lower()
-        if not isinstance(value, (str, bool)) and name != "default_headers":
-            raise SettingError(setting, f"{given} is neither text nor true or false")
-        short = name.removeprefix(prefix)
-        if short in _CLIENT_OPTIONS:
-            client[short] = value
-        else:
-            config[name] = value
-    return config, client
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,67 @@ def test_what_is_not_given_comes_from_the_environment(server, monkeypatch):
     given = {"access_key_id": "given", "secret_access_key": "secret", "region": "xx-1"}
     assert read(Objects("s3://bucket", given, "source")) == LARGE
     assert signed_by(server) == {"key-of-the-environment/ca-west-1", "given/xx-1"}
+
+
+# Plain HTTP
+
+
+def given_by(monkeypatch: pytest.MonkeyPatch, way: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Put options into the environment, unless they are to be given as such."""
+    if way == "options":
+        return options
+    for name, value in options.items():
+        monkeypatch.setenv(name.upper(), value)
+    return {}
+
+
+@pytest.mark.parametrize("way", ["options", "environment"])
+@pytest.mark.parametrize("name", ["aws_endpoint_url", "aws_endpoint", "aws_endpoint_url_s3"])
+def test_an_endpoint_over_plain_http_is_taken_at_its_word(server, monkeypatch, way, name):
+    way = "environment" if name == "aws_endpoint_url_s3" else way
+    options = given_by(monkeypatch, way, {name: server.endpoint})
+    options |= {"access_key_id": "given", "secret_access_key": "secret"}
+    assert read(Objects("s3://bucket", options, "source")) == LARGE
+
+
+def test_one_of_google_and_azure_is_too(server):
+    google = {"base_url": server.endpoint, "skip_signature": True}
+    assert read(Objects("gs://bucket", google, "source")) == LARGE
+    server.asked.clear()
+    azure = {"account_name": "name", "account_key": "a2V5", "endpoint": server.endpoint}
+    with suppress(ObjectStoreError):  # it speaks no Azure
+        list_objects(Objects("az://bucket", azure, "source"), None, None)
+    assert server.asked
+
+
+def test_plain_http_can_still_be_forbidden(server):
+    objects = Objects("s3://bucket", server.options | {"allow_http": False}, "source")
+    with pytest.raises(ObjectStoreError, match="allow_http = false"):
+        list_objects(objects, None, None)
+    assert not server.asked
+
+
+@pytest.mark.parametrize("value", ["", "127.0.0.1:9000", "minio", "http://"])
+def test_an_endpoint_that_is_no_url_is_told(monkeypatch, value):
+    with pytest.raises(SettingError, match="storage_options: endpoint is no URL"):
+        Objects("s3://bucket", {"endpoint": value}, "source")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", value)
+    with pytest.raises(SettingError, match="AWS_ENDPOINT_URL: it is no URL"):
+        Objects("s3://bucket", {}, "--to", create=True)
+
+
+def test_an_empty_variable_is_unset(server, monkeypatch):
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "")
+    monkeypatch.setenv("AWS_TIMEOUT", "")
+    options = {name: value for name, value in server.options.items() if name != "allow_http"}
+    assert read(Objects("s3://bucket", options, "source")) == LARGE
+
+
+@pytest.mark.parametrize(("name", "value"), [("ALLOW_HTTP", "perhaps"), ("SKIP_SIGNATURE", "")])
+def test_a_variable_that_cannot_be_read_is_named(monkeypatch, name, value):
+    monkeypatch.setenv(f"AWS_{name}", value)
+    with pytest.raises(SettingError, match=f'"{value}" as boolean \\(AWS_{name}\\)'):
+        Objects("s3://bucket", {}, "source")
 
 
 # AWS profiles

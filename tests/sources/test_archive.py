@@ -545,7 +545,6 @@ def test_a_profile_of_the_environment_reaches_the_bucket(tap: ForkedTap, s3: S3,
         "AWS_PROFILE": "tests",
         "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
         "AWS_ENDPOINT_URL": s3.endpoint,
-        "AWS_ALLOW_HTTP": "true",
         "AWS_REGION": "eu-west-1",
     }
     run = tap.run({"source": place.url}, catalog=EVERYTHING, env=environment)

@@ -57,7 +57,6 @@ class S3:
             "secret_access_key": SECRET_KEY,
             "region": REGION,
             "endpoint": self.endpoint,
-            "allow_http": True,
         }
 
     @property
@@ -68,7 +67,6 @@ class S3:
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "AWS_REGION": REGION,
             "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ALLOW_HTTP": "true",
         }
 
     def client(self) -> Any:
