@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-from urllib3.util import Retry
 
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.errors import SettingError
+from tap_vero_segment.http_client import Tries, reason_of
 from tap_vero_segment.sources.base import SETTING, Page, decode_lines
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class HttpSource(Closing):
         self._session.headers["User-Agent"] = "tap-vero-segment"
         self._session.auth = _Bearer(token)
         adapter = HTTPAdapter(
-            max_retries=Retry(
+            max_retries=Tries(
                 total=TRIES - 1,
                 connect=CONNECT_TRIES - 1,
                 backoff_factor=0.5,
@@ -119,9 +119,8 @@ class HttpSource(Closing):
                     response = self._get(after, limit)
                     return response.content, response.headers.get(_HIGH_WATER)
         except requests.RequestException as error:
-            raise SettingError(
-                SETTING, f"{self._shown} breaks off its answers ({type(error).__name__})"
-            ) from error
+            problem = f"{self._shown} breaks off its answers: {reason_of(error)}"
+            raise SettingError(SETTING, problem) from error
         raise AssertionError  # pragma: no cover  # Retrying returns or raises
 
     def _get(self, after: str | None, limit: int) -> requests.Response:
@@ -133,11 +132,10 @@ class HttpSource(Closing):
             response = self._session.get(
                 self._url, params=parameters, timeout=TIMEOUT, stream=True, allow_redirects=True
             )
-        except requests.RequestException as error:
+        except OSError as error:  # a certificate file that is not there is no RequestException
             # requests' own message may hold the URL with its user and password.
-            raise SettingError(
-                SETTING, f"cannot reach {self._shown} ({type(error).__name__})"
-            ) from error
+            problem = f"cannot reach {self._shown}: {reason_of(error)}"
+            raise SettingError(SETTING, problem) from error
         if response.status_code != requests.codes.ok:
             with response:
                 self._refused(response.status_code)

@@ -14,9 +14,9 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import InvalidHeader
-from urllib3.util import Retry
 
 from tap_vero_segment.errors import SettingError, UserError
+from tap_vero_segment.http_client import Tries, reason_of
 from tap_vero_segment.target.calls import DeadCall, batch_body, batches
 
 if TYPE_CHECKING:
@@ -154,9 +154,9 @@ class TrackingApi:
                 with suppress(requests.RequestException):
                     _ = response.content  # read to its end, so that the connection can be kept
                 return response.status_code
-        except requests.RequestException as error:
+        except OSError as error:  # a certificate file that is not there is no RequestException
             # What the server echoes and what requests itself says may hold a secret.
-            problem = f"{self._url} cannot be reached ({type(error).__name__})"
+            problem = f"{self._url} cannot be reached: {reason_of(error)}"
             raise SettingError("endpoint", problem) from error
 
     def _session(self) -> requests.Session:
@@ -168,7 +168,7 @@ class TrackingApi:
             session.headers["User-Agent"] = "target-segment"
             session.headers["Content-Type"] = "application/json"
             adapter = HTTPAdapter(
-                max_retries=_Retry(
+                max_retries=_Tries(
                     total=TRIES - 1,
                     connect=CONNECT_TRIES - 1,
                     status_forcelist=_PASSING,
@@ -192,7 +192,7 @@ class TrackingApi:
         return SettingError("endpoint", f"{self._url} answers HTTP {status}{tries}")
 
 
-class _Retry(Retry):
+class _Tries(Tries):
     """Waits as long as the server asks for, and a little longer by chance."""
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
