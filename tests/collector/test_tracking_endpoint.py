@@ -155,6 +155,21 @@ def test_a_zipped_body_is_unzipped(collector: Collector) -> None:
     assert post(collector, "/v1/batch", body, headers=other).status_code == 415
 
 
+@pytest.mark.parametrize("behind", ["another batch", "junk"])
+def test_a_body_that_goes_on_behind_its_gzip_member_is_refused(
+    collector: Collector, behind: str
+) -> None:
+    first, second = (
+        gzip.compress(json.dumps({"batch": [CALL | {"messageId": each}]}).encode()) for each in "ab"
+    )
+    body = first + (second if behind == "another batch" else b"junk")
+
+    response = post(collector, "/v1/batch", body, headers={"Content-Encoding": "gzip"})
+
+    assert response.status_code == 400
+    assert events(collector) == []
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -164,6 +164,9 @@ def _decoded(request: Request, body: bytes) -> bytes:
         raise too_large(MAX_BODY)
     if not unzip.eof:
         raise HTTPError(400, "the body is not gzip")
+    if unzip.unused_data:
+        # Another one, maybe: thousands of them, each with nothing in it, would take long to read.
+        raise HTTPError(400, "the body goes on behind its first gzip member")
     return content
 
 
