@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
+from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tests.support.collector import SECRETS, WRITE_KEY, Collector, run_collector
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ CALL = {
     "userId": "user-1",
     "timestamp": "2026-11-23T09:24:00.000Z",
 }
+ZIPPED = gzip.compress(json.dumps({"batch": [CALL]}).encode())
 
 
 def post(
@@ -153,6 +155,24 @@ def test_a_zipped_body_is_unzipped(collector: Collector) -> None:
     assert post(collector, "/v1/batch", bomb, headers=headers).status_code == 413
     other = {"Content-Encoding": "br"}
     assert post(collector, "/v1/batch", body, headers=other).status_code == 415
+
+
+@pytest.mark.parametrize("body", [ZIPPED[:-9], ZIPPED + ZIPPED, b"{}"], ids=["cut", "two", "none"])
+def test_what_is_no_gzip_is_quarantined_as_it_came_if_the_sender_is_known(
+    collector: Collector, body: bytes
+) -> None:
+    headers = {"Content-Encoding": "gzip"}
+
+    assert post(collector, "/v1/batch", body, None, headers=headers).status_code == 400
+    assert (
+        post(collector, "/v1/batch", body, headers=headers | {"Content-Encoding": "br"}).status_code
+        == 415
+    )
+    assert status(collector)["quarantined"] == 0
+    assert post(collector, "/v1/batch", body, headers=headers).status_code == 400
+    with SqliteReader(collector.store_url, "store") as reader:
+        [kept] = reader.dead_letters(0, 2)
+    assert kept.letter.body == body
 
 
 @pytest.mark.parametrize("behind", ["another batch", "junk"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_vero_segment import times
@@ -67,12 +68,13 @@ async def receive(request: Request, committer: Committer, write_keys: Sequence[s
     basic = _basic_user(request)
     if basic is not None and not is_one_of(basic, write_keys):
         raise _wrong_key()
-    body = _decoded(request, await request.body())
+    body = await request.body()
     received_at = times.now()
     try:
+        body = _decoded(request, body)
         content = read_object(body)
     except HTTPError as error:
-        if basic is not None:
+        if basic is not None and error.status == HTTPStatus.BAD_REQUEST:
             await quarantine(DeadLetter(received_at, INPUT, error.message, body), committer)
         raise
     _check_key_in_body(content, basic, write_keys)
