@@ -47,7 +47,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     except RecursionError:
         if body.lstrip().startswith(b"["):
             raise NotAnObjectError(_not_an_object([])) from None
-        raise UnmappableError(_TOO_DEEP) from None
+        raise UnmappableError(_too_deep()) from None
     if not isinstance(value, dict):
         raise NotAnObjectError(_not_an_object(value))
     if not is_shallow(body):
@@ -60,21 +60,18 @@ def is_shallow(text: bytes) -> bool:
     return text.count(b"{") + text.count(b"[") <= MAX_DEPTH
 
 
-def check_depth(value: Any, around: int = 0) -> None:
+def check_depth(value: Any, levels: int = MAX_DEPTH) -> None:
     """Refuse what is nested too deeply.
 
-    Args:
-        value: What was read.
-        around: Levels that stand around what a sender nests, and do not count.
-
     Raises:
-        UnmappableError: It is nested deeper than :data:`MAX_DEPTH`.
+        UnmappableError: It is nested deeper than so many levels.
     """
-    if _depth_exceeds(value, MAX_DEPTH + around):
-        raise UnmappableError(_TOO_DEEP)
+    if _depth_exceeds(value, levels):
+        raise UnmappableError(_too_deep(levels))
 
 
-_TOO_DEEP: Final = f"nested deeper than {MAX_DEPTH} levels"
+def _too_deep(levels: int = MAX_DEPTH) -> str:
+    return f"nested deeper than {levels} levels"
 
 
 def _not_an_object(value: Any) -> str:
@@ -130,7 +127,7 @@ def _read_form(body: bytes) -> tuple[bytes, Any]:
             try:
                 return candidate, read_json(candidate)
             except RecursionError:
-                raise UnmappableError(_TOO_DEEP) from None
+                raise UnmappableError(_too_deep()) from None
             except ValueError:
                 continue
     msg = "not JSON"

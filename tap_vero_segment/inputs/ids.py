@@ -13,8 +13,8 @@ _MAX_MILLIS: Final = 2**48 - 1
 _sorted_encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
-def canonical_json(value: dict[str, Any]) -> bytes:
-    """Write an object so that the order of its keys and its white space make no difference."""
+def canonical_json(value: Any) -> bytes:
+    """Write JSON so that the order of keys and its white space make no difference."""
     try:
         return _sorted_encoder.encode(value)
     except UnicodeEncodeError:

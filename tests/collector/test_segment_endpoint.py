@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
+from tap_vero_segment.stores.base import DeadLetter
+from tap_vero_segment.stores.sqlite.reader import SqliteReader
+from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.collector.test_tracking_endpoint import events, status
-from tests.support.collector import SECRETS, SEGMENT_SECRET, Collector
+from tests.support.collector import SECRETS, SEGMENT_SECRET, Collector, run_collector
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,9 +120,36 @@ def test_an_array_that_is_signed_in_part_is_taken_if_told_so(tmp_path: Path) -> 
         assert post(collector, b"[]", sign(b"")).status_code == 401
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"17", b"[1]"])
+@pytest.mark.parametrize("body", [b"", b"{", b"17", b"null"])
 def test_what_is_no_call_is_quarantined(collector: Collector, body: bytes) -> None:
     assert post(collector, body, sign(body)).status_code == 400
+    assert status(collector)["quarantined"] == 1
+
+
+@pytest.mark.parametrize("odd", [5, None, [CALL | {"messageId": "within"}]])
+def test_what_is_no_call_costs_those_beside_it_nothing(collector: Collector, odd: Any) -> None:
+    body = compact([odd, CALL])
+
+    assert post(collector, body, sign(body)).status_code == 200
+
+    replay = ["dead-letters", "replay", "--store", collector.store_url]
+    assert "1 stay" in run_collector(*replay, cwd=collector.folder).stdout
+    assert [event["messageId"] for event in events(collector)] == ["message-1"]
+    with SqliteReader(collector.store_url, "store") as reader:
+        [kept] = reader.dead_letters(0, 2)
+    assert (kept.letter.reason, json.loads(kept.letter.body)) == ("a call that is no object", [odd])
+
+
+def test_an_array_that_was_quarantined_for_what_is_no_call_yields_the_others(
+    collector: Collector,
+) -> None:
+    writer = SqliteWriter(collector.store_url, "store")
+    writer.write([], [DeadLetter(0, "segment", "no array of them", compact([CALL, 5]))])
+    writer.close()
+
+    run_collector("dead-letters", "replay", "--store", collector.store_url, cwd=collector.folder)
+
+    assert [event["messageId"] for event in events(collector)] == ["message-1"]
     assert status(collector)["quarantined"] == 1
 
 

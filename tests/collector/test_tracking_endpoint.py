@@ -200,8 +200,7 @@ def test_a_body_that_goes_on_behind_its_gzip_member_is_refused(
         b'"text"',
         b"\xff\xfe",
         b'{"batch": 1}',
-        b'{"batch": [1]}',
-        b'{"batch": [{"type": "track"}, []]}',
+        b'{"batch": {}}',
         b"{}",
         b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
     ],
@@ -353,3 +352,49 @@ def test_what_vero_may_nest_a_batch_may_too(collector: Collector) -> None:
 
     assert len(events(collector)) == 2
     assert status(collector)["quarantined"] == 0
+
+
+def letters(collector: Collector) -> list[tuple[str, Any]]:
+    """The dead letters: each one's reason and body."""
+    with SqliteReader(collector.store_url, "store") as reader:
+        kept = [each.letter for each in reader.dead_letters(0, 100)]
+    return [(letter.reason, json.loads(letter.body)) for letter in kept]
+
+
+def nested(levels: int) -> Any:
+    return json.loads("[" * levels + "]" * levels)
+
+
+@pytest.mark.parametrize("levels", [101, 350])
+@pytest.mark.parametrize("auth", [BASIC, None])
+def test_a_call_that_is_nested_too_deeply_costs_the_others_nothing(
+    collector: Collector, levels: int, auth: tuple[str, str] | None
+) -> None:
+    deep = CALL | {"messageId": "deep", "properties": {"x": nested(levels)}}
+    other = deep | {"type": "identify"}
+
+    batch = {"batch": [deep, CALL, other], "writeKey": WRITE_KEY}
+    assert post(collector, "/v1/batch", batch, auth).status_code == 200
+    alone = deep | {"messageId": "alone"}
+    assert post(collector, "/v1/track", alone).status_code == 200
+
+    assert [event["messageId"] for event in events(collector)] == ["message-1"]
+    assert letters(collector) == [("nested deeper than 100 levels", each) for each in (deep, alone)]
+    assert status(collector)["passed_over"] == 1
+
+
+def test_a_call_that_is_no_object_costs_the_others_nothing(collector: Collector) -> None:
+    odd = [5, None, "text", [CALL | {"messageId": "within"}]]
+    for sent_at in ({}, {"sentAt": "2026-11-23T09:24:00.000Z"}):
+        batch = {"batch": [*odd, CALL], "context": {"locale": "en"}, **sent_at}
+        assert post(collector, "/v1/batch", batch).status_code == 200
+
+    assert [event["messageId"] for event in events(collector)] == ["message-1"]
+    assert letters(collector) == [
+        ("a call that is no object", {"batch": [each], **sent_at})
+        for sent_at in ({}, {"sentAt": "2026-11-23T09:24:00.000Z"})
+        for each in odd
+    ]
+    replay = ["dead-letters", "replay", "--store", collector.store_url]
+    assert "8 stay" in run_collector(*replay, cwd=collector.folder).stdout
+    assert len(events(collector)) == 1

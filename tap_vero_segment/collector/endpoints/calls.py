@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     Mapping = Callable[[dict[str, Any]], TrackCall | None]
 
 
-_AROUND: Final = 3
-"""Levels around a call's fields, which may be nested as deeply as a webhook: batch, array, call."""
+_MAX_READ: Final = 400
+"""Levels of nesting of a whole body; Python itself gives up at some more. With fewer, a call that
+has more than it may is a dead letter by itself, and costs the others nothing."""
 
 
 class Calls(NamedTuple):
@@ -52,18 +53,17 @@ def read_object(body: bytes) -> dict[str, Any]:
     return content
 
 
-def read_objects(body: bytes) -> list[dict[str, Any]]:
-    """Read a body that is a JSON object, or an array of them.
+def read_array(body: bytes) -> list[Any]:
+    """Read a body that is a JSON object, or an array, of whatever.
 
     Raises:
         HTTPError: 400, it is neither.
     """
     content = _read(body)
-    objects = content if isinstance(content, list) else [content]
-    if not all(isinstance(item, dict) for item in objects):
+    if not isinstance(content, (dict, list)):
         message = "the body is no JSON object, and no array of them"
         raise HTTPError(400, message, reason=Refusal.NOT_JSON)
-    return objects
+    return content if isinstance(content, list) else [content]
 
 
 def _read(body: bytes) -> Any:
@@ -75,7 +75,7 @@ def _read(body: bytes) -> Any:
     try:
         content = read_json(body)
         if not is_shallow(body):
-            check_depth(content, _AROUND)
+            check_depth(content, _MAX_READ)
     except UnmappableError as error:
         raise HTTPError(400, f"the body is {error}", reason=Refusal.NOT_JSON) from error
     except RecursionError as error:
@@ -106,26 +106,26 @@ def event_of(call: TrackCall, received_at: int, input_name: str, body: bytes | N
 
 
 def map_calls(
-    calls: Iterable[dict[str, Any]],
+    calls: Iterable[Any],
     mapping: Mapping,
     received_at: int,
     input_name: str,
-    envelope: dict[str, Any] | None = None,
+    body_of: Callable[[Any], Any],
 ) -> Calls:
-    """Turn calls into what the store keeps.
+    """Turn calls into what the store keeps, each by itself.
 
     Args:
-        calls: JSON objects.
+        calls: JSON objects; any other value is a call that cannot be mapped.
         mapping: From a call to a track call, or None.
         received_at: When they were received, in microseconds since 1970.
         input_name: Where they came in.
-        envelope: What of their batch a call that cannot be mapped must be kept with.
+        body_of: From a call that cannot be mapped to the body that it would come in alone.
     """
     result = Calls([], [], 0)
     passed_over = 0
     for fields in calls:
         try:
-            call = mapping(fields)
+            call = _mapped(fields, mapping)
         except UnmappableError as error:
             reason = str(error)
         except Exception as error:  # noqa: BLE001  # a fault of the mapping must not cost the event
@@ -137,9 +137,16 @@ def map_calls(
                 # The track call has every field but Segment's own, the write key among them.
                 result.events.append(event_of(call, received_at, input_name, None))
             continue
-        body = canonical_json(fields if envelope is None else {**envelope, "batch": [fields]})
+        body = canonical_json(body_of(fields))
         result.dead_letters.append(DeadLetter(received_at, input_name, reason, body))
     return result._replace(passed_over=passed_over)
+
+
+def _mapped(fields: Any, mapping: Mapping) -> TrackCall | None:
+    if not isinstance(fields, dict):
+        msg = "a call that is no object"
+        raise UnmappableError(msg)
+    return mapping(fields)
 
 
 async def keep(calls: Calls, committer: Committer) -> None:

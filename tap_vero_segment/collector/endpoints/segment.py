@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.endpoints.calls import Calls, keep, map_calls, read_objects
+from tap_vero_segment.collector.endpoints.calls import Calls, keep, map_calls, read_array
 from tap_vero_segment.collector.http import HTTPError, Response, is_one_of
 from tap_vero_segment.collector.quarantine import quarantine
 from tap_vero_segment.inputs.segment import from_webhook
@@ -44,7 +44,7 @@ async def receive(
             request can put calls of his own behind the first.
 
     Raises:
-        HTTPError: 400, the body is no call and no array of them; 401, a wrong signature.
+        HTTPError: 400, the body is no JSON object and no array; 401, a wrong signature.
     """
     body = await request.body()
     received_at = times.now()
@@ -63,10 +63,15 @@ def read_kept(body: bytes, received_at: int) -> Calls:
     """Turn a body, one that a store has kept as a dead letter as well, into what it is today.
 
     Raises:
-        HTTPError: 400, the body is no call and no array of them.
+        HTTPError: 400, the body is no JSON object and no array.
     """
     return map_calls(
-        read_objects(body), lambda fields: from_webhook(fields, received_at), received_at, INPUT
+        read_array(body),
+        lambda fields: from_webhook(fields, received_at),
+        received_at,
+        INPUT,
+        # Alone, what is no call is no body either, and an array would be many.
+        lambda call: call if isinstance(call, dict) else [call],
     )
 
 

@@ -103,13 +103,14 @@ def read_kept(body: bytes, received_at: int) -> Calls:
     return _map([{"type": "track", **content}], received_at)
 
 
-def _map(calls: list[dict[str, Any]], received_at: int, sent_at: str | None = None) -> Calls:
+def _map(calls: list[Any], received_at: int, sent_at: str | None = None) -> Calls:
+    def body_of(call: Any) -> Any:
+        if sent_at is not None:
+            return {"sentAt": sent_at, "batch": [call]}
+        return call if isinstance(call, dict) else {"batch": [call]}
+
     return map_calls(
-        calls,
-        lambda fields: from_client(fields, received_at, sent_at),
-        received_at,
-        INPUT,
-        None if sent_at is None else {"sentAt": sent_at},
+        calls, lambda fields: from_client(fields, received_at, sent_at), received_at, INPUT, body_of
     )
 
 
@@ -178,7 +179,7 @@ def _single(content: dict[str, Any], kind: str, size: int) -> dict[str, Any]:
     return {**content, "type": kind}
 
 
-def _batch(content: dict[str, Any]) -> list[dict[str, Any]]:
+def _batch(content: dict[str, Any]) -> list[Any]:
     """Return a batch's calls; refuse one that Segment would refuse."""
     calls = _calls(content)
     batch = content["batch"]
@@ -190,10 +191,10 @@ def _batch(content: dict[str, Any]) -> list[dict[str, Any]]:
     return calls
 
 
-def _calls(content: dict[str, Any]) -> list[dict[str, Any]]:
+def _calls(content: dict[str, Any]) -> list[Any]:
     """Return a batch's calls, each with what the batch says for all of them."""
     batch = content.get("batch")
-    if not isinstance(batch, list) or not all(isinstance(call, dict) for call in batch):
+    if not isinstance(batch, list):
         raise HTTPError(400, "batch: an array of objects")
     shared = content.get("context")
     if not isinstance(shared, dict):
@@ -201,7 +202,9 @@ def _calls(content: dict[str, Any]) -> list[dict[str, Any]]:
     return [_with_context(call, shared) for call in batch]
 
 
-def _with_context(call: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+def _with_context(call: Any, shared: dict[str, Any]) -> Any:
+    if not isinstance(call, dict):
+        return call
     own = call.get("context")
     if own is None:
         return {**call, "context": shared}
