@@ -231,6 +231,21 @@ def test_segments_limits_hold(collector: Collector) -> None:
     assert len(events(collector)) == 1
 
 
+@pytest.mark.parametrize(
+    "values",
+    [",".join(["1e9"] * 5_000), '"\\ud83d","' + "\u4e2d" * 7_000 + '"'],
+    ids=["1e9", "half"],
+)
+def test_a_call_is_as_long_as_it_came(collector: Collector, values: str) -> None:
+    call = json.dumps(CALL | {"properties": {"x": []}}).replace("[]", f"[{values}]")
+    long = call.replace(values, f'{values},"{"x" * 15_000}"')
+
+    assert post(collector, "/v1/batch", f'{{"batch": [{long}]}}'.encode()).status_code == 400
+    assert events(collector) == []
+    assert post(collector, "/v1/batch", f'{{"batch": [{call}]}}'.encode()).status_code == 200
+    assert len(events(collector)) == 1
+
+
 def test_a_clock_that_is_wrong_is_corrected_by_when_the_call_was_sent(
     collector: Collector,
 ) -> None:
