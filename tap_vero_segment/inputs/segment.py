@@ -100,7 +100,7 @@ def read_call(line: bytes) -> TrackCall | None:
     return from_fields(_read_fields(line))
 
 
-def from_fields(fields: dict[str, Any]) -> TrackCall | None:
+def from_fields(fields: dict[str, Any], *beside: dict[str, Any]) -> TrackCall | None:
     """Turn a call's fields into a track call, whatever types they have.
 
     What has no place in a track call goes to its ``context``: nothing is dropped but
@@ -108,6 +108,7 @@ def from_fields(fields: dict[str, Any]) -> TrackCall | None:
 
     Args:
         fields: The call's JSON object; it is not changed.
+        beside: What came with it and has no place in it, either.
 
     Returns:
         The track call; None where it is none of the collections.
@@ -118,9 +119,10 @@ def from_fields(fields: dict[str, Any]) -> TrackCall | None:
     collection = _collection(fields.get("type"), fields.get("event"))
     if collection is None:
         return None
-    for value in fields.values():
-        check_depth(value)  # a call is one level deeper than the webhook that it may come from
-    rest = {key: clean(value) for key, value in fields.items() if key not in DROPPED}
+    for each in (fields, *beside):
+        for value in each.values():
+            check_depth(value)  # a call is one level deeper than the webhook it may come from
+    rest = clean({key: value for key, value in fields.items() if key not in DROPPED})
     del rest["event"]
     moments = {name: _take_time(rest, name) for name in _TIMES}
     received_at = moments["receivedAt"]
@@ -135,10 +137,11 @@ def from_fields(fields: dict[str, Any]) -> TrackCall | None:
     anonymous_id = take_text(rest, "anonymousId") or None
     properties = _take_object(rest, "properties")
     context = _take_object(rest, "context") or {}
-    for name, value in rest.items():
-        while name in context:
-            name = f"_{name}"  # noqa: PLW2901  # neither of two fields of one name may win
-        context[name] = value
+    for each in (rest, *map(clean, beside)):
+        for name, value in each.items():
+            while name in context:
+                name = f"_{name}"  # noqa: PLW2901  # neither of two fields of one name may win
+            context[name] = value
     return TrackCall(
         message_id=message_id,
         event=collection.event,
@@ -154,7 +157,7 @@ def from_fields(fields: dict[str, Any]) -> TrackCall | None:
 
 
 def from_client(
-    fields: dict[str, Any], received_at: int, sent_at: str | None = None
+    fields: dict[str, Any], received_at: int, batch: dict[str, Any]
 ) -> TrackCall | None:
     """Turn a call that a client sends to the Tracking API into a track call, as Segment would.
 
@@ -166,7 +169,8 @@ def from_client(
     Args:
         fields: The call; it is not changed.
         received_at: When it was received, in microseconds since 1970.
-        sent_at: The batch's ``sentAt``, for a call without one.
+        batch: What its batch says beside the calls and their context: ``sentAt`` is for a call
+            without one, the rest goes to the call's ``context``. Empty: it came alone.
 
     Returns:
         The track call; None where it is none of the collections.
@@ -178,7 +182,7 @@ def from_client(
         return None
     call = dict(fields)
     if call.get("sentAt") is None:
-        call["sentAt"] = sent_at
+        call["sentAt"] = batch.get("sentAt")
     happened_at = _moment(call.get("timestamp"))
     if call.get("originalTimestamp") is None and happened_at is not None:
         call["originalTimestamp"] = call["timestamp"]
@@ -187,10 +191,12 @@ def from_client(
             skewed = received_at - (sent - happened_at)
             if times.EARLIEST <= skewed <= times.LATEST:
                 call["timestamp"] = times.to_text(skewed)
-    call["receivedAt"] = times.to_text(received_at)
+    replaced = _replace(call, "receivedAt", times.to_text(received_at))
     # Without a time of its own, an equal call is as likely to be another event as the same again.
     content = fields if happened_at is not None else call
-    return from_fields(_with_id(call, content, happened_at))
+    replaced |= _give_id(call, content, happened_at)
+    rest = {name: value for name, value in batch.items() if name != "sentAt"}
+    return from_fields(call, replaced, rest)
 
 
 def from_webhook(fields: dict[str, Any], received_at: int) -> TrackCall | None:
@@ -210,18 +216,27 @@ def from_webhook(fields: dict[str, Any], received_at: int) -> TrackCall | None:
     if _collection(fields.get("type"), fields.get("event")) is None:
         return None
     call = dict(fields)
+    replaced: dict[str, Any] = {}
     if _moment(call.get("receivedAt")) is None:
-        call["receivedAt"] = times.to_text(received_at)
-    return from_fields(_with_id(call, fields, _moment(call.get("timestamp"))))
+        replaced = _replace(call, "receivedAt", times.to_text(received_at))
+    replaced |= _give_id(call, fields, _moment(call.get("timestamp")))
+    return from_fields(call, replaced)
 
 
-def _with_id(
+def _give_id(
     call: dict[str, Any], content: dict[str, Any], happened_at: int | None
 ) -> dict[str, Any]:
-    """Give a call without ``messageId`` one that is made from its content."""
-    if not as_text(call.get("messageId")):
-        call["messageId"] = content_id(happened_at, canonical_json(content))
-    return call
+    """Give a call without ``messageId`` one that is made from its content; return what it had."""
+    if as_text(call.get("messageId")):
+        return {}
+    return _replace(call, "messageId", content_id(happened_at, canonical_json(content)))
+
+
+def _replace(call: dict[str, Any], name: str, value: str) -> dict[str, Any]:
+    """Set a field; return what it was before, if it was anything."""
+    before = call.get(name)
+    call[name] = value
+    return {} if before is None or before == "" else {name: before}
 
 
 def _moment(value: Any) -> int | None:

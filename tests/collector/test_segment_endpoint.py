@@ -126,6 +126,16 @@ def test_what_is_no_call_is_quarantined(collector: Collector, body: bytes) -> No
     assert status(collector)["quarantined"] == 1
 
 
+def test_what_is_replaced_is_kept(collector: Collector) -> None:
+    body = compact(CALL | {"receivedAt": "then", "messageId": {"a": 1}})
+
+    assert post(collector, body, sign(body)).status_code == 200
+
+    (event,) = events(collector)
+    added = {"receivedAt": "then", "messageId": {"a": 1}}
+    assert event["context"] == CALL["context"] | added  # type: ignore[operator]
+
+
 @pytest.mark.parametrize("odd", [5, None, [CALL | {"messageId": "within"}]])
 def test_what_is_no_call_costs_those_beside_it_nothing(collector: Collector, odd: Any) -> None:
     body = compact([odd, CALL])

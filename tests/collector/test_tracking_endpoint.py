@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
+from tap_vero_segment.collector.endpoints.tracking import read_kept
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tests.support.collector import SECRETS, WRITE_KEY, Collector, run_collector
 
@@ -44,6 +45,17 @@ def status(collector: Collector) -> dict[str, Any]:
     done = run_collector("status", "--json", "--store", collector.store_url, cwd=collector.folder)
     figures: dict[str, Any] = json.loads(done.stdout)
     return figures
+
+
+def letters(collector: Collector) -> list[tuple[str, Any]]:
+    """The dead letters: each one's reason and body."""
+    with SqliteReader(collector.store_url, "store") as reader:
+        kept = [each.letter for each in reader.dead_letters(0, 100)]
+    return [(letter.reason, json.loads(letter.body)) for letter in kept]
+
+
+def nested(levels: int) -> Any:
+    return json.loads("[" * levels + "]" * levels)
 
 
 def moment(text: str) -> datetime:
@@ -298,6 +310,53 @@ def test_a_batchs_context_is_that_of_its_calls(collector: Collector) -> None:
     assert second["context"] == {"ip": "203.0.113.10", "locale": "en"}
 
 
+def test_whatever_else_a_batch_says_is_in_its_calls_context(collector: Collector) -> None:
+    said = {"sequence": 7, "messageId": "of the batch", "event": "x", "receivedAt": "then"}
+    dropped = {"writeKey": WRITE_KEY, "integrations": {"All": True}, "type": "batch", "version": 2}
+    deep = CALL | {"messageId": "deep", "properties": {"x": nested(101)}}
+    calls = [CALL | {"sequence": 8, "receivedAt": "2026-11-23T09:24:01Z"}, deep]
+
+    batch = {"batch": calls, "context": "text", **said, **dropped}
+    assert post(collector, "/v1/batch", batch).status_code == 200
+
+    (event,) = events(collector)
+    assert event["context"] == {
+        "context": "text",
+        "sequence": 8,
+        "receivedAt": "2026-11-23T09:24:01Z",
+        "_sequence": 7,
+        "_receivedAt": "then",
+        "messageId": "of the batch",
+        "event": "x",
+    }
+    # As it would be in the other call's, once that can be mapped.
+    ((_, kept),) = letters(collector)
+    assert kept == {"batch": [deep], "context": "text", **said}
+    kept["batch"][0]["properties"] = {}
+    (again,) = read_kept(json.dumps(kept).encode(), 0).events
+    context = json.loads(again.call)["context"]
+    assert context == said | {"context": "text"}
+
+
+def test_what_the_collector_puts_in_the_place_of_a_field_does_not_cost_it(
+    collector: Collector,
+) -> None:
+    odd = {"messageId": [1], "receivedAt": "2026-11-23T09:24:01Z", "context": "text"}
+    batch = {"batch": [CALL | odd], "context": {"locale": "en"}}
+
+    assert post(collector, "/v1/batch", batch).status_code == 200
+
+    (event,) = events(collector)
+    assert event["receivedAt"] > "2026-11-24"
+    assert event["context"] == odd | {"locale": "en"}
+
+
+def test_what_a_batch_says_for_all_its_calls_has_a_limit(collector: Collector) -> None:
+    for said in ({"context": {"text": "x" * 33_000}}, {"text": "x" * 33_000}):
+        assert post(collector, "/v1/batch", {"batch": [CALL], **said}).status_code == 400
+    assert events(collector) == []
+
+
 @pytest.mark.parametrize(
     "odd",
     [
@@ -367,17 +426,6 @@ def test_what_vero_may_nest_a_batch_may_too(collector: Collector) -> None:
 
     assert len(events(collector)) == 2
     assert status(collector)["quarantined"] == 0
-
-
-def letters(collector: Collector) -> list[tuple[str, Any]]:
-    """The dead letters: each one's reason and body."""
-    with SqliteReader(collector.store_url, "store") as reader:
-        kept = [each.letter for each in reader.dead_letters(0, 100)]
-    return [(letter.reason, json.loads(letter.body)) for letter in kept]
-
-
-def nested(levels: int) -> Any:
-    return json.loads("[" * levels + "]" * levels)
 
 
 @pytest.mark.parametrize("levels", [101, 350])

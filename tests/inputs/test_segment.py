@@ -132,6 +132,11 @@ def test_a_context_or_properties_that_are_no_object_are_kept_in_the_context(fiel
     assert found["properties"] is None
 
 
+def test_a_field_s_name_that_no_warehouse_can_hold_is_cleaned():
+    context = record(sent(**{"a\0b": 1, "half \ud83d": 2}))["context"]
+    assert context == {"a\ufffdb": 1, "half \ufffd": 2}
+
+
 def test_of_a_call_that_has_segments_own_fields_none_is_in_its_record():
     found = record(sent(**{name: f"dropped {name}" for name in DROPPED - {"type"}}))
     assert "dropped" not in json.dumps(found)

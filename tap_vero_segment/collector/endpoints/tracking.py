@@ -26,7 +26,7 @@ from tap_vero_segment.collector.http import (
 )
 from tap_vero_segment.collector.quarantine import quarantine
 from tap_vero_segment.inputs.ids import canonical_json
-from tap_vero_segment.inputs.segment import from_client
+from tap_vero_segment.inputs.segment import DROPPED, from_client
 from tap_vero_segment.stores.base import DeadLetter
 
 if TYPE_CHECKING:
@@ -83,9 +83,9 @@ async def receive(request: Request, committer: Committer, write_keys: Sequence[s
     _check_key_in_body(content, basic, write_keys)
     kind = SINGLES.get(request.path)
     if kind is None:
-        calls = _map(_batch(content, body), received_at, _sent_at(content))
+        calls = _map(_batch(content, body), received_at, _beside(content))
     else:
-        calls = _map([_single(content, kind, len(body))], received_at)
+        calls = _map([_single(content, kind, len(body))], received_at, {})
     await keep(calls, committer)
     return SUCCESS
 
@@ -100,26 +100,35 @@ def read_kept(body: bytes, received_at: int) -> Calls:
         HTTPError: 400, the body is neither.
     """
     content = read_object(body)
-    if "batch" in content and "event" not in content:
-        return _map(_calls(content), received_at, _sent_at(content))
+    # A call can have a field of that name, and a batch whatever a call has, but for its type.
+    is_call = "event" in content and (
+        "type" in content or not isinstance(content.get("batch"), list)
+    )
+    if "batch" in content and not is_call:
+        return _map(_calls(content), received_at, _beside(content))
     # A call that was posted to /v1/track need not say what it is, and no other kind has an event.
-    return _map([{"type": "track", **content}], received_at)
+    return _map([{"type": "track", **content}], received_at, {})
 
 
-def _map(calls: list[Any], received_at: int, sent_at: str | None = None) -> Calls:
+def _map(calls: list[Any], received_at: int, batch: dict[str, Any]) -> Calls:
     def body_of(call: Any) -> Any:
-        if sent_at is not None:
-            return {"sentAt": sent_at, "batch": [call]}
-        return call if isinstance(call, dict) else {"batch": [call]}
+        return {**batch, "batch": [call]} if batch or not isinstance(call, dict) else call
 
     return map_calls(
-        calls, lambda fields: from_client(fields, received_at, sent_at), received_at, INPUT, body_of
+        calls, lambda fields: from_client(fields, received_at, batch), received_at, INPUT, body_of
     )
 
 
-def _sent_at(content: dict[str, Any]) -> str | None:
-    sent_at = content.get("sentAt")
-    return sent_at if isinstance(sent_at, str) else None
+def _beside(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what a batch says beside its calls, and beside the context that is merged into them.
+
+    ``sentAt``, and whatever a client adds: the batch's number, an id of its own.
+    """
+    rest = {name: value for name, value in content.items() if name not in DROPPED}
+    del rest["batch"]
+    if rest.get("context") is None or isinstance(rest["context"], dict):
+        rest.pop("context", None)
+    return rest
 
 
 def _basic_user(request: Request) -> bytes | None:
@@ -188,6 +197,9 @@ def _batch(content: dict[str, Any], body: bytes) -> list[Any]:
     batch = content["batch"]
     if len(batch) > MAX_CALLS:
         raise HTTPError(400, f"batch: more than {MAX_CALLS} calls")
+    if len(canonical_json({**_beside(content), "context": content.get("context")})) > MAX_CALL:
+        # A few hundred kilobytes, in each of some thousand calls, are a gigabyte.
+        raise HTTPError(400, f"batch: more than {MAX_CALL} bytes for all calls")
     if any(len(canonical_json(call)) > MAX_CALL for call in batch):
         for number, size in enumerate(_sizes_as_sent(body, batch), start=1):
             if size > MAX_CALL:
@@ -226,5 +238,7 @@ def _with_context(call: Any, shared: dict[str, Any]) -> Any:
         return call
     own = call.get("context")
     if own is None:
-        return {**call, "context": shared}
-    return {**call, "context": {**shared, **own}} if isinstance(own, dict) else call
+        own = {}
+    elif not isinstance(own, dict):
+        own = {"context": own}  # where it would be without a batch
+    return {**call, "context": {**shared, **own}}
