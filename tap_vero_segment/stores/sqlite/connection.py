@@ -39,7 +39,7 @@ def path_of(url: str, setting: str) -> Path:
         SettingError: The URL names no file.
     """
     path = url.removeprefix("sqlite:///")
-    if path == url or not path or path.startswith("?"):
+    if path == url or not Path(path).name or path.startswith("?"):
         raise SettingError(
             setting, "an SQLite store is sqlite:///relative.db or sqlite:////absolute.db"
         )
