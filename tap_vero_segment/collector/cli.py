@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,29 @@ _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 class _Commands(click.Group):
     """Tells the user's errors in one line."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if not _is_of_printing(error):
+                raise
+            click.echo(f"vero-collector: standard output: {error.strerror}", err=True)
+            # Python tries once more when it ends, and would tell it in its own words.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except (UserError, StoreError) as error:
             click.echo(f"vero-collector: {error}", err=True)
             ctx.exit(1)
+
+
+def _is_of_printing(error: OSError) -> bool:
+    """Whether it came up where something was printed: to a full disk, say."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_code is click.echo.__code__
 
 
 def _store_option(default: str = settings.DEFAULT_STORE, **attributes: Any) -> _Decorator:
