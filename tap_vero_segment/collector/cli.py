@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import traceback
@@ -63,6 +64,18 @@ def _store_option(default: str = settings.DEFAULT_STORE, **attributes: Any) -> _
         help="Where the events are kept.",
         **attributes,
     )
+
+
+class _Seconds(click.FloatRange):
+    """A time that comes to an end."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return seconds
 
 
 class _Words(click.types.StringParamType):
@@ -226,7 +239,7 @@ def init(url: str) -> None:
     "client_seconds",
     default=settings.DEFAULT_CLIENT_SECONDS,
     show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Seconds(min=0, min_open=True),
     metavar="SECONDS",
     envvar=settings.variable("client_timeout"),
     show_envvar=True,

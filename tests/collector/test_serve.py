@@ -206,6 +206,15 @@ def test_a_host_that_is_not_here_is_told_in_a_line(tmp_path, host):
     assert_told_in_a_line(done, "host: ")
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e999", "0", "soon"])
+def test_a_time_out_that_never_comes_is_refused(tmp_path, seconds):
+    option = ["serve", "--client-timeout", seconds]
+    done = run_collector(*option, cwd=tmp_path, env=SECRETS, timeout=20)
+
+    assert done.returncode == 2
+    assert "Invalid value for '--client-timeout'" in done.stderr
+
+
 def no_database(path: Path) -> None:
     path.write_text("not a database, " * 500, encoding="utf-8")
 
