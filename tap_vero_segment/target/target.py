@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from singer_sdk.sinks import Sink
 
 DRAIN_AT: Final = 5_000
-"""Events that wait, of all streams together, when a STATE message is worth sending them all."""
+"""Events since the last state that was written, of all streams together, those included that a full
+sink has sent, when a STATE message is worth sending all that wait."""
 
 
 class TargetSegment(SingerProgram, Target):
@@ -50,6 +51,7 @@ class TargetSegment(SingerProgram, Target):
 
     _waiting = False
     _signalled = False
+    _done_at_last_state = 0
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -95,9 +97,15 @@ class TargetSegment(SingerProgram, Target):
 
     def _process_state_message(self, message_dict: dict[str, Any]) -> None:
         super()._process_state_message(message_dict)
+        # A sink that is full is sent without a state: of a single stream, so many never wait.
         waiting = sum(sink.current_size for sink in self._sinks_active.values())
-        if waiting >= DRAIN_AT:
+        if self._done() + waiting - self._done_at_last_state >= DRAIN_AT:
             self.drain_all()
+            self._done_at_last_state = self._done()
+
+    def _done(self) -> int:
+        """Return how many events were accepted or are dead letters."""
+        return self.api.accepted + self.dead_letters.count
 
     def process_endofpipe(self) -> None:
         """Deliver what waits, write the state, and tell the figures."""

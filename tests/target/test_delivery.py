@@ -11,10 +11,18 @@ import pytest
 
 from tap_vero_segment.target import calls, client
 from tap_vero_segment.target import target as target_module
+from tap_vero_segment.target.sink import EventSink
 from tests.support import tracking_server as api
 from tests.support.forked_target import IMPATIENT, Ended
 from tests.support.inline_target import send_inline
-from tests.support.singer_events import position_of, records, run_lines
+from tests.support.singer_events import (
+    position_of,
+    record_line,
+    records,
+    run_lines,
+    schema_line,
+    state_line,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -158,6 +166,26 @@ def test_each_state_is_written_when_the_server_has_all_before_it(
         server.config(), run_lines(events), lambda state: assert_held(server, events, state)
     )
     assert sorted({position_of(state) for state in states}) == [300, 600, 700]
+
+
+@pytest.mark.usefixtures("small_and_impatient")
+@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize("every", [10, 350])
+def test_a_state_follows_so_many_events_of_however_few_streams(
+    monkeypatch: pytest.MonkeyPatch, server: TrackingServer, streams: int, every: int
+) -> None:
+    """A sink that is full is sent by itself, so that so many of one stream never wait together."""
+    drain_at = target_module.DRAIN_AT
+    monkeypatch.setattr(EventSink, "MAX_SIZE_DEFAULT", drain_at)
+    names = ["email_sent", "email_opened"][:streams]
+    lines = [schema_line(name) for name in names]
+    for position, record in enumerate(records(EVENTS)[:1_100], start=1):
+        lines.append(record_line(record, names[position % streams]))
+        if position % every == 0:
+            lines.append(state_line(position))
+    states = send_inline(server.config(), lines)
+    step = max(every, drain_at)
+    assert {position_of(state) for state in states} >= {*range(step, 1_101, step)}
 
 
 @pytest.mark.parametrize(
