@@ -107,7 +107,8 @@ def _parse(text: str) -> datetime:
     if not (text.isascii() and text[:1].isdigit()):
         raise ValueError(_not_a_time(text))
     try:
-        parsed: Any = pendulum.parse(text, exact=True, strict=True)
+        # RFC 3339 allows a small t and z, too.
+        parsed: Any = pendulum.parse(text.upper(), exact=True, strict=True)
     except (ParserError, ValueError, OverflowError, TypeError) as error:
         raise ValueError(_not_a_time(text)) from error
     if isinstance(parsed, (datetime, date)):

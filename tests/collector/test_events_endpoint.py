@@ -133,6 +133,9 @@ FORMS = {
     "with an unescaped plus": lambda moment: moment.astimezone(
         timezone(timedelta(hours=1))
     ).isoformat(),
+    "in small letters": lambda moment: (
+        moment.astimezone(timezone(timedelta(hours=1))).isoformat().lower()
+    ),
     "west of Greenwich": lambda moment: quote(
         moment.astimezone(timezone(timedelta(hours=-8))).isoformat()
     ),

@@ -54,7 +54,7 @@ def _page(reader: Reader, after: int, limit: int) -> Response:
 def _parameters(request: Request) -> tuple[int, int]:
     query = request.query()
     after = query.get("after")
-    if after and "T" in after:
+    if after and "T" in after.upper():
         # An unescaped + in a query reads as a space: 2026-11-23T09:24:00+01:00.
         after = after.replace(" ", "+")
     try:
