@@ -34,7 +34,8 @@ _PROPERTIES: Final[dict[str, tuple[Path, ...]]] = {
     "campaign_locale": (("campaign", "locale"),),
     "campaign_tags": (("campaign", "tags"),),
 }
-"""Where a payload holds the properties that have a name of their own, the first that is there.
+"""Where a payload holds the properties that have a name of their own, the first that a text column
+can hold. Whatever else is there stays there.
 
 Those whose key is already right (``bounce_code``, ``sender_ip``, …) need no row: they are what is
 left at the payload's top.
@@ -177,10 +178,11 @@ def _properties(rest: _Rest) -> Payload:
     named: Payload = {}
     for name, paths in _PROPERTIES.items():
         for path in paths:
-            if name not in named or rest.get(path) is None:
-                value = rest.take(path)
-                if value is not None:
-                    named[name] = value
+            value = rest.get(path)
+            if value is None:
+                rest.take(path)
+            elif name not in named and as_text(value) is not None:
+                named[name] = rest.take(path)
     left = {
         key: value
         for key, value in rest.fields.items()
