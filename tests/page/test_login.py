@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tap_vero_segment.collector.page.feed import HEARTBEAT_SECONDS
-from tap_vero_segment.collector.page.session import LIFE_SECONDS, begin
+from tap_vero_segment.collector.page.session import LIFE_SECONDS, MAX_ENDED, Sessions, begin
 from tests.support.collector import READ_TOKEN, SECRETS, WEBHOOK_TOKEN, Collector
 from tests.support.exposition import scrape
 from tests.support.leaks import assert_tells_nothing
@@ -160,6 +160,36 @@ def test_logging_out_takes_the_cookie_away(shared):
     assert "Max-Age=0" in response.headers["Set-Cookie"]
     assert not visitor.cookies
     assert 'action="/login"' in visitor.see().text
+
+
+def test_logging_out_ends_the_session_and_no_other(shared):
+    visitor, another = (Visitor(shared).log_in() for _ in range(2))
+    _, value = visitor.cookie_header().split("=")
+    with Watching(visitor) as watching:
+        watching.next("counts")
+        began = time.monotonic()
+        visitor.press("/logout")
+        assert watching.ended()
+        assert time.monotonic() - began < HEARTBEAT_SECONDS / 2  # at once, that is
+
+    assert with_cookie(shared, value).status_code == 401
+    assert another.see(BEHIND_LOGIN[1]).status_code == 404
+
+
+def test_what_is_remembered_of_ended_sessions_has_a_limit():
+    now = 0.0
+    sessions = Sessions(lambda: [READ_TOKEN], lambda: now)
+    ended = [sessions.begin(READ_TOKEN) for _ in range(MAX_ENDED + 1)]
+    for session in ended:
+        sessions.end(session)
+
+    assert [sessions.holds(session) for session in ended] == [True] + [False] * MAX_ENDED
+
+    now = LIFE_SECONDS + 1.0
+    latest = sessions.begin(READ_TOKEN)
+    sessions.end(latest)
+    assert not sessions.holds(latest)
+    assert len(sessions._ended) == 1  # noqa: SLF001  # nobody else can tell
 
 
 @pytest.mark.parametrize("path", FORMS)

@@ -162,7 +162,8 @@ class Page:
 
     async def _logout(self, request: Request) -> Response:
         self._open(request, "POST")
-        self._check_form(request, await _form(request))
+        self._sessions.end(self._check_form(request, await _form(request)))
+        self._feed.wake()  # its streams end
         return redirect("/", set_cookie(request, None))
 
     # What is shown

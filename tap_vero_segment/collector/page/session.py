@@ -1,7 +1,8 @@
 """Sessions of the live page: a cookie that every collector with the same read token believes.
 
-Nothing is kept on the server. A session ends after twelve hours, and when the read token that it
-was begun with is no longer valid.
+A session ends after twelve hours, and when the read token that it was begun with is no longer
+valid. Nothing is kept on the server but which sessions were logged out of here, as long as it runs:
+another collector goes on believing their cookies, which the browser has thrown away.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from tap_vero_segment.collector.http import Request
 
 LIFE_SECONDS: Final = 12 * 3600
+MAX_ENDED: Final = 10_000
+"""Sessions that were logged out of; beyond, the one that was first is forgotten."""
 
 _COOKIE: Final = "vero-collector"
 _SESSION: Final = b"vero-collector session\0"
@@ -35,6 +38,11 @@ class Session(NamedTuple):
 
     cookie: str
     token: str
+
+    @property
+    def ends(self) -> int:
+        """When it ends, in seconds since 1970."""
+        return int(self.cookie.partition(".")[0])  # proven to be ours, so it is a number
 
     @property
     def form_token(self) -> str:
@@ -76,8 +84,8 @@ def session_of(cookie: str, tokens: Sequence[str], now: float) -> Session | None
     proofs = {_proof(token, _SESSION, content): token for token in tokens}
     if not is_one_of(given, list(proofs)):
         return None
-    expiry = content.partition(".")[0]  # proven to be ours, so it is a number
-    return Session(cookie, proofs[proof]) if now < int(expiry) else None
+    session = Session(cookie, proofs[proof])
+    return session if now < session.ends else None
 
 
 def _proof(token: str, purpose: bytes, content: str) -> str:
@@ -99,6 +107,7 @@ class Sessions:
     ) -> None:
         self._tokens = tokens
         self._clock = clock
+        self._ended: dict[str, int] = {}  # when they would have, by their cookies
 
     def begin(self, given: str) -> Session | None:
         """Return a new session, if the read token is right."""
@@ -107,11 +116,23 @@ class Sessions:
     def of(self, request: Request) -> Session | None:
         """Return the session of a request, if it has one."""
         cookie = request.cookie(_name(request))
-        return None if cookie is None else session_of(cookie, self._tokens(), self._clock())
+        return None if cookie is None else self._session_of(cookie)
 
     def holds(self, session: Session) -> bool:
         """Return whether a session goes on."""
-        return session_of(session.cookie, self._tokens(), self._clock()) is not None
+        return self._session_of(session.cookie) is not None
+
+    def end(self, session: Session) -> None:
+        """Believe a session's cookie no more."""
+        now = self._clock()
+        self._ended = {cookie: ends for cookie, ends in self._ended.items() if now < ends}
+        if len(self._ended) >= MAX_ENDED:
+            del self._ended[next(iter(self._ended))]
+        self._ended[session.cookie] = session.ends
+
+    def _session_of(self, cookie: str) -> Session | None:
+        session = session_of(cookie, self._tokens(), self._clock())
+        return None if cookie in self._ended else session
 
 
 def set_cookie(request: Request, session: Session | None) -> tuple[bytes, bytes]:
