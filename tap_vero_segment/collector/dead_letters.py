@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tap_vero_segment.stores.base import KeptLetter
+
+
+_WRITE_KEY: Final = re.compile(
+    r"""
+    (writeKey [\\"'\s]* [:=] \s*)
+    (?: "(?:[^"\\]|\\.)*"? | [\\"']* [^\\"'\s,;&{}\[\]]+ [\\"']* )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""A live secret with its name before it: in JSON, and in what was to be some."""
 
 
 def list_letters(store: str, *, as_json: bool) -> Iterator[str]:
@@ -106,10 +117,10 @@ def _row(*cells: int | str) -> str:
 
 
 def readable(body: bytes) -> str:
-    """Return a body as text, as pretty JSON where it is any."""
+    """Return a body as text, as pretty JSON where it is any, without a write key that is in it."""
     try:
         check_depth(msgspec.json.decode(body))
         body = msgspec.json.format(body, indent=2)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         pass  # it may be a letter because it is no such JSON
-    return body.decode(errors="backslashreplace")
+    return _WRITE_KEY.sub(r"\1…", body.decode(errors="backslashreplace"))

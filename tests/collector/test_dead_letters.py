@@ -39,6 +39,7 @@ from tests.support.older import NEWER, older_release
 from tests.support.payloads import documented, many
 from tests.support.stored import lines_of, url_of
 from tests.support.tap import run_tap
+from tests.support.watching import Visitor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -544,3 +545,30 @@ def test_where_there_is_no_store_it_says_so_and_makes_none(tmp_path, arguments):
     [line] = done.stderr.splitlines()
     assert "store: " in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps(call("deep", a=nested(101), writeKey=WRITE_KEY)),
+        json.dumps({"batch": [call("deep", a=nested(101), context={"writeKey": WRITE_KEY})]}),
+        f'{{"writeKey": "{WRITE_KEY}", "batch": [',
+        f'{{"writeKey": "{WRITE_KEY}',
+        f"{{'writeKey': '{WRITE_KEY}'}}",
+        f"writeKey={WRITE_KEY}&event=x",
+        json.dumps(json.dumps({"writeKey": WRITE_KEY})),
+    ],
+    ids=lambda body: body[:24],
+)
+def test_a_write_key_in_a_body_is_shown_to_nobody(tmp_path, body):
+    with Collector(tmp_path) as collector:
+        path = "/v1/batch" if "batch" in body else "/v1/track"
+        requests.post(collector.url + path, body, auth=(WRITE_KEY, ""), timeout=30)
+        page = Visitor(collector).log_in().see("/dead-letter/1").text
+    told = good(collector.store, "show", "1")
+
+    for shown in (told, page):
+        assert "writeKey" in shown
+        assert "…" in shown
+        assert WRITE_KEY not in shown
+    assert WRITE_KEY in good(collector.store, "show", "1", "--raw")
