@@ -20,6 +20,7 @@ from singer_sdk.plugin_base import JSONSchemaValidator, PluginBase, SingerComman
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 from tap_vero_segment.errors import SettingError, UserError
+from tap_vero_segment.unknown_settings import unknown_settings
 
 if TYPE_CHECKING:
     import logging
@@ -51,6 +52,7 @@ class SingerProgram(PluginBase):
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         try:
             if raise_errors:
+                self._check_required()
                 # The schema's own errors repeat the value, which may be a secret.
                 _check_texts(self.config, self.secret_texts)
                 _check_secrets(self._config, self.config_jsonschema)
@@ -63,16 +65,32 @@ class SingerProgram(PluginBase):
             ) from error
         return errors
 
+    def _check_required(self) -> None:
+        """Say which setting is missing, and where it belongs."""
+        for setting in self.config_jsonschema["required"]:
+            if setting not in self.config:
+                variable = f"{self._env_var_prefix}{setting.upper()}"
+                problem = (
+                    f"it is required: set it in the file of --config FILE, or as {variable} with "
+                    "--config=ENV"
+                )
+                raise SettingError(setting, problem)
+
     @classmethod
     def cb_config(
         cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]
     ) -> _ConfigInput:
-        """Read the files of ``--config``."""
+        """Read the files of ``--config``, and warn of settings in them that there are not."""
         try:
-            return super().cb_config(ctx, param, value)
+            found = super().cb_config(ctx, param, value)
         except (OSError, ValueError) as error:
             msg = f"--config: {error}"
             raise UserError(msg) from error
+        schema = cls.config_jsonschema
+        cls.append_builtin_config(schema)
+        for told in unknown_settings(found.config, schema):
+            cls.logger.warning("--config: %s", told)
+        return found
 
     @classmethod
     def get_singer_command(cls) -> click.Command:

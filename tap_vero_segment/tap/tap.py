@@ -17,7 +17,7 @@ from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.singer import SingerProgram, end_at_the_next_signal
-from tap_vero_segment.sources.open import open_source
+from tap_vero_segment.sources.open import is_archive, open_source
 from tap_vero_segment.tap.messages import PageWriter
 from tap_vero_segment.tap.settings import SCHEMA, Settings
 from tap_vero_segment.tap.streams import VeroStream
@@ -25,7 +25,7 @@ from tap_vero_segment.tap.sync import sync
 from tap_vero_segment.tap.trial import try_out
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from types import FrameType
 
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
@@ -128,6 +128,8 @@ class TapVeroSegment(SingerProgram, Tap):
         Raises:
             UserError: The source cannot be read, or a bookmark of the state cannot.
         """
+        if self.settings.source.dead_letter is not None and not is_archive(self.config["source"]):
+            self.logger.warning("dead_letter: only an archive's lines go there, so it is ignored")
         selected = [stream for stream in self.vero_streams if stream.selected]
         self.logger.info("Selected streams: %s", ", ".join(stream.name for stream in selected))
         self._reset_state_progress_markers()
@@ -192,7 +194,9 @@ class TapVeroSegment(SingerProgram, Tap):
     ) -> None:
         """Run the tap as its command line says."""
         super().invoke(
-            state=_checked("--state", state), catalog=_checked("--catalog", catalog), **options
+            state=_checked("--state", state, _of_a_state),
+            catalog=_checked("--catalog", catalog, lambda _: None),
+            **options,
         )
 
 
@@ -203,18 +207,52 @@ def _selected(metadata: MetadataMapping) -> MetadataMapping:
     return selected
 
 
-def _checked(option: str, file: IO[str] | None) -> IO[str] | None:
+def _checked(
+    option: str, file: IO[str] | None, known: Callable[[str], str | None]
+) -> IO[str] | None:
     """Return a file of the command line, read and seen to be JSON.
 
+    Args:
+        option: The option that names it.
+        file: The file; None: there is none.
+        known: What is known to be wrong with a text that is not JSON.
+
     Raises:
-        UserError: It is not.
+        UserError: It is not JSON.
     """
     if file is None:
         return None
     try:
         text = file.read()
         json.loads(text)
-    except ValueError as error:
+    except UnicodeDecodeError as error:
         msg = f"{option}: {file.name} is not JSON: {error}"
         raise UserError(msg) from error
+    except ValueError as error:
+        msg = f"{option}: {file.name} {known(text) or f'is not JSON: {error}'}"
+        raise UserError(msg) from error
     return io.StringIO(text)
+
+
+def _of_a_state(text: str) -> str | None:
+    """Say what is wrong with a state file that holds all that a target printed, or none of it."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        return (
+            "is empty: for a first run leave --state out; later it holds the last line that the "
+            "target printed"
+        )
+    if len(lines) > 1 and all(map(_is_json, lines)):
+        return (
+            f"has {len(lines)} lines: a state is one, so keep only the last that the target "
+            "printed (tail -n 1)"
+        )
+    return None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

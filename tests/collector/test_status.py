@@ -107,3 +107,16 @@ def test_where_there_is_no_store_it_says_so_and_makes_none(tmp_path, arguments):
     [line] = done.stderr.splitlines()
     assert "store: " in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["status"], ["prune", "--before", "2026-01-01"], ["export", "--to", "file:///nowhere"]],
+    ids=lambda command: command[0],
+)
+def test_a_store_that_is_not_there_is_told_by_its_whole_path(tmp_path, command):
+    done = run_collector(*command, "--store", "sqlite:///none.db", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert f"store: there is no file {tmp_path / 'none.db'}" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sqlite3
 from contextlib import closing
@@ -186,6 +187,88 @@ def test_a_file_that_is_no_json_is_told_as_such(
     path = tmp_path / "broken.json"
     path.write_text(content)
     is_refused(tap.run({"source": url_of(one_of_each)}, option, str(path)), option)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        pytest.param("", ["is empty", "first run"], id="empty"),
+        pytest.param("\n", ["is empty", "first run"], id="a line end"),
+        pytest.param('{"bookmarks": {}}\n' * 3, ["has 3 lines", "only the last"], id="lines"),
+        pytest.param('{\n"bookmarks"\n', ["is not JSON"], id="cut off"),
+    ],
+)
+def test_a_state_file_that_holds_too_much_or_nothing_is_told_with_the_remedy(
+    tap: ForkedTap, one_of_each: Path, tmp_path: Path, content: str, told: list[str]
+) -> None:
+    path = tmp_path / "kept.json"
+    path.write_text(content)
+    error = is_refused(tap.run({"source": url_of(one_of_each)}, "--state", str(path)), "--state")
+    for part in [str(path), *told]:
+        assert part in error
+
+
+def test_a_state_file_of_one_line_or_laid_out_on_several_is_taken(
+    tap: ForkedTap, one_of_each: Path, tmp_path: Path
+) -> None:
+    config = {"source": url_of(one_of_each)}
+    state = tap.good(config).state
+    for indent in (None, 2):
+        path = tmp_path / "kept.json"
+        path.write_text(json.dumps(state, indent=indent) + "\n")
+        assert tap.good(config, "--state", str(path)).counts() == {}
+
+
+def test_a_missing_source_is_told_with_where_it_belongs(tap: ForkedTap) -> None:
+    error = is_refused(tap.run({}), "source: ")
+    assert "--config FILE" in error
+    assert "TAP_VERO_SEGMENT_SOURCE with --config=ENV" in error
+
+
+def test_a_missing_file_is_told_by_its_whole_path(tap: ForkedTap, tmp_path: Path) -> None:
+    error = is_refused(tap.run({"source": "sqlite:///../none.db"}), "source")
+    assert f"there is no file {tmp_path / 'none.db'}" in error
+
+
+def warnings_of(run: Run) -> list[str]:
+    assert run.status == 0, run.stderr
+    return [line for line in run.stderr.splitlines() if "WARNING" in line]
+
+
+def test_a_setting_that_there_is_not_is_told_with_the_one_that_was_meant(
+    tap: ForkedTap, one_of_each: Path
+) -> None:
+    config = {"source": url_of(one_of_each), "tokn": "a-secret", "qqqq": "another-secret"}
+    run = tap.run(config)
+    near, far = warnings_of(run)
+    assert "there is no setting 'tokn'" in near
+    assert "'token' was meant" in near
+    assert "there is no setting 'qqqq'" in far
+    assert "meant" not in far
+    assert "secret" not in run.stderr.replace("tap-vero-segment", "")
+
+
+def test_settings_of_the_sdk_are_known(tap: ForkedTap, one_of_each: Path) -> None:
+    config = {
+        "source": url_of(one_of_each),
+        "lookback_seconds": 3600,
+        "flattening_enabled": False,
+        "stream_map_config": {},
+        "faker_config": {},
+        "emit_activate_version_messages": False,
+        "validate_records": True,
+    }
+    assert warnings_of(tap.run(config)) == []
+
+
+def test_dead_letter_without_an_archive_is_told_to_be_ignored(
+    tap: ForkedTap, one_of_each: Path, tmp_path: Path
+) -> None:
+    letters = tmp_path / "letters.ndjson"
+    run = tap.run({"source": url_of(one_of_each), "dead_letter": str(letters)})
+    (warning,) = warnings_of(run)
+    assert "dead_letter: only an archive's lines" in warning
+    assert not letters.exists()
 
 
 def test_a_config_file_that_is_missing_is_told_as_such(tap: ForkedTap) -> None:

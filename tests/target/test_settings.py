@@ -64,6 +64,24 @@ def test_a_setting_that_cannot_be_used_is_named_in_one_line_and_not_repeated(
     assert "4711" not in error
 
 
+def test_a_missing_write_key_is_told_with_where_it_belongs(target: ForkedTarget) -> None:
+    error = is_refused(target.run({}), "write_key: ")
+    assert "--config FILE" in error
+    assert "TARGET_SEGMENT_WRITE_KEY with --config=ENV" in error
+
+
+def test_a_setting_that_there_is_not_is_told_with_the_one_that_was_meant(
+    target: ForkedTarget, server: TrackingServer
+) -> None:
+    config = server.config() | {"writekey": "a-secret", "add_record_metadata": True}
+    run = target.run(config)
+    assert run.status == 0, run.stderr
+    (warning,) = [line for line in run.stderr.splitlines() if "WARNING" in line]
+    assert "there is no setting 'writekey'" in warning
+    assert "'write_key' was meant" in warning
+    assert "a-secret" not in run.stderr
+
+
 @pytest.mark.parametrize(
     ("endpoint", "url"),
     [

@@ -54,7 +54,7 @@ def open_to_read(path: Path, setting: str) -> apsw.Connection:
     """
     try:
         if not path.exists():
-            raise SettingError(setting, f"there is no file {path}")
+            raise SettingError(setting, f"there is no file {path.resolve()}")
         if not path.is_file():
             raise SettingError(setting, f"{path} is not a file")
         known = _known(path)

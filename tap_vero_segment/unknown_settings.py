@@ -1,0 +1,44 @@
+"""Settings of a config file that nobody reads, as their names are misspelled, say."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+from singer_sdk.helpers import capabilities
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_OF_THE_SDK: Final = frozenset(
+    name
+    for schema in (
+        capabilities.ACTIVATE_VERSION_CONFIG,
+        capabilities.ADD_RECORD_METADATA_CONFIG,
+        capabilities.BATCH_CONFIG,
+        capabilities.EMIT_ACTIVATE_VERSION_CONFIG,
+        capabilities.TARGET_BATCH_SIZE_ROWS_CONFIG,
+        capabilities.TARGET_LOAD_METHOD_CONFIG,
+        capabilities.TARGET_SCHEMA_CONFIG,
+        capabilities.TARGET_VALIDATE_RECORDS_CONFIG,
+    )
+    for name in schema["properties"]
+)
+"""What the SDK reads, or declares for others, whether or not a plugin has it among its own."""
+
+
+def unknown_settings(config: Iterable[str], schema: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each setting that there is not, with the name that was meant perhaps.
+
+    A setting's value may be a secret, and is never told.
+
+    Args:
+        config: The settings' names.
+        schema: The JSON schema of the settings that there are, those of the SDK among them.
+    """
+    known = schema["properties"].keys()
+    for name in config:
+        if name not in known and name not in _OF_THE_SDK:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; {near[0]!r} was meant perhaps" if near else ""
+            yield f"there is no setting {name!r}, so it is ignored{hint}"
