@@ -120,7 +120,11 @@ class ArchiveSource(Closing):
             after: As for :meth:`pages`.
         """
         if not self._listing.objects:
-            logger.warning("%s: %s", self._objects.url, EMPTY)
+            logger.warning(
+                "%s: %s. If there should be one, check the URL's prefix, and try --test",
+                self._objects.url,
+                EMPTY,
+            )
         since = times.EARLIEST - 1 if after is None else times.from_text(after)
         wanted = [
             stored for stored in self._listing.objects if since < stored.modified_at <= self._mark

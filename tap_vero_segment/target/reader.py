@@ -22,12 +22,13 @@ class MessageReader(GenericSingerReader[bytes]):
 
     Attributes:
         waiting: What holds while a message is waited for.
+        number: The number of the line at hand, from 1.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.waiting: Callable[[], AbstractContextManager[None]] = nullcontext
-        self._number = 0
+        self.number = 0
 
     @property
     def default_input(self) -> IO[bytes]:
@@ -49,7 +50,7 @@ class MessageReader(GenericSingerReader[bytes]):
                 line = next(file_input, None)
             if line is None:
                 return
-            self._number += 1
+            self.number += 1
             yield line
 
     def deserialize_json(self, line: bytes | str) -> dict[str, Any]:
@@ -82,5 +83,5 @@ class MessageReader(GenericSingerReader[bytes]):
         self._refuse("a message of an unknown type")
 
     def _refuse(self, what: str, error: Exception | None = None) -> NoReturn:
-        msg = f"line {self._number} is {what}"
+        msg = f"line {self.number} is {what}"
         raise InvalidInputLine(msg) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from singer_sdk.sinks import BatchSink, RecordSink
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tap_vero_segment.record import Record
+    from tap_vero_segment.target.calls import OutgoingCall
+    from tap_vero_segment.target.reader import MessageReader
     from tap_vero_segment.target.target import TargetSegment
 
 MAX_WAITING: Final = 5_000
@@ -48,6 +50,7 @@ class EventSink(BatchSink):
         self._mapping = StreamMapping(stream_name, self.schema, self.key_properties)
         self._api = target.api
         self._dead_letters = target.dead_letters
+        self._input = cast("MessageReader", target.message_reader)
 
     def _validate_and_parse(self, record: Record) -> Record:
         # The SDK would repeat what it does not like in the log, and read times only to have them
@@ -57,6 +60,11 @@ class EventSink(BatchSink):
     def _after_process_record(self, context: dict[str, Any]) -> None:
         """Do nothing: the SDK writes the whole batch to the log here, if that is to tell all."""
 
+    def process_record(self, record: Record, context: dict[str, Any]) -> None:
+        """Keep a record, and where it came in, until its batch is delivered."""
+        super().process_record(record, context)
+        context.setdefault("lines", []).append(self._input.number)
+
     def process_batch(self, context: dict[str, Any]) -> None:
         """Deliver records; return when each was accepted, or is a dead letter.
 
@@ -64,10 +72,17 @@ class EventSink(BatchSink):
             UserError: One could not be delivered.
         """
         read = [self._mapping.read(record) for record in context.get("records", ())]
-        self._bury(dead for dead in read if isinstance(dead, DeadCall))
-        self._bury(self._api.deliver([call for call in read if not isinstance(call, DeadCall)]))
+        places = context.get("lines", ())  # those of a batch file have none
+        self._bury((each for each in read if isinstance(each, DeadCall)), read, places)
+        calls = [each for each in read if not isinstance(each, DeadCall)]
+        self._bury(self._api.deliver(calls), read, places)
 
-    def _bury(self, dead_calls: Iterable[DeadCall]) -> None:
+    def _bury(
+        self,
+        dead_calls: Iterable[DeadCall],
+        read: Sequence[OutgoingCall | DeadCall],
+        places: Sequence[int],
+    ) -> None:
         for call, reason in dead_calls:
             letter = {
                 "stream": self.stream_name,
@@ -75,11 +90,23 @@ class EventSink(BatchSink):
                 "reason": reason,
                 "call": msgspec.Raw(call.body),
             }
+            # The id may be a hash, and what it is made of a recipient's address.
+            where = "" if self._dead_letters.path else _place(call, read, places)
             problem = (
-                f"stream {self.stream_name}: event {call.id} can never be delivered: {reason} "
-                "(set dead_letter to keep such events and go on)"
+                f"stream {self.stream_name}: {where}event {call.id} can never be delivered: "
+                f"{reason} (set dead_letter to keep such events and go on)"
             )
             self._dead_letters.add(letter, UserError(problem))
+
+
+def _place(
+    call: OutgoingCall, read: Sequence[OutgoingCall | DeadCall], places: Sequence[int]
+) -> str:
+    """Say where in the input a call's record is; nothing where that is not known."""
+    for each, line in zip(read, places, strict=False):
+        if call is (each.call if isinstance(each, DeadCall) else each):
+            return f"line {line} of the input, "
+    return ""
 
 
 class IgnoringSink(RecordSink):

@@ -494,8 +494,9 @@ def test_an_archive_without_objects_is_a_warning_and_the_test_fails(
     place.put(strays)
     run = tap.run(place.config())
     assert (run.status, run.messages.counts()) == (0, {})
-    assert "WARNING" in run.stderr
-    assert place.url in run.stderr
+    [warning] = [line for line in run.stderr.splitlines() if "WARNING" in line]
+    assert place.url in warning
+    assert "check the URL's prefix, and try --test" in warning
     tested = tap.run(place.config(), "--test")
     assert tested.status == 1
     assert re.search(rf"source: {re.escape(place.url)}: no object", tested.stderr)

@@ -173,8 +173,11 @@ LONG = records(2)[1] | {"id": "long", "properties": {"text": "x" * 40_000}}
 def test_without_a_dead_letter_file_an_undeliverable_event_ends_the_run(
     target: ForkedTarget, server: TrackingServer, record: dict[str, Any], reason: str
 ) -> None:
-    run = target.run(server.config(), run_lines([*records(5), record]))
-    error = is_refused(run, f"event {record['id']} can never be delivered: {reason}")
+    lines = list(run_lines([*records(5), record]))
+    run = target.run(server.config(), lines)
+    place = lines.index(record_line(record)) + 1
+    said = f"line {place} of the input, event {record['id']} can never be delivered: {reason}"
+    error = is_refused(run, said)
     assert f"stream {record['event']}: " in error
     assert "dead_letter" in error
     assert "@" not in run.stderr
@@ -185,8 +188,27 @@ def test_a_refused_event_without_a_dead_letter_file_ends_the_run(
 ) -> None:
     record = records(5)[3]
     server.poison = {record["id"]}
-    run = target.run(server.config(), run_lines(records(5)))
-    is_refused(run, f"event {record['id']} can never be delivered: refused with HTTP 400")
+    lines = list(run_lines(records(5)))
+    run = target.run(server.config(), lines)
+    place = lines.index(record_line(record)) + 1
+    said = f"line {place} of the input, event {record['id']} can never be delivered: refused with"
+    is_refused(run, f"{said} HTTP 400")
+
+
+def test_an_event_of_a_foreign_stream_is_named_by_its_line_and_not_by_its_key(
+    target: ForkedTarget, server: TrackingServer
+) -> None:
+    text = {"type": ["string", "null"]}
+    columns = dict.fromkeys(("email", "event", "user_id", "created_at"), text)
+    orders = [schema_line("orders", {"properties": columns}, ["email"])]
+    for number, user in enumerate(["1", "2", None, "4"]):
+        key = {"email": f"person{number}@example.com", "created_at": "2026-11-23T00:00:00Z"}
+        orders.append(record_line(key | {"event": "Ordered", "user_id": user}, "orders"))
+    # What a stream map drops is a line all the same.
+    maps = {"orders": {"__filter__": "user_id != '1'"}}
+    run = target.run(server.config(stream_maps=maps), orders)
+    is_refused(run, "stream orders: line 4 of the input, event ")
+    assert "@" not in run.stderr
 
 
 def test_dead_letters_hold_the_call_and_the_reason_and_are_for_the_owner_only(
