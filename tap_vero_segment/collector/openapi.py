@@ -15,6 +15,7 @@ from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.collector.endpoints import events, tracking
 from tap_vero_segment.collector.http import JSON, MAX_BODY, NDJSON, RETRY_AFTER, Response
 from tap_vero_segment.collector.page import described
+from tap_vero_segment.track import MAX_CALL, MAX_CALLS
 
 _JSON: Final = JSON.decode()
 _TEXT: Final = "text/plain"
@@ -95,10 +96,9 @@ def _tracking(path: str) -> dict[str, Any]:
     name = path.rpartition("/")[2]
     batch = path in tracking.BATCHES
     description = (
-        f"At most {tracking.MAX_CALLS} calls, none longer than {tracking.MAX_CALL} bytes. Whole or "
-        f"not at all."
+        f"At most {MAX_CALLS} calls, none longer than {MAX_CALL} bytes. Whole or not at all."
         if batch
-        else f"At most {tracking.MAX_CALL} bytes."
+        else f"At most {MAX_CALL} bytes."
     )
     return {
         "post": {
@@ -379,7 +379,7 @@ def _schemas() -> dict[str, Any]:
         "batch": {
             "type": "array",
             "items": _schema("Call"),
-            "maxItems": tracking.MAX_CALLS,
+            "maxItems": MAX_CALLS,
         },
         "context": {**tree, "description": "For all calls, where a call says nothing else."},
         "sentAt": text,

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from tap_vero_segment.track import MAX_CALLS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-MAX_CALL: Final = 32 * 1024
-"""Bytes of a call, which Segment's own clients send up to."""
 MAX_BATCH: Final = 500_000
 """Bytes of a batch, unzipped: Segment's 500 KB, if a kilobyte is the smaller kind."""
-MAX_CALLS: Final = 2_500
-"""Calls in a batch; of longer ones Segment says 200, and drops them."""
 
 _HEAD: Final = b'{"batch":['
 _TAIL: Final = b"]}"

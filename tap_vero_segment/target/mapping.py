@@ -17,7 +17,8 @@ from tap_vero_segment import times
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.inputs.body import clean
 from tap_vero_segment.record import take_object, take_text, to_fields
-from tap_vero_segment.target.calls import MAX_CALL, DeadCall, OutgoingCall, encode
+from tap_vero_segment.target.calls import DeadCall, OutgoingCall, encode
+from tap_vero_segment.track import MAX_CALL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

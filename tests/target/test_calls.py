@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 
 from tap_vero_segment.target.calls import (
     MAX_BATCH,
-    MAX_CALL,
-    MAX_CALLS,
     OutgoingCall,
     batch_body,
     batches,
     encode,
 )
+from tap_vero_segment.track import MAX_CALL, MAX_CALLS
 from tests.support.fuzz import fuzz
 
 

@@ -28,6 +28,7 @@ from tap_vero_segment.collector.quarantine import quarantine
 from tap_vero_segment.inputs.ids import canonical_json
 from tap_vero_segment.inputs.segment import DROPPED, from_client
 from tap_vero_segment.stores.base import DeadLetter
+from tap_vero_segment.track import MAX_CALL, MAX_CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,11 +43,6 @@ SINGLES: Final = {
     f"/v1/{kind}": kind for kind in ("track", "identify", "page", "screen", "group", "alias")
 }
 PATHS: Final = BATCHES | SINGLES.keys()
-
-MAX_CALL: Final = 32 * 1024
-"""Bytes of a call; Segment refuses longer ones."""
-MAX_CALLS: Final = 2_500
-"""Calls in a batch; of longer ones Segment drops all, silently."""
 
 # Browsers ask before they post JSON to another origin.
 CORS: Final = (
