@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import readme
 from tests.support.collector import WRITE_KEY, Collector
 from tests.support.tap import run_tap
 
@@ -98,3 +99,11 @@ def test_every_event_of_a_client_comes_out_of_the_tap_once(
         assert record["sent_at"] is not None
     assert WRITE_KEY not in run.stdout.decode()
     assert WRITE_KEY not in collector.log()
+
+
+def test_what_the_readme_says_points_the_client_at_a_collector(collector: Collector) -> None:
+    (lines,) = readme.blocks("Events from Segment, and from its clients", "python")
+    lines = lines.replace("https://collector.example", collector.url).replace("…", WRITE_KEY)
+    lines += "analytics.track('user', 'Email Opened')\nanalytics.shutdown()\n"
+    subprocess.run([sys.executable, "-c", lines], check=True, timeout=60)
+    assert stored(collector) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,14 @@ from tap_vero_segment.stores.base import DeadLetter
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.collector.test_tracking_endpoint import events, status
-from tests.support.collector import SECRETS, SEGMENT_SECRET, Collector, run_collector
+from tests.support import readme
+from tests.support.collector import (
+    SECRETS,
+    SEGMENT_SECRET,
+    Collector,
+    clean_environment,
+    run_collector,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -174,3 +182,25 @@ def test_without_a_secret_the_input_is_not_there(tmp_path: Path) -> None:
     secrets = {name: value for name, value in SECRETS.items() if "SEGMENT" not in name}
     with Collector(tmp_path, secrets) as collector:
         assert post(collector, compact(CALL), sign(compact(CALL))).status_code == 404
+
+
+def test_what_the_readme_says_to_try_by_hand_works(collector: Collector) -> None:
+    (commands,) = readme.blocks("Events from Segment, and from its clients", "sh")
+    for secret, said in ((SEGMENT_SECRET, '{"success":true}'), ("another", "signature")):
+        done = subprocess.run(
+            [
+                "bash",
+                "-euo",
+                "pipefail",
+                "-c",
+                commands.replace("https://collector.example", collector.url),
+            ],
+            env=clean_environment() | {"VERO_COLLECTOR_SEGMENT_SECRET": secret},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert said in done.stdout
+    assert events(collector) == []
+    assert status(collector)["passed_over"] == 1

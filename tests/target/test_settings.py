@@ -7,9 +7,11 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.target.settings import Settings
+from tests.support import readme
 from tests.support.singer_events import (
     line,
     record_line,
@@ -252,3 +254,19 @@ def test_the_figures_are_told_in_one_line(target: ForkedTarget, server: Tracking
     told = [said for said in run.stderr.splitlines() if "events sent" in said]
     assert len(told) == 1
     assert told[0].endswith(expected)
+
+
+@pytest.mark.parametrize("path", ["", "/v1/batch"])
+def test_what_the_readme_says_makes_events_of_another_taps_records(
+    target: ForkedTarget, server: TrackingServer, path: str
+) -> None:
+    (text,) = readme.blocks("Into Segment: `target-segment`", "yaml")
+    (loader,) = yaml.safe_load(text)
+    assert loader["name"] == "target-segment"
+    columns = {"id": {"type": "integer"}, "customer": {"type": "string"}, "created_at": {}}
+    order = {"id": 1, "customer": "c-1", "created_at": "2026-11-23T00:00:00Z"}
+    lines = [schema_line("orders", {"properties": columns}), record_line(order, "orders")]
+    config = server.config(**loader["config"]) | {"endpoint": f"{server.url}{path}"}
+    assert target.run(config, lines).status == 0
+    (call,) = server.calls
+    assert (call["event"], call["userId"]) == ("Order Completed", "c-1")
