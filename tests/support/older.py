@@ -24,6 +24,7 @@ from tap_vero_segment.inputs import body, segment
 
 del collection.BY_VERO_TYPE["complained"]
 body.MAX_DEPTH = {DEEPEST}
+body.check_depth.__defaults__ = ({DEEPEST},)
 from_fields = segment.from_fields
 
 
@@ -34,10 +35,10 @@ def read_json(text):
         raise ValueError from error
 
 
-def stumbling(fields):
+def stumbling(fields, *beside):
     if {NEWER!r} in (fields.get("properties") or {{}}):
         raise KeyError({NEWER!r})
-    return from_fields(fields)
+    return from_fields(fields, *beside)
 
 
 body.read_json = read_json
