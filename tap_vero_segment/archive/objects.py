@@ -18,7 +18,7 @@ from obstore.exceptions import (
 from obstore.store import GCSStore, LocalStore, from_url
 
 from tap_vero_segment.archive.credentials import aws_credentials
-from tap_vero_segment.archive.options import credentials_of, split_options, with_names
+from tap_vero_segment.archive.options import by_name, credentials_of, split_options
 from tap_vero_segment.errors import SettingError
 
 if TYPE_CHECKING:
@@ -130,9 +130,11 @@ class Objects:
             folder = Path(url).absolute().as_uri()
             raise SettingError(self._setting, f"{url} is a path, and a folder's URL is {folder}")
         if parts.scheme not in SCHEMES or not parts.netloc:
-            raise SettingError(self._setting, f"{url} names no bucket, such as s3://bucket")
+            raise SettingError(self._setting, "it names no bucket, such as s3://bucket")
         if "@" in parts.netloc:
             raise SettingError(self._setting, "the URL of a bucket has no user and no password")
+        if parts.query or parts.fragment:
+            raise SettingError(self._setting, "the URL of a bucket has nothing after a ? or #")
         config, client = split_options(parts.scheme, options, self._options_setting)
         opener: Any = from_url  # its overloads want to know the scheme beforehand
         provider: Any = aws_credentials(config) if parts.scheme == "s3" else None
@@ -146,7 +148,7 @@ class Objects:
             )
             return opened  # noqa: TRY300
         except (BaseError, ValueError, TypeError) as error:
-            problem = with_names(_first_line(error), parts.scheme, options)
+            problem = by_name(_first_line(error), parts.scheme, options)
             if problem.startswith("Generic URL error"):
                 raise SettingError(self._setting, f"{self.url}: {problem}") from error
             raise SettingError(self._options_setting, problem) from error
@@ -235,6 +237,6 @@ class Objects:
 
 
 def _first_line(error: Exception) -> str:
-    """Return an error's own words, without queries (they can be signed) or a server's page."""
+    """Return an error's own words, without what can be secret in URLs, or a server's page."""
     text = str(error).split("\n", 1)[0].split(": <", 1)[0]
-    return re.sub(r"\?\S+", "", text)
+    return re.sub(r"(?<=://)[^\s/]*@|\?\S+", "", text)

@@ -41,6 +41,12 @@ _TIMEOUTS: Final = {"read_timeout": "60s", "timeout": "180s"}
 """Between two pieces of an answer, where obstore itself would wait for ever; and for a whole one,
 where it would wait 30 seconds."""
 
+_OF_LINES: Final = frozenset({"proxy_ca_certificate", "root_certificate", "service_account_key"})
+"""Options that can be of several lines; with any other obstore panics."""
+
+_QUOTED: Final = re.compile('"(.*)"|".*')
+"""How obstore repeats the value of an option."""
+
 
 class _Provider(NamedTuple):
     """What is particular to a provider.
@@ -93,7 +99,8 @@ def split_options(
         setting: The setting that gives options, for errors.
 
     Raises:
-        SettingError: An option is neither text nor true or false, or an endpoint is no URL.
+        SettingError: An option is neither text nor true or false, or holds what obstore would not
+            survive; or an endpoint is no URL.
     """
     provider = _PROVIDERS[scheme]
     prefix = provider.prefix
@@ -106,9 +113,14 @@ def split_options(
             client[name] = os.environ[variable]
     for given, value in options.items():
         name = given.lower()
-        if not isinstance(value, (str, bool)) and name != "default_headers":
-            raise SettingError(setting, f"{given} is neither text nor true or false")
         short = name.removeprefix(prefix)
+        if short == "default_headers":
+            if not isinstance(value, dict):
+                raise SettingError(setting, f"{given} is not an object")
+        elif not isinstance(value, (str, bool)):
+            raise SettingError(setting, f"{given} is neither text nor true or false")
+        elif short not in _OF_LINES and not str(value).isprintable():
+            raise SettingError(setting, f"{given} holds a line end, or what else it cannot hold")
         if short in _CLIENT_OPTIONS:
             client[short] = value
         else:
@@ -145,9 +157,9 @@ def _checked(value: Any, setting: str, what: str) -> str:
     return text
 
 
-def with_names(problem: str, scheme: str, options: Mapping[str, Any]) -> str:
-    """Add to what obstore says of a value it cannot read where that value comes from."""
-    found = re.search(r'failed to parse "([^"]*)"', problem)
+def by_name(problem: str, scheme: str, options: Mapping[str, Any]) -> str:
+    """Return what obstore says of a value, by the option's or the variable's name instead of it."""
+    found = _QUOTED.search(problem)
     if not found:
         return problem
     prefix = _PROVIDERS[scheme].prefix.upper()
@@ -156,4 +168,4 @@ def with_names(problem: str, scheme: str, options: Mapping[str, Any]) -> str:
         **options,
     }
     names = [name for name, value in places.items() if value == found[1]]
-    return f"{problem} ({', '.join(names)})" if names else problem
+    return f"{', '.join([*names, ''])}{_QUOTED.sub('it', problem)}"

@@ -76,6 +76,9 @@ def signed_by(server: FaultyS3) -> set[str]:
         ("file://host/folder", "file:///"),
         ("file://relative", "file:///"),
         ("s3://key:secret@bucket/prefix", "password"),
+        ("s3://bucket/prefix?X-Amz-Signature=secret", "after a \\?"),
+        ("az://container#secret", "after a \\?"),
+        ("https://key:secret@host/bucket", "bucket"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_told(url, said):
@@ -93,9 +96,12 @@ def test_a_url_that_cannot_be_used_is_told(url, said):
         ({"region": 5}, "region"),
         ({"endpoint": None}, "endpoint"),
         ({"timeout": 30}, "timeout"),
-        ({"timeout": "soon"}, "soon"),
-        ({"allow_http": "perhaps"}, "perhaps"),
+        ({"timeout": "typing-error"}, "timeout"),
+        ({"allow_http": "typing-error"}, "allow_http"),
         ({"ALLOW_HTTP": ["yes"]}, "ALLOW_HTTP"),
+        ({"endpoint": "typing-error"}, "endpoint"),
+        ({"default_headers": "typing-error"}, "default_headers"),
+        ({"token": "typing-error\n"}, "token"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_told_by_name(scheme, options, said):
@@ -198,7 +204,7 @@ def test_an_empty_variable_is_unset(server, monkeypatch):
 @pytest.mark.parametrize(("name", "value"), [("ALLOW_HTTP", "perhaps"), ("SKIP_SIGNATURE", "")])
 def test_a_variable_that_cannot_be_read_is_named(monkeypatch, name, value):
     monkeypatch.setenv(f"AWS_{name}", value)
-    with pytest.raises(SettingError, match=f'"{value}" as boolean \\(AWS_{name}\\)'):
+    with pytest.raises(SettingError, match=f"AWS_{name}, .*as boolean"):
         Objects("s3://bucket", {}, "source")
 
 
@@ -370,6 +376,15 @@ def test_an_error_that_stays_is_told_in_a_line_without_the_query(server):
         list_objects(objects, None, None)
     assert "list-type" not in str(raised.value)
     assert_no_secret(str(raised.value))
+
+
+def test_an_endpoints_password_is_not_repeated(server):
+    server.always = refused(500, "InternalError")
+    endpoint = server.options["endpoint"].replace("://", "://user:secret@")
+    objects = Objects("s3://bucket/prefix", server.options | {"endpoint": endpoint}, "source")
+    with pytest.raises(ObjectStoreError) as raised:
+        list_objects(objects, None, None)
+    assert "secret" not in str(raised.value)
 
 
 def assert_no_secret(text: str) -> None:
