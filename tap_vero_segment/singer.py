@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+from singer_sdk.configuration._dict_config import parse_environment_config
 from singer_sdk.exceptions import (
     ConfigValidationError,
-    MapExpressionError,
     MissingKeyPropertiesError,
     RecordsWithoutSchemaException,
-    StreamMapConfigError,
 )
-from singer_sdk.plugin_base import JSONSchemaValidator, PluginBase, SingerCommand, _ConfigInput
+from singer_sdk.helpers._classproperty import classproperty
+from singer_sdk.plugin_base import (
+    JSONSchemaValidator,
+    PluginBase,
+    SingerCommand,
+    _ConfigInput,
+)
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
+from tap_vero_segment import stream_maps
 from tap_vero_segment.errors import SettingError, UserError
 from tap_vero_segment.unknown_settings import unknown_settings
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Mapping
+
+_KINDS: Final[Mapping[str, str]] = {
+    "string": "text",
+    "object": "an object",
+    "array": "a list",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+}
+"""The types of JSON schema, for people."""
 
 
 def end_at_the_next_signal() -> None:
@@ -36,11 +53,8 @@ def end_at_the_next_signal() -> None:
 class SingerProgram(PluginBase):
     """A tap or target that tells what the user can mend in one line, and exits with status 1.
 
-    Attributes:
-        secret_texts: Settings that are text and may hold a secret.
+    No setting's value is repeated, as any may hold a secret.
     """
-
-    secret_texts: ClassVar[Sequence[str]] = ()
 
     def check_settings(self) -> None:
         """Check what the settings' JSON schema cannot.
@@ -49,32 +63,69 @@ class SingerProgram(PluginBase):
             SettingError: A setting cannot be used.
         """
 
+    def setup_mapper(self) -> None:
+        """Prepare the stream maps."""
+        self._mapper = stream_maps.Mapper(self.config, self.logger)
+
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
+        schema = self.config_jsonschema
+        self.append_builtin_config(schema)
+        validator = JSONSchemaValidator(schema)
         try:
-            if raise_errors:
-                self._check_required()
-                # The schema's own errors repeat the value, which may be a secret.
-                _check_texts(self.config, self.secret_texts)
-                _check_secrets(self._config, self.config_jsonschema)
-            errors = super()._validate_config(raise_errors=raise_errors)
-            if raise_errors:
+            stream_maps.check(self.config.get(stream_maps.SETTING))
+            errors = [self._told(error) for error in validator.iter_errors(self._config)]
+            if raise_errors and not errors:
                 self.check_settings()
         except SettingError as error:
-            raise ConfigValidationError(
-                str(error), errors=[str(error)], schema=self.config_jsonschema
-            ) from error
+            errors = [str(error)]
+        if errors:
+            summary = "Config validation failed"  # as the SDK says it
+            if raise_errors:
+                raise ConfigValidationError(summary, errors=errors, schema=schema)
+            self.logger.warning(summary)
         return errors
 
-    def _check_required(self) -> None:
-        """Say which setting is missing, and where it belongs."""
-        for setting in self.config_jsonschema["required"]:
-            if setting not in self.config:
-                variable = f"{self._env_var_prefix}{setting.upper()}"
+    def _told(self, error: Any) -> str:
+        """Say what is wrong with a setting; the schema's own errors repeat its value."""
+        setting = ".".join(str(name) for name in error.absolute_path)
+        expected = error.validator_value
+        match error.validator:
+            case "required":
+                setting = next(name for name in expected if name not in error.instance)
                 problem = (
-                    f"it is required: set it in the file of --config FILE, or as {variable} with "
-                    "--config=ENV"
+                    "required: set it in the file of --config FILE, or as "
+                    f"{self._env_var_prefix}{setting.upper()} with --config=ENV"
                 )
-                raise SettingError(setting, problem)
+            case "type":
+                types = [expected] if isinstance(expected, str) else expected
+                problem = f"not {' or '.join(_KINDS[kind] for kind in types if kind in _KINDS)}"
+            case "enum":
+                problem = f"none of {', '.join(name for name in expected if name)}"
+            case "minimum":
+                problem = f"less than {expected}"
+            case _:
+                problem = "nothing that can be used there"
+        return f"{setting}: it is {problem}"
+
+    @classproperty
+    def _env_var_config(cls) -> dict[str, Any]:  # noqa: N805
+        try:
+            found: dict[str, Any] = super()._env_var_config
+        except ValueError as error:
+            raise cls._unread_variable() from error
+        return found
+
+    @classmethod
+    def _unread_variable(cls) -> SettingError:
+        """Return the error of the setting that cannot be read from its environment variable."""
+        prefix = cls._env_var_prefix
+        for setting, schema in cls.config_jsonschema["properties"].items():
+            try:
+                parse_environment_config({"properties": {setting: schema}}, prefix)
+            except ValueError:
+                kind = "whole number" if "integer" in schema["type"] else "JSON"
+                return SettingError(setting, f"{prefix}{setting.upper()} holds no {kind}")
+        raise AssertionError  # pragma: no cover  # one of them could not be read
 
     @classmethod
     def cb_config(
@@ -83,8 +134,11 @@ class SingerProgram(PluginBase):
         """Read the files of ``--config``, and warn of settings in them that there are not."""
         try:
             found = super().cb_config(ctx, param, value)
-        except (OSError, ValueError) as error:
+        except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
             msg = f"--config: {error}"
+            raise UserError(msg) from error
+        except (TypeError, ValueError) as error:
+            msg = "--config: a file is JSON, but no object"
             raise UserError(msg) from error
         schema = cls.config_jsonschema
         cls.append_builtin_config(schema)
@@ -109,22 +163,6 @@ class SingerProgram(PluginBase):
         )
 
 
-def _check_texts(config: Mapping[str, Any], settings: Sequence[str]) -> None:
-    """Say which setting is not text, without repeating it."""
-    for setting in settings:
-        if not isinstance(config.get(setting), (str, type(None))):
-            raise SettingError(setting, "it is not text")
-
-
-def _check_secrets(config: dict[str, Any], schema: dict[str, Any]) -> None:
-    """Say which secret is not of its type, without repeating it."""
-    for error in JSONSchemaValidator(schema).iter_errors(config):
-        if error.schema.get("secret"):
-            setting = ".".join(map(str, error.absolute_path))
-            kind = "an object" if "object" in error.schema["type"] else "text"
-            raise SettingError(setting, f"it is not {kind}")
-
-
 class _Command(SingerCommand):
     """The command line of a tap or target."""
 
@@ -147,9 +185,6 @@ def _told_in_a_line(logger: logging.Logger) -> Generator[None]:
         sys.exit(1)
     except UserError as error:
         logger.error("%s", error)  # noqa: TRY400
-        sys.exit(1)
-    except (StreamMapConfigError, MapExpressionError) as error:
-        logger.error("stream_maps: %s", error)  # noqa: TRY400
         sys.exit(1)
     except (InvalidInputLine, MissingKeyPropertiesError, RecordsWithoutSchemaException) as error:
         logger.error("the tap: %s", " ".join(str(error).split()))  # noqa: TRY400

@@ -24,6 +24,9 @@ EARLIEST: Final = -62_135_596_800 * SECOND
 LATEST: Final = 253_402_300_800 * SECOND - 1
 """9999-12-31T23:59:59.999999Z, the last one."""
 
+NOT_A_TIME: Final = "is not a date or time, such as 2026-11-23 or 2026-11-23T09:24:00Z"
+"""What is said of text that is none."""
+
 
 def now() -> int:
     """Return the present time in microseconds since 1970, by the system's clock."""
@@ -119,4 +122,4 @@ def _parse(text: str) -> datetime:
 
 
 def _not_a_time(text: str) -> str:
-    return f"{text[:64]!r} is not a date or time, such as 2026-11-23 or 2026-11-23T09:24:00Z"
+    return f"{text[:64]!r} {NOT_A_TIME}"

@@ -59,7 +59,7 @@ def check(settings: SourceSettings) -> None:
     """
     scheme = _scheme(settings.url)
     if scheme not in SOURCES:
-        found = f"unknown scheme {scheme}://" if scheme else "a URL without a scheme"
+        found = "a URL with another scheme" if scheme else "a URL without a scheme"
         raise SettingError(SETTING, f"{found}; it is {_FORMS}")
     if SOURCES[scheme] is _http:
         if not settings.token:

@@ -155,4 +155,4 @@ def _time(config: Mapping[str, Any], setting: str) -> str | None:
     try:
         return times.canonical(value)
     except ValueError as error:
-        raise SettingError(setting, str(error)) from error
+        raise SettingError(setting, f"it {times.NOT_A_TIME}") from error

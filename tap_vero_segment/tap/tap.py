@@ -40,7 +40,6 @@ class TapVeroSegment(SingerProgram, Tap):
     package_name = "tap-vero-segment"
     config_jsonschema: ClassVar[dict[str, Any]] = SCHEMA
     message_writer_class = PageWriter
-    secret_texts = ("source", "token")
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         TapCapabilities.CATALOG,
         TapCapabilities.STATE,
@@ -79,7 +78,7 @@ class TapVeroSegment(SingerProgram, Tap):
         The SDK takes every column from a deselected stream, and a map for ``*`` would then fail
         for want of its key.
         """
-        super(Tap, self).setup_mapper()
+        super().setup_mapper()
         self.mapper.register_raw_streams_from_catalog(
             Catalog(
                 (stream_id, replace(entry, metadata=_selected(entry.metadata)))

@@ -41,7 +41,6 @@ class TargetSegment(SingerProgram, Target):
     package_name = "tap-vero-segment"
     config_jsonschema: ClassVar[dict[str, Any]] = SCHEMA
     message_reader_class = MessageReader
-    secret_texts = ("write_key", "endpoint")
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         PluginCapabilities.ABOUT,
         PluginCapabilities.STREAM_MAPS,

@@ -58,6 +58,7 @@ def changed(**changes: Any) -> dict[str, Any]:
         ),
         (changed(storage=[]), "batch_config.storage"),
         (changed(storage={"root": ""}), "batch_config.storage.root"),
+        (changed(storage={"root": "here", "params": "text"}), "batch_config.storage.params"),
         ({"batch_config": "here"}, "batch_config.encoding"),
     ],
 )

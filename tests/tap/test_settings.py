@@ -9,11 +9,12 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from singer_sdk.exceptions import ConfigValidationError
 
 from tap_vero_segment.tap import sync as sync_module
 from tests.support.collector import READ_TOKEN
 from tests.support.event_server import EventServer
-from tests.support.inline_tap import sync_inline
+from tests.support.inline_tap import inline_tap, sync_inline
 from tests.support.payloads import documented, many
 from tests.support.store import fill
 from tests.support.stored import fill_at, lines_of, url_of
@@ -131,6 +132,135 @@ def test_a_token_that_cannot_be_sent_is_refused_and_not_repeated(
     error = is_refused(tap.run({"source": "http://127.0.0.1:9", "token": token}), "token")
     assert "secret" not in error
     assert "4711" not in error
+
+
+SECRET = "hidden-secret"
+JSONL = {"format": "jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        pytest.param("source", f"{SECRET}:x", id="source-scheme"),
+        pytest.param("start_date", SECRET, id="no-date"),
+        pytest.param("lookback_seconds", SECRET, id="no-number"),
+        pytest.param("lookback_seconds", -4711, id="negative"),
+        pytest.param("dead_letter", {"path": SECRET}, id="no-path"),
+        pytest.param("storage_options", [SECRET], id="options-list"),
+        pytest.param("storage_options", SECRET, id="options-text"),
+        pytest.param("batch_config", SECRET, id="batch-text"),
+        pytest.param("batch_config.encoding", {"encoding": SECRET}, id="encoding-text"),
+        pytest.param(
+            "batch_config.encoding.format",
+            {"encoding": {"format": SECRET}, "storage": {"root": "here"}},
+            id="format",
+        ),
+        pytest.param(
+            "batch_config.storage.params",
+            {"encoding": JSONL, "storage": {"root": "here", "params": SECRET}},
+            id="params-text",
+        ),
+        pytest.param("flattening_enabled", SECRET, id="no-boolean"),
+        pytest.param("stream_map_config", SECRET, id="map-config-text"),
+        pytest.param("faker_config.seed", {"seed": [SECRET]}, id="faker-list"),
+        pytest.param("stream_maps", SECRET, id="maps-text"),
+        pytest.param("stream_maps.__else__", {"__else__": SECRET}, id="else"),
+        pytest.param("stream_maps.__other__", {"__other__": {"a": SECRET}}, id="option"),
+        pytest.param("stream_maps.tracks", {"tracks": SECRET}, id="map-text"),
+        pytest.param("stream_maps.tracks.__else__", {"tracks": {"__else__": SECRET}}, id="rest"),
+        pytest.param(
+            "stream_maps.tracks.__alias__", {"tracks": {"__alias__": f"{SECRET} +"}}, id="alias"
+        ),
+        pytest.param(
+            "stream_maps.tracks.__alias__", {"tracks": {"__alias__": None}}, id="alias-null"
+        ),
+        pytest.param("stream_maps.a.__source__", {"a": {"__source__": [SECRET]}}, id="source-list"),
+        pytest.param(
+            "stream_maps.tracks.__filter__", {"tracks": {"__filter__": f"'{SECRET}' =="}}, id="cut"
+        ),
+        pytest.param("stream_maps.tracks.a", {"tracks": {"a": f"{SECRET} ="}}, id="half"),
+        pytest.param("stream_maps.tracks.a", {"tracks": {"a": f"x = '{SECRET}'"}}, id="no-value"),
+        pytest.param("stream_maps.tracks.a", {"tracks": {"a": ""}}, id="empty"),
+        pytest.param("stream_maps.tracks.a", {"tracks": {"a": 4711}}, id="map-number"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_not_repeated(
+    files: Path, caplog: pytest.LogCaptureFixture, setting: str, value: Any
+) -> None:
+    config = {"source": STORE.format(files=files), setting.partition(".")[0]: value}
+    with pytest.raises(ConfigValidationError) as refusal, inline_tap(config):
+        pass
+    (error,) = refusal.value.errors
+    assert error.startswith(f"{setting}: ")
+    for text in (error, str(refusal.value), caplog.text):
+        assert SECRET not in text
+        assert "4711" not in text
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "mode"),
+    [
+        ("storage_options", f"secret_access_key={SECRET}", ()),
+        ("storage_options", f'{{"secret_access_key": "{SECRET}",}}', ("--test",)),
+        ("batch_config", SECRET, ("--discover",)),
+        ("stream_maps", "", ()),
+        ("lookback_seconds", SECRET, ()),
+    ],
+)
+def test_a_variable_that_cannot_be_read_is_told_by_its_name(
+    tap: ForkedTap, setting: str, text: str, mode: tuple[str, ...]
+) -> None:
+    variable = f"TAP_VERO_SEGMENT_{setting.upper()}"
+    env = {"TAP_VERO_SEGMENT_SOURCE": "s3://bucket", variable: text}
+    run = tap.run({}, "--config=ENV", *mode, env=env)
+    assert f"{setting}: {variable} holds no " in is_refused(run, setting)
+    assert SECRET not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("column", "expression", "said"),
+    [
+        ("domain", "'hidden-secret' + anonymous_id", "TypeError"),
+        ("number", "int(anonymous_id)", "TypeError"),
+        ("key", "context['hidden-secret']", "TypeError"),
+        ("ratio", "1 / 0", "ZeroDivisionError"),
+        ("absent", "md5(f'hidden-secret{nobody}')", "nobody"),
+        ("function", "reverse('hidden-secret')", "reverse"),
+        ("__filter__", "anonymous_id > 'hidden-secret'", "TypeError"),
+    ],
+)
+def test_an_expression_that_fails_is_told_by_stream_and_column(
+    tap: ForkedTap, one_of_each: Path, column: str, expression: str, said: str
+) -> None:
+    maps = {"email_sent": {"id": "id", column: expression, "__alias__": "sent"}}
+    run = tap.run({"source": url_of(one_of_each), "stream_maps": maps})
+    (error,) = [line for line in run.stderr.splitlines() if "ERROR" in line]
+    assert run.status == 1
+    assert f"stream_maps: sent.{column}: " in error
+    assert said in error
+    assert "Traceback" not in run.stderr
+    assert SECRET not in run.stderr
+
+
+def test_stream_maps_leave_the_settings_as_they_were(one_of_each: Path) -> None:
+    """Workers get them from the tap that runs."""
+    maps = {"__else__": None, "tracks": {"a": "id"}}
+    with inline_tap({"source": url_of(one_of_each), "stream_maps": maps}) as tap:
+        assert tap.config["stream_maps"] == maps
+
+
+def test_settings_that_are_null_are_unset(tap: ForkedTap, one_of_each: Path) -> None:
+    unset = ("stream_maps", "stream_map_config", "faker_config", "flattening_enabled", "token")
+    messages = tap.good({"source": url_of(one_of_each)} | dict.fromkeys(unset))
+    assert messages.counts()["tracks"] == 7
+
+
+@pytest.mark.parametrize("content", ["[1]", '"text"', "7"])
+def test_a_config_file_without_an_object_is_told_as_such(
+    tap: ForkedTap, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "odd.json").write_text(content)
+    is_refused(tap.run({}, "--config", str(tmp_path / "odd.json")), "--config: ")
 
 
 @pytest.mark.parametrize("mode", [(), ("--test",)], ids=["sync", "test"])

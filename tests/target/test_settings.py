@@ -56,6 +56,11 @@ def is_refused(run: Ended, word: str) -> str:
         pytest.param("endpoint", {"write_key": "k", "endpoint": "http://h:port"}, id="no-port"),
         pytest.param("endpoint", {"write_key": "k", "endpoint": "https://secret:@h"}, id="user"),
         pytest.param("endpoint", {"write_key": "k", "endpoint": "https://h?k=secret"}, id="query"),
+        pytest.param("dead_letter", {"write_key": "k", "dead_letter": ["secret"]}, id="letter"),
+        pytest.param("stream_maps", {"write_key": "k", "stream_maps": "secret"}, id="maps-text"),
+        pytest.param(
+            "stream_maps.*.a", {"write_key": "k", "stream_maps": {"*": {"a": "secret ="}}}, id="map"
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_in_one_line_and_not_repeated(
@@ -117,6 +122,23 @@ def test_settings_come_from_the_environment(target: ForkedTarget, server: Tracki
     run = target.run({}, run_lines(events), "--config=ENV", env=env)
     assert run.status == 0, run.stderr
     assert server.accepted.keys() == {record["id"] for record in records(3)}
+
+
+def test_a_variable_that_cannot_be_read_is_told_by_its_name(target: ForkedTarget) -> None:
+    env = {"TARGET_SEGMENT_WRITE_KEY": "secret", "TARGET_SEGMENT_STREAM_MAPS": "{secret"}
+    run = target.run({}, (), "--config=ENV", env=env)
+    is_refused(run, "stream_maps: TARGET_SEGMENT_STREAM_MAPS holds no JSON")
+    assert "secret" not in run.stderr
+
+
+def test_an_expression_that_fails_is_told_by_stream_and_column(
+    target: ForkedTarget, server: TrackingServer
+) -> None:
+    maps = {"email_*": {"user_id": "config['salt'] + anonymous_id"}}
+    config = server.config(stream_maps=maps, stream_map_config={"salt": "secret"})
+    run = target.run(config, run_lines(records(5)))
+    is_refused(run, f"stream_maps: {records(1)[0]['event']}.user_id: it fails on an event")
+    assert "secret" not in run.stderr
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class BatchSettings(NamedTuple):
         encoding, storage = _object(raw, "encoding"), _object(raw, "storage")
         form, compression = encoding.get("format"), encoding.get("compression")
         if not isinstance(form, str) or form not in COMPRESSIONS:
-            raise _error("encoding.format", f"{form!r} is neither jsonl nor parquet")
+            raise _error("encoding.format", "it is neither jsonl nor parquet")
         if compression is not None and compression not in COMPRESSIONS[form]:
             names = ", ".join(COMPRESSIONS[form])
             raise _error("encoding.compression", f"for {form} it is one of {names}, or unset")
@@ -73,6 +73,9 @@ class BatchSettings(NamedTuple):
         root = storage.get("root")
         if not isinstance(root, str) or not root:
             raise _error("storage.root", "it is a folder, or a URL such as s3://bucket/prefix")
+        params = storage.get("params") or {}
+        if not isinstance(params, dict):
+            raise _error("storage.params", "it is not an object")
         size = raw.get("batch_size")
         if size is None:
             size = DEFAULT_SIZE
@@ -82,7 +85,7 @@ class BatchSettings(NamedTuple):
             {"format": form, "compression": compression},
             root,
             storage.get("prefix") or "",
-            storage.get("params") or {},
+            params,
             size,
         )
 

@@ -8,11 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import uuid4
 
-from singer_sdk.exceptions import (
-    ConfigValidationError,
-    MapExpressionError,
-    StreamMapConfigError,
-)
+from singer_sdk.exceptions import ConfigValidationError
 
 from tap_vero_segment.archive.lines import unzip
 from tap_vero_segment.archive.prefetch import read_ahead
@@ -64,8 +60,6 @@ def write_object(job: Job, task: Task) -> Written:
         problem = Problem(SETTING, str(error))
     except ConfigValidationError as error:
         problem = Problem(SETTING, f"on a worker: {'; '.join(error.errors)}")
-    except (StreamMapConfigError, MapExpressionError) as error:
-        problem = Problem("stream_maps", str(error))
     except Exception as error:
         logger.exception("%s", task.stored.path)
         kind = type(error).__name__

@@ -1,0 +1,162 @@
+"""The setting ``stream_maps``: what of it cannot be used, and what fails on an event.
+
+The SDK evaluates it. Its own errors repeat the expressions, which may hold a secret or somebody's
+address, and an expression that fails on a value ends in a traceback that names no column.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, Final
+
+from singer_sdk.exceptions import MapExpressionError, StreamMapConfigError
+from singer_sdk.mapper import (
+    MAPPER_ALIAS_OPTION,
+    MAPPER_ELSE_OPTION,
+    MAPPER_FILTER_OPTION,
+    MAPPER_KEY_PROPERTIES_OPTION,
+    MAPPER_SOURCE_OPTION,
+    NULL_STRING,
+    CustomStreamMap,
+    PluginMapper,
+)
+
+from tap_vero_segment.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SETTING: Final = "stream_maps"
+"""The setting, for errors."""
+
+_NO_EXPRESSIONS: Final = frozenset(
+    {MAPPER_ALIAS_OPTION, MAPPER_ELSE_OPTION, MAPPER_KEY_PROPERTIES_OPTION, MAPPER_SOURCE_OPTION}
+)
+
+_NOTHING: Final = (None, NULL_STRING)
+"""How a stream or a column is left out."""
+
+_MISSING: Final = {"NameNotDefined": "name", "FunctionNotDefined": "func_name"}
+"""Errors of simpleeval, which the SDK evaluates with, and their attribute that says what is
+missing."""
+_OF_VALUES: Final = frozenset({"AttributeDoesNotExist", "AttributeError", "KeyError", "TypeError"})
+
+# The SDK writes filters to the log as they are.
+logging.getLogger("singer_sdk.mapper").setLevel(logging.WARNING)
+
+
+def check(maps: Any) -> None:
+    """Say what of the setting the SDK would trip over; of what is no object, nothing.
+
+    Raises:
+        SettingError: It cannot be used.
+    """
+    if not isinstance(maps, dict):
+        return
+    _check_else(maps, SETTING)
+    for stream, options in maps.items():
+        if stream.startswith("__") and stream != MAPPER_ELSE_OPTION:
+            raise _error(SETTING, stream, "there is no such option")
+        if isinstance(options, dict):
+            _check_stream(options, stream, f"{SETTING}.{stream}")
+        elif options not in _NOTHING:
+            raise _error(SETTING, stream, "it is neither an object nor null")
+
+
+def _check_stream(options: Mapping[str, Any], stream: str, name: str) -> None:
+    _check_else(options, name)
+    if MAPPER_ALIAS_OPTION in options and not _is_alias(options[MAPPER_ALIAS_OPTION], stream):
+        problem = "it is neither a name nor an expression that makes one"
+        raise _error(name, MAPPER_ALIAS_OPTION, problem)
+    if not isinstance(options.get(MAPPER_SOURCE_OPTION, ""), str):
+        raise _error(name, MAPPER_SOURCE_OPTION, "it is not text")
+    for column, expression in options.items():
+        if column not in _NO_EXPRESSIONS and expression not in _NOTHING:
+            _check_expression(expression, name, column)
+
+
+def _check_else(options: Mapping[str, Any], name: str) -> None:
+    if options.get(MAPPER_ELSE_OPTION) not in _NOTHING:
+        raise _error(name, MAPPER_ELSE_OPTION, f"it is neither null nor {NULL_STRING}")
+
+
+def _error(where: str, name: str, problem: str) -> SettingError:
+    return SettingError(f"{where}.{name}", problem)
+
+
+def _is_alias(value: Any, stream: str) -> bool:
+    try:
+        return isinstance(PluginMapper._eval_stream(value, stream), str)  # noqa: SLF001
+    except Exception:  # noqa: BLE001  # whatever an expression may raise
+        return False
+
+
+def _check_expression(value: Any, name: str, column: str) -> None:
+    try:
+        if isinstance(value, str) and isinstance(ast.parse(value).body[0], ast.Expr):
+            return
+    except (SyntaxError, ValueError, IndexError):
+        pass
+    raise _error(name, column, "it is no expression in Python")
+
+
+class Mapper(PluginMapper):
+    """The SDK's stream maps, which tell what fails in one line.
+
+    Args:
+        config: The configuration.
+        logger: Whom the SDK tells of what it has found.
+
+    Raises:
+        SettingError: They cannot be used.
+    """
+
+    def __init__(self, config: Mapping[str, Any], logger: logging.Logger) -> None:
+        # The SDK takes __else__ out of what it is given, and trips over settings that are null.
+        own = {name: deepcopy(value) for name, value in config.items() if value is not None}
+        super().__init__(plugin_config=own, logger=logger)
+
+    def register_raw_stream_schema(
+        self, stream_name: str, schema: dict[str, Any], key_properties: Sequence[str] | None
+    ) -> None:
+        """Prepare a stream's maps.
+
+        Raises:
+            SettingError: They cannot be used with that stream.
+        """
+        try:
+            super().register_raw_stream_schema(stream_name, schema, key_properties)
+        except StreamMapConfigError as error:
+            raise SettingError(SETTING, str(error)) from error
+        for stream_map in self.stream_maps[stream_name]:
+            if type(stream_map) is CustomStreamMap:
+                stream_map.__class__ = _ToldMap  # the SDK has no place to say so
+
+
+class _ToldMap(CustomStreamMap):
+    """A stream's map that tells which of its expressions fails on an event."""
+
+    def _eval(
+        self,
+        expr: str,
+        expr_parsed: ast.Expr,
+        record: dict[str, Any],
+        property_name: str | None,
+    ) -> str | int | float:
+        try:
+            return super()._eval(expr, expr_parsed, record, property_name)
+        except Exception as error:
+            name = f"{self.stream_alias}.{property_name or MAPPER_FILTER_OPTION}"
+            raise SettingError(SETTING, f"{name}: {_problem(error)}") from error
+
+
+def _problem(error: Exception) -> str:
+    """Say what is wrong with an expression, without it and without the event's values."""
+    cause = error.__cause__ if isinstance(error, MapExpressionError) and error.__cause__ else error
+    kind = type(cause).__name__
+    if kind in _MISSING:
+        return f"there is no column or function {getattr(cause, _MISSING[kind])}"
+    hint = "; a column can be null, and an object without a key" if kind in _OF_VALUES else ""
+    return f"it fails on an event with {kind}{hint}"
