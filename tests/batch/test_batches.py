@@ -150,6 +150,7 @@ ROUNDS = {"jsonl": 8, "parquet": 2}
     ("way", "encoding"),
     [
         pytest.param("SIGTERM", JSONL, id="SIGTERM-jsonl"),
+        pytest.param("SIGINT", PARQUET, id="SIGINT-parquet"),
         pytest.param("SIGKILL", JSONL, id="SIGKILL-jsonl"),
         pytest.param("SIGKILL", PARQUET, id="SIGKILL-parquet"),
     ],
@@ -186,7 +187,7 @@ def test_interrupted_batches_together_give_what_was_stored(
             messages = unpacked(read_messages(output.split(b"\n")[:-1]))
             last = max(at for at, message in enumerate([START, *messages.all]) if is_state(message))
             before, after = messages.all[:last], messages.all[last:]
-            if way == "SIGTERM":
+            if way != "SIGKILL":
                 assert not any(message["type"] == "RECORD" for message in after)
                 assert not list(folder.glob(".*"))
             # What came after the last state comes again.
@@ -195,6 +196,20 @@ def test_interrupted_batches_together_give_what_was_stored(
                     got.setdefault(message["stream"], []).append(message["record"]["id"])
             state = messages.state or state
         assert got == {stream: expected[stream] for stream in DEFAULT_STREAMS}
+
+
+@pytest.mark.parametrize("encoding", [JSONL, PARQUET], ids=["jsonl", "parquet"])
+def test_a_run_that_fails_tells_it_in_one_line_and_leaves_no_file(
+    tap: ForkedTap, everything: Path, tmp_path: Path, encoding: dict[str, Any]
+) -> None:
+    folder = tmp_path / "files"
+    # In a page, tracks come last, when the other streams' files are open.
+    config = {"source": url_of(everything), "stream_maps": {"tracks": {"ratio": "1 / 0"}}}
+    run = tap.run(config | batches_to(folder, 5_000, encoding))
+    assert run.status == 1
+    (told,) = [line for line in run.stderr.splitlines() if "INFO" not in line]
+    assert "stream_maps: tracks.ratio: " in told
+    assert not list(folder.iterdir())
 
 
 START = {"type": "STATE"}

@@ -41,6 +41,9 @@ class Rows(Protocol):
     def close(self) -> None:
         """Write what the file ends with; the file stays open."""
 
+    def abandon(self) -> None:
+        """Write no more: the file is about to be discarded."""
+
 
 class JsonLines:
     """Records as JSON, one a line.
@@ -73,6 +76,9 @@ class JsonLines:
         """See :class:`Rows`."""
         if self._zip is not None:
             self._file.write(self._zip.flush())
+
+    def abandon(self) -> None:
+        """See :class:`Rows`."""
 
 
 class Parquet:
@@ -154,6 +160,11 @@ class Parquet:
         if self._rows:
             self._write_group()
         self._writer.close()
+
+    def abandon(self) -> None:
+        """See :class:`Rows`."""
+        # Else pyarrow would end the file when the writer is collected, and find it closed.
+        self._writer.is_open = False
 
 
 FORMATS: Final[Mapping[str, Callable[[IO[bytes], Mapping[str, Any], str | None, str], Rows]]] = {

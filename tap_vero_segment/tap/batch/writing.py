@@ -120,6 +120,8 @@ class BatchFiles(Closing):
 
     def close(self) -> None:
         """Discard what is not complete."""
+        for file in self._open.values():
+            file.rows.abandon()
         for draft in self._drafts:
             draft.discard()
         self._open.clear()
