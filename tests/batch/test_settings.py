@@ -144,8 +144,8 @@ def test_each_combination_is_taken_from_the_command_line(
     [
         (encoding_of("jsonl", "snappy"), "for jsonl it is one of gzip, none"),
         (encoding_of("jsonl", "zstd"), "for jsonl it is one of gzip, none"),
-        (encoding_of("parquet", "brotli"), "'gzip', 'none', 'snappy', 'zstd'"),
-        (encoding_of("csv", None), "'jsonl', 'parquet'"),
+        (encoding_of("parquet", "brotli"), "none of gzip, none, snappy, zstd"),
+        (encoding_of("csv", None), "none of jsonl, parquet"),
     ],
 )
 def test_a_combination_that_there_is_not_is_refused_by_its_name(
