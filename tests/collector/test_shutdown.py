@@ -117,7 +117,7 @@ def it_is_not_ready_any_more_while_it_ends(folder):
 
 HANGING = """
 import sys, time
-from tap_vero_segment.stores import readers, writers
+from tap_vero_segment.stores import places, readers, writers
 
 class Hanging:
     # As a server that takes connections and answers nothing.
@@ -128,6 +128,7 @@ class Hanging:
     def close(self): pass
 
 writers.WRITERS["hanging"] = readers.READERS["hanging"] = Hanging
+places.PLACES["hanging"] = lambda url, setting: url
 from tap_vero_segment.collector.cli import main
 main(prog_name="vero-collector")
 """
