@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 MAX_LINE: Final = 1_000_000
 """Bytes of a line; Segment's calls have 32 KB at most."""
 
+BOM: Final = b"\xef\xbb\xbf"
+"""What some editors begin a file with."""
+
 _BROKEN: Final[type[Exception]] = zlib.error  # type: ignore[assignment]  # isal's stub lacks it
 _GZIP: Final = b"\x1f\x8b"
 _GZIP_WINDOW: Final = 31  # zlib's way to say: with gzip's header
@@ -36,7 +39,8 @@ def unzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
         Its content, in pieces of 1 MiB at most where it is gzipped.
 
     Raises:
-        DamagedError: It is gzipped, but broken or cut off. What came before has been yielded.
+        DamagedError: It is gzipped, but broken or cut off, or something else follows. What came
+            before has been yielded.
     """
     source = (
         chunk[start : start + _SLICE] for chunk in chunks for start in range(0, len(chunk), _SLICE)
@@ -46,12 +50,17 @@ def unzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
         head += chunk
         if len(head) >= len(_GZIP):
             break
-    if not head.startswith(_GZIP):
+    if head.startswith(_GZIP):
+        yield from _unzip_members(head, source)
+    else:
         yield head
         yield from source
-        return
+
+
+def _unzip_members(data: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
+    """Unzip one gzip member after the other."""
     member = zlib.decompressobj(_GZIP_WINDOW)
-    data = head
+    line_ended = True
     while data:
         more = True
         while more:
@@ -60,6 +69,13 @@ def unzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
                 data = data.lstrip(b"\0")
                 if not data:
                     break
+                if len(data) < len(_GZIP):
+                    data += next(source, b"")
+                if data[: len(_GZIP)] != _GZIP[: len(data)]:
+                    if not line_ended:
+                        yield b"\n"  # the last line is whole, as its member is
+                    msg = "bytes after the end of the gzip data"
+                    raise DamagedError(msg)
                 member = zlib.decompressobj(_GZIP_WINDOW)
             try:
                 piece = member.decompress(data, _PIECE)
@@ -67,6 +83,7 @@ def unzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
                 msg = "bad gzip"
                 raise DamagedError(msg) from error
             yield piece
+            line_ended = piece.endswith(b"\n") if piece else line_ended
             data = member.unused_data if member.eof else member.unconsumed_tail
             # A full piece can leave some behind though all input is taken.
             more = bool(data) or (len(piece) == _PIECE and not member.eof)

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_vero_segment import times
-from tap_vero_segment.archive.lines import MAX_LINE, DamagedError, split_lines
+from tap_vero_segment.archive.lines import BOM, MAX_LINE, DamagedError, split_lines
 from tap_vero_segment.archive.objects import ReplacedError
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.inputs.body import UnmappableError
@@ -81,7 +81,8 @@ class ArchiveReader:
         where = f"{self._objects.url}/{stored.path}"
         number = 0
         try:
-            for number, line in enumerate(split_lines(content), start=1):
+            for number, whole_line in enumerate(split_lines(content), start=1):
+                line = whole_line.removeprefix(BOM) if number == 1 else whole_line
                 if not line or line.isspace():
                     continue
                 try:

@@ -95,9 +95,13 @@ def test_a_damaged_byte_anywhere_behind_the_header_is_told(library):
         assert error in {"bad gzip", "truncated gzip"}, place
 
 
-def test_something_else_behind_a_member_is_told(library):
-    got, error = unzipped([gzip.compress(TEXT) + b"something else"])
-    assert (got, error) == (TEXT, "bad gzip")
+@pytest.mark.parametrize("size", [1, 2, 1_000, MEGABYTE])
+@pytest.mark.parametrize("rest", [b"something else", b"x", b"\0\0{}\n", b"\x1f\x8c"])
+def test_something_else_behind_a_member_is_told_after_all_of_the_member(library, rest, size):
+    said = "bytes after the end of the gzip data"
+    for text in (TEXT, TEXT[:-1]):
+        # Nothing can complete the last line: it is whole.
+        assert unzipped(pieces_of(gzip.compress(text) + rest, size)) == (TEXT, said)
 
 
 def test_a_thousandfold_content_comes_in_pieces_of_a_mebibyte(library):

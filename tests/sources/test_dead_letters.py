@@ -187,8 +187,9 @@ def test_set_bad_lines_are_kept_and_the_run_goes_on_with_exact_counts(tap: Forke
         (lambda content: content[:2] + b"nonsense" * 99, "bad gzip"),
         (lambda content: content[:5_000] + b"\xff" * 99 + content[5_099:], "bad gzip"),
         (lambda content: content + content[:500], "truncated gzip"),
+        (lambda content: content + b"garbage", "bytes after the end of the gzip data"),
     ],
-    ids=["half", "all but a byte", "checksum", "no gzip", "in the middle", "second member"],
+    ids=["half", "byte", "checksum", "no gzip", "in the middle", "second member", "garbage"],
 )
 def test_of_a_damaged_object_the_whole_lines_before_the_damage_count(tmp_path, damage, reason):
     content, calls = Maker(first=1_000, others=0).content(2_000, 0)
@@ -227,6 +228,15 @@ def test_a_run_that_fails_tells_them_too(tap: ForkedTap, tmp_path):
         run = tap.run(config | {"dead_letter": str(letters)})
     assert "access denied" in errors_of(run)
     assert warnings_of(run) == [f"dead letters of this run: 1, appended to {letters}"]
+
+
+@pytest.mark.parametrize("pack", [zipped, bytes], ids=["gzip", "plain"])
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path, pack):
+    content, calls = Maker(first=1_000, others=0).content(3, 0)
+    objects = archive(pack(b"\xef\xbb\xbf" + content))
+    url = write_folder(tmp_path / "archive", objects)
+    messages = sync_inline({"source": url}, catalog=EVERYTHING)
+    assert ids_of(messages.records) == expected([*objects, objects[1]._replace(calls=calls)])
 
 
 def test_each_run_appends(tap: ForkedTap, tmp_path):
