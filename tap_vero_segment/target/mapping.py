@@ -8,6 +8,7 @@ other columns are properties.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
 import msgspec
@@ -15,7 +16,7 @@ from singer_sdk.helpers._typing import is_string_type
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import UserError
-from tap_vero_segment.inputs.body import clean
+from tap_vero_segment.inputs.body import clean, read_json
 from tap_vero_segment.record import take_object, take_text, to_fields
 from tap_vero_segment.target.calls import DeadCall, OutgoingCall, encode
 from tap_vero_segment.track import MAX_CALL
@@ -30,6 +31,9 @@ MAX_ID: Final = 100
 
 _OWN: Final = frozenset({"id", "event_text", "timestamp"})
 """The columns by which a stream of this project's tap is known."""
+
+_OBJECTS: Final = ("context", "properties")
+"""Their columns that are objects."""
 
 _sorted_encoder: Final = msgspec.json.Encoder(order="sorted")
 
@@ -99,6 +103,8 @@ class StreamMapping:
 
     def read(self, record: Record) -> OutgoingCall | DeadCall:
         """Return a record's track call, be it one that can be delivered or not."""
+        if self._own:
+            record = _unflattened(record)
         try:
             return self._read(record)
         except UnicodeEncodeError:
@@ -151,6 +157,19 @@ class StreamMapping:
         key = [record.get(name) for name in self._key]
         content = record if not key or None in key else key
         return hashlib.sha256(_sorted_encoder.encode([self._stream, content])).hexdigest()
+
+
+def _unflattened(record: Record) -> Record:
+    """Return a record of ours with the objects that flattening has turned into JSON text."""
+    objects = {}
+    for name in _OBJECTS:
+        text = record.get(name)
+        if isinstance(text, str):
+            with suppress(ValueError, RecursionError):
+                value = read_json(text.encode(errors="surrogatepass"))
+                if isinstance(value, dict):
+                    objects[name] = value
+    return record | objects if objects else record
 
 
 def _is_id(value: Any) -> TypeGuard[str]:

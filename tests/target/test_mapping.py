@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from singer_sdk.helpers._flattening import flatten_record
 
 from tap_vero_segment.collection import BY_EVENT, BY_STREAM, COLLECTIONS
 from tap_vero_segment.errors import UserError
@@ -55,6 +56,35 @@ def test_a_documented_event_is_the_same_after_another_round(vero_type):
     again = sent_again(record)
     assert same(again) == same(record)
     assert (again["received_at"], again["loaded_at"], again["sent_at"]) == (LATER, None, None)
+
+
+@fuzz
+@given(payloads)
+def test_any_flattened_event_is_the_same_after_another_round(payload):
+    record = record_of(json.dumps(payload).encode())
+    flattened = flatten_record(record, collection_schema(BY_STREAM[record["event"]]), max_level=2)
+    assert not any(isinstance(value, dict) for value in flattened.values())
+    assert same(sent_again(flattened)) == same(record)
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ('{"a": "\\ud83d"}', {"a": "\N{REPLACEMENT CHARACTER}"}),
+        ('{"a": 1e999}', {"a": "1e999"}),
+        ("[1]", {"properties": "[1]"}),
+        ("plain", {"properties": "plain"}),
+        ('{"a": \ud83d}', {"properties": '{"a": \N{REPLACEMENT CHARACTER}}'}),
+        ('{"a":' * 2_000, {"properties": '{"a":' * 2_000}),
+    ],
+    ids=["half", "number", "list", "text", "half-text", "deep"],
+)
+def test_text_instead_of_properties_is_read_if_it_is_an_object(text, sent):
+    record = record_of(json.dumps(documented("sent")).encode()) | {"properties": text}
+    mapping = StreamMapping("email_sent", collection_schema(BY_STREAM["email_sent"]), ["id"])
+    call = mapping.read(record)
+    assert isinstance(call, OutgoingCall)
+    assert json.loads(call.body)["properties"].items() >= sent.items()
 
 
 @fuzz

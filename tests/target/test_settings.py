@@ -174,6 +174,18 @@ def test_a_stream_without_events_is_told_before_anything_is_sent(
     assert server.asked == []
 
 
+def test_flattened_events_are_sent_as_they_were(
+    target: ForkedTarget, server: TrackingServer
+) -> None:
+    events = records(20)
+    assert any(record["properties"] for record in events)
+    flattening = {"flattening_enabled": True, "flattening_max_depth": 2}
+    for config in (server.config(), server.config(**flattening)):
+        assert target.run(config, run_lines(events)).status == 0
+    plain, flattened = server.calls[: len(events)], server.calls[len(events) :]
+    assert flattened == plain
+
+
 def test_tracks_is_ignored_with_a_notice(target: ForkedTarget, server: TrackingServer) -> None:
     events = records(5)
     in_tracks = [record_line(record, "tracks") for record in events]
