@@ -27,7 +27,7 @@ EVENTS = events_of(OBJECTS)
 TRACKED = [event for event in EVENTS if "tracks" in event.streams]
 """What the streams have that are selected by default."""
 
-ENDS = ("SIGTERM", "SIGKILL", "closed pipe")
+ENDS = ("SIGTERM", "SIGINT", "SIGKILL", "closed pipe")
 
 
 class Interrupted(NamedTuple):
@@ -42,6 +42,7 @@ def interrupt(running: RunningTap, how: str, lines: int) -> Interrupted:
     while len(read) < lines and (line := running.stdout.readline()):
         read.append(line)
     early = len(read) == lines
+    begun = bool(read)
     if how == "closed pipe":
         running.stdout.close()
         running.wait()
@@ -50,10 +51,10 @@ def interrupt(running: RunningTap, how: str, lines: int) -> Interrupted:
         running.send_signal(getattr(signal, how))
     read += running.stdout.read().splitlines(keepends=True)
     status = running.wait()
-    if how == "SIGTERM":
+    if how in {"SIGTERM", "SIGINT"}:
         # Before the tap is there to handle it, it does what it does to any process.
-        assert status in {0, -signal.SIGTERM}, running.stderr()
-        assert "Traceback" not in running.stderr()
+        assert status == 0 or not begun, running.stderr()
+        assert "Traceback" not in running.stderr() or not begun
         for line in read:
             json.loads(line)
     return Interrupted(read_messages(line for line in read if line.endswith(b"\n")), early)

@@ -13,8 +13,9 @@ from typing import IO, TYPE_CHECKING, Any
 import pytest
 
 from tap_vero_segment.tap.streams import PAGE_SIZE
-from tests.support.collector import clean_environment
-from tests.support.stored import ids_by_stream, stored, url_of
+from tests.support.collector import READ_TOKEN, clean_environment
+from tests.support.event_server import EventServer
+from tests.support.stored import ids_by_stream, lines_of, stored, url_of
 from tests.support.streams import bookmark_of, states_never_run_ahead
 from tests.support.tap import read_messages, tap_command
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 ROUNDS = 10
 """Interruptions of each seed."""
 SEEDS = 5
+SEEDS_OVER_HTTP = 1
 
 PAGE_BYTES = 1_750_000
 """About what a page comes to: each event in its collection, and again in ``tracks``."""
@@ -100,8 +102,22 @@ def ends_well(output: bytes) -> bool:
 def test_interrupted_runs_together_give_what_was_stored(
     tap: ForkedTap, large: Path, seed: int
 ) -> None:
+    interrupt_again_and_again(tap, {"source": url_of(large)}, stored(large), seed)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS_OVER_HTTP))
+def test_interrupted_runs_over_http_together_give_what_was_stored(
+    tap: ForkedTap, large: Path, seed: int
+) -> None:
+    with EventServer(lines_of(large)) as server:
+        config = {"source": server.url, "token": READ_TOKEN}
+        interrupt_again_and_again(tap, config, stored(large), seed)
+
+
+def interrupt_again_and_again(
+    tap: ForkedTap, config: dict[str, Any], events: list[Stored], seed: int
+) -> None:
     chance = random.Random(seed)
-    events = stored(large)
     expected = {stream: set(ids) for stream, ids in ids_by_stream(events).items()}
     interruptions = 0
     while interruptions < ROUNDS:
@@ -111,7 +127,7 @@ def test_interrupted_runs_together_give_what_was_stored(
         while not complete:
             size = chance.randrange(1, 5 * PAGE_BYTES) if interruptions < ROUNDS else 1 << 30
             way = chance.choice(WAYS)
-            with tap.start({"source": url_of(large)}, state=target.state) as running:
+            with tap.start(config, state=target.state) as running:
                 output = running.stdout.read(size)
                 complete = len(output) < size
                 if complete:
