@@ -96,7 +96,8 @@ def _tracking(path: str) -> dict[str, Any]:
     name = path.rpartition("/")[2]
     batch = path in tracking.BATCHES
     description = (
-        f"At most {MAX_CALLS} calls, none longer than {MAX_CALL} bytes. Whole or not at all."
+        f"At most {MAX_CALLS} calls, none longer than {MAX_CALL} bytes, nor what is said for all "
+        f"of them. Whole or not at all."
         if batch
         else f"At most {MAX_CALL} bytes."
     )

@@ -146,7 +146,7 @@ def test_what_is_replaced_is_kept(collector: Collector) -> None:
 
 @pytest.mark.parametrize("odd", [5, None, [CALL | {"messageId": "within"}]])
 def test_what_is_no_call_costs_those_beside_it_nothing(collector: Collector, odd: Any) -> None:
-    body = compact([odd, CALL])
+    body = compact([odd, CALL, 5])
 
     assert post(collector, body, sign(body)).status_code == 200
 
@@ -155,7 +155,10 @@ def test_what_is_no_call_costs_those_beside_it_nothing(collector: Collector, odd
     assert [event["messageId"] for event in events(collector)] == ["message-1"]
     with SqliteReader(collector.store_url, "store") as reader:
         [kept] = reader.dead_letters(0, 2)
-    assert (kept.letter.reason, json.loads(kept.letter.body)) == ("a call that is no object", [odd])
+    assert (kept.letter.reason, json.loads(kept.letter.body)) == (
+        "calls that are no objects",
+        [odd, 5],
+    )
 
 
 def test_an_array_that_was_quarantined_for_what_is_no_call_yields_the_others(

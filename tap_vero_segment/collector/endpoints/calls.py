@@ -27,6 +27,10 @@ _MAX_READ: Final = 400
 has more than it may is a dead letter by itself, and costs the others nothing."""
 
 
+NO_OBJECTS: Final = "calls that are no objects"
+"""The reason of a dead letter."""
+
+
 class Calls(NamedTuple):
     """What a request's calls come to.
 
@@ -110,22 +114,26 @@ def map_calls(
     mapping: Mapping,
     received_at: int,
     input_name: str,
-    body_of: Callable[[Any], Any],
+    body_of: Callable[[list[Any]], Any],
 ) -> Calls:
     """Turn calls into what the store keeps, each by itself.
 
     Args:
-        calls: JSON objects; any other value is a call that cannot be mapped.
+        calls: JSON objects; all that are none make one dead letter, however many there are.
         mapping: From a call to a track call, or None.
         received_at: When they were received, in microseconds since 1970.
         input_name: Where they came in.
-        body_of: From a call that cannot be mapped to the body that it would come in alone.
+        body_of: From calls that cannot be mapped to the body that they would come in alone.
     """
     result = Calls([], [], 0)
     passed_over = 0
+    no_objects = []
     for fields in calls:
+        if not isinstance(fields, dict):
+            no_objects.append(fields)
+            continue
         try:
-            call = _mapped(fields, mapping)
+            call = mapping(fields)
         except UnmappableError as error:
             reason = str(error)
         except Exception as error:  # noqa: BLE001  # a fault of the mapping must not cost the event
@@ -137,16 +145,12 @@ def map_calls(
                 # The track call has every field but Segment's own, the write key among them.
                 result.events.append(event_of(call, received_at, input_name, None))
             continue
-        body = canonical_json(body_of(fields))
+        body = canonical_json(body_of([fields]))
         result.dead_letters.append(DeadLetter(received_at, input_name, reason, body))
+    if no_objects:
+        body = canonical_json(body_of(no_objects))
+        result.dead_letters.append(DeadLetter(received_at, input_name, NO_OBJECTS, body))
     return result._replace(passed_over=passed_over)
-
-
-def _mapped(fields: Any, mapping: Mapping) -> TrackCall | None:
-    if not isinstance(fields, dict):
-        msg = "a call that is no object"
-        raise UnmappableError(msg)
-    return mapping(fields)
 
 
 async def keep(calls: Calls, committer: Committer) -> None:

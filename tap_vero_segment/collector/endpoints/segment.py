@@ -71,7 +71,7 @@ def read_kept(body: bytes, received_at: int) -> Calls:
         received_at,
         INPUT,
         # Alone, what is no call is no body either, and an array would be many.
-        lambda call: call if isinstance(call, dict) else [call],
+        lambda calls: calls[0] if isinstance(calls[0], dict) else calls,
     )
 
 

@@ -107,8 +107,8 @@ def read_kept(body: bytes, received_at: int) -> Calls:
 
 
 def _map(calls: list[Any], received_at: int, batch: dict[str, Any]) -> Calls:
-    def body_of(call: Any) -> Any:
-        return {**batch, "batch": [call]} if batch or not isinstance(call, dict) else call
+    def body_of(calls: list[Any]) -> Any:
+        return {**batch, "batch": calls} if batch or not isinstance(calls[0], dict) else calls[0]
 
     return map_calls(
         calls, lambda fields: from_client(fields, received_at, batch), received_at, INPUT, body_of
@@ -195,7 +195,7 @@ def _batch(content: dict[str, Any], body: bytes) -> list[Any]:
         raise HTTPError(400, f"batch: more than {MAX_CALLS} calls")
     if len(canonical_json({**_beside(content), "context": content.get("context")})) > MAX_CALL:
         # A few hundred kilobytes, in each of some thousand calls, are a gigabyte.
-        raise HTTPError(400, f"batch: more than {MAX_CALL} bytes for all calls")
+        raise HTTPError(400, f"batch: what is said for all calls is longer than {MAX_CALL} bytes")
     if any(len(canonical_json(call)) > MAX_CALL for call in batch):
         for number, size in enumerate(_sizes_as_sent(body, batch), start=1):
             if size > MAX_CALL:
