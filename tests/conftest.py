@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,11 @@ from tests.support.postgres import Postgres, running_postgres
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests wait for other processes a third of the time."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture

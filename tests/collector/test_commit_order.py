@@ -10,10 +10,11 @@ import psycopg
 
 from tests.support.collectors import Payloads, running_collectors, statuses, under_load, users
 from tests.support.following import Follower, by_http, by_store, everything
+from tests.support.rounds import rounds
 
 COLLECTORS = 4
 CONNECTIONS = 16
-SECONDS = 30
+SECONDS = rounds(30)
 
 READ_THE_CLOCK = "SELECT last INTO STRICT newest FROM vero_collector.clock FOR UPDATE;"
 CHOSEN = "PERFORM vero_collector.make_partition(starts_at);"

@@ -9,8 +9,9 @@ from tests.support.events import read_events, status
 from tests.support.leaks import assert_tells_nothing
 from tests.support.load import Load
 from tests.support.payloads import documented
+from tests.support.rounds import rounds
 
-ROUNDS = 20
+ROUNDS = rounds(20)
 
 
 def test_no_acknowledged_event_is_lost_to_a_crash(tmp_path):

@@ -8,13 +8,14 @@ from tests.support.collector import Collector
 from tests.support.events import read_events, status
 from tests.support.load import Load
 from tests.support.payloads import many
+from tests.support.rounds import rounds
 
 EVENTS = 1_000
-TIMES = 100
+TIMES = rounds(100)
 
 
 def test_a_storm_of_duplicates_is_stored_once(tmp_path):
-    """The same events from 32 connections at once, each a hundred times, in no order."""
+    """The same events from 32 connections at once, each many times, in no order."""
     payloads = many(EVENTS)
     storm = payloads * TIMES
     random.Random(5).shuffle(storm)

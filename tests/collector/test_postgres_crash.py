@@ -20,8 +20,9 @@ from tests.support.following import Follower, by_store, everything
 from tests.support.forked_tap import ForkedTap, TapForks
 from tests.support.leaks import assert_tells_nothing
 from tests.support.postgres import running_postgres
+from tests.support.rounds import rounds
 
-ROUNDS = 30
+ROUNDS = rounds(30)
 CONNECTIONS = 4
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.support.archive import Maker, events_of, write_folder
 from tests.support.faulty_s3 import FaultyS3, slow
+from tests.support.rounds import rounds
 from tests.support.stored import ids_by_stream, ids_of
 from tests.support.streams import states_never_run_ahead
 from tests.support.tap import Messages, read_messages
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tests.support.faulty_s3 import Handler
     from tests.support.forked_tap import ForkedTap, RunningTap
 
-ROUNDS = 30
+ROUNDS = rounds(30)
 OBJECTS = Maker().small(6, 1_100)
 EVENTS = events_of(OBJECTS)
 TRACKED = [event for event in EVENTS if "tracks" in event.streams]

@@ -26,13 +26,14 @@ from tests.support.collector import SECRETS, Collector, run_collector
 from tests.support.damage import NAME, Kept, copy, cut, flip, leave, read
 from tests.support.events import read_events
 from tests.support.payloads import documented, many
+from tests.support.rounds import rounds
 from tests.support.store import fill
 from tests.support.stored import url_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VARIANTS = 200
+VARIANTS = rounds(200)
 NEW = to_event(json.dumps(documented("user_created")).encode(), times.now())
 
 

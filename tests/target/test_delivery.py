@@ -15,6 +15,7 @@ from tap_vero_segment.target.sink import EventSink
 from tests.support import tracking_server as api
 from tests.support.forked_target import IMPATIENT, Ended
 from tests.support.inline_target import send_inline
+from tests.support.rounds import rounds
 from tests.support.singer_events import (
     position_of,
     record_line,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from tests.support.forked_target import ForkedTarget, Running
     from tests.support.tracking_server import TrackingServer
 
-SEEDS = range(30)
+SEEDS = range(rounds(30))
 EVENTS = 2_000
 
 SMALL = {"target.DRAIN_AT": 250, "calls.MAX_CALLS": 40}
