@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -251,22 +252,25 @@ def test_a_copy_beside_the_log_of_a_newer_file_is_refused_with_the_remedy(tmp_pa
     assert collector.log().count("is whole: checked in") == 1
 
 
+def execute(store: Path, statements: str) -> None:
+    with closing(apsw.Connection(str(store))) as connection:
+        connection.execute(statements)
+
+
 def forget_an_event(store: Path) -> None:
-    connection = apsw.Connection(str(store))
-    connection.execute(
+    execute(
+        store,
         "DROP TRIGGER keep_chain; DELETE FROM events "
-        "WHERE loaded_at = (SELECT loaded_at FROM events ORDER BY loaded_at LIMIT 1 OFFSET 500)"
+        "WHERE loaded_at = (SELECT loaded_at FROM events ORDER BY loaded_at LIMIT 1 OFFSET 500)",
     )
-    connection.close()
 
 
 def change_a_body(store: Path) -> None:
-    connection = apsw.Connection(str(store))
-    connection.execute(
+    execute(
+        store,
         "UPDATE events SET body = CAST('{}' AS BLOB) "
-        "WHERE loaded_at = (SELECT min(loaded_at) FROM events)"
+        "WHERE loaded_at = (SELECT min(loaded_at) FROM events)",
     )
-    connection.close()
 
 
 def change_an_index(store: Path) -> None:
@@ -282,9 +286,7 @@ def change_an_index(store: Path) -> None:
 
 
 def change_a_letter(store: Path) -> None:
-    connection = apsw.Connection(str(store))
-    connection.execute("UPDATE dead_letters SET body = CAST('other' AS BLOB)")
-    connection.close()
+    execute(store, "UPDATE dead_letters SET body = CAST('other' AS BLOB)")
 
 
 @pytest.mark.parametrize(
@@ -312,12 +314,6 @@ def test_an_empty_store_is_not_said_to_be_checked(tmp_path, caplog):
     assert caplog.text == ""
 
 
-def delete(store: Path, where: str) -> None:
-    connection = apsw.Connection(str(store))
-    connection.execute(f"DELETE FROM events WHERE {where}")
-    connection.close()
-
-
 @pytest.mark.parametrize("where", ["true", "rowid % 3", "NOT rowid % 3", "rowid > {middle}"])
 def test_events_that_were_deleted_on_purpose_are_no_damage(tmp_path, where):
     store = tmp_path / NAME
@@ -326,7 +322,7 @@ def test_events_that_were_deleted_on_purpose_are_no_damage(tmp_path, where):
         before = [json.loads(line) for line in reader.lines(0, None, 1_000)]
         middle = times.from_text(before[45]["loadedAt"])
 
-        delete(store, where.format(middle=middle))
+        execute(store, f"DELETE FROM events WHERE {where.format(middle=middle)}")
 
         size = len(reader.lines(0, None, 1_000))
         assert size < 90
@@ -336,10 +332,11 @@ def test_events_that_were_deleted_on_purpose_are_no_damage(tmp_path, where):
         found = write_and_read(store)
         assert len(found.events) == size + 1
         # Whatever goes missing beside them is told as ever.
-        connection = apsw.Connection(str(store))
-        connection.execute("DROP TRIGGER keep_chain")
-        connection.execute("DELETE FROM events WHERE loaded_at = (SELECT max(rowid) FROM events)")
-        connection.close()
+        execute(
+            store,
+            "DROP TRIGGER keep_chain; "
+            "DELETE FROM events WHERE loaded_at = (SELECT max(rowid) FROM events)",
+        )
         with pytest.raises(StoreError, match="missing"):
             reader.lines(0, None, 1_000)
 
@@ -359,12 +356,10 @@ def test_events_that_were_deleted_on_purpose_are_no_damage(tmp_path, where):
 def test_a_row_that_is_not_as_it_was_written_is_told(tmp_path, change, which):
     store = tmp_path / NAME
     fill(store, many(90))
-    connection = apsw.Connection(str(store))
     if "totals" not in change:
         row = f" WHERE rowid = (SELECT rowid FROM events ORDER BY rowid DESC LIMIT {which})"
         change += row
-    connection.execute(change.replace("loaded_at = loaded_at + 1", "loaded_at = loaded_at + 100"))
-    connection.close()
+    execute(store, change.replace("loaded_at = loaded_at + 1", "loaded_at = loaded_at + 100"))
 
     with pytest.raises((StoreError, SettingError), match="damaged"):
         read(store)
