@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.collector import READ_TOKEN, Collector, clean_environment
 from tests.support.payloads import EMAIL_TYPES, OTHER_TYPES, STREAM_OF, documented, many
+from tests.support.repository import REPOSITORY
 from tests.support.store import fill
 from tests.support.stored import url_of
 from tests.support.tap import read_messages
@@ -24,7 +25,6 @@ from tests.support.tap import read_messages
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REPOSITORY = Path(__file__).parent.parent
 MELTANO = Path(sys.executable).with_name("meltano")
 
 

@@ -6,11 +6,9 @@ commands more, a test fails until that is walked, too.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import subprocess
-import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -27,7 +25,8 @@ from tests.support.archive import Maker, events_of
 from tests.support.collector import WRITE_KEY, Collector
 from tests.support.funnel import DuckDB, generated, load
 from tests.support.payloads import EMAIL_TYPES, STREAM_OF, documented, many
-from tests.support.readme import REPOSITORY, Reader
+from tests.support.readme import Reader
+from tests.support.repository import REPOSITORY
 from tests.support.s3 import S3
 
 if TYPE_CHECKING:
@@ -61,30 +60,19 @@ def put_in(text: str, values: dict[str, str]) -> str:
     return text
 
 
-@contextlib.contextmanager
-def serving(reader: Reader, commands: str, **environment: str) -> Iterator[tuple[str, Path]]:
-    """Type commands that end in a collector; return its address and its log, and end it at last."""
-    log_file = reader.clone / "serve.log"
-    # So that a signal comes to the collector, not to the shell.
-    commands = re.sub("^vero-collector serve", r"exec \g<0>", commands, flags=re.MULTILINE)
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            ["bash", "-euc", commands],
-            cwd=reader.clone,
-            env=reader.environment(VERO_COLLECTOR_PORT="0", **environment),
-            stdout=log,
-            stderr=log,
+class TypedCollector(Collector):
+    """A collector that the README's commands start, on a free port."""
+
+    def __init__(self, reader: Reader, commands: str, **environment: str) -> None:
+        super().__init__(reader.clone, reader.environment(VERO_COLLECTOR_PORT="0", **environment))
+        # So that a signal comes to the collector, not to the shell.
+        self._commands = re.sub(
+            "^vero-collector serve", r"exec \g<0>", commands, flags=re.MULTILINE
         )
-    try:
-        deadline = time.monotonic() + 60
-        while not (found := re.search(r"listening on http://.+:(\d+)", log_file.read_text())):
-            assert process.poll() is None, log_file.read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{found[1]}", log_file
-    finally:
-        process.terminate()
-        assert process.wait(timeout=30) == 0
+
+    def command(self, *arguments: str) -> list[str]:
+        del arguments  # the README has its own
+        return ["bash", "-euc", self._commands]
 
 
 def typed(console: str) -> tuple[str, str]:
@@ -150,10 +138,11 @@ def test_from_nothing_to_a_table(blocks: list[str], reader: Reader, database: st
     path = printed.strip().rpartition("https://collector.example")[2]
 
     command, shown = typed(serve)
-    with serving(reader, command) as (url, log):
+    with TypedCollector(reader, command) as collector:
         for payload in payloads:
-            assert requests.post(url + path, json=payload, timeout=30).status_code == 200
-        assert_shows(log.read_text(encoding="utf-8"), shown)
+            posted = requests.post(collector.url + path, json=payload, timeout=30)
+            assert posted.status_code == 200
+        assert_shows(collector.log(), shown)
 
         command, shown = typed(status)
         assert_shows(reader.type(command), shown)
@@ -163,7 +152,7 @@ def test_from_nothing_to_a_table(blocks: list[str], reader: Reader, database: st
 
         token = re.search(r"READ_TOKEN=(\S+)", (reader.clone / ".env").read_text())
         assert token
-        values = {"https://collector.example": url, "TOKEN=…": f"TOKEN={token[1]}"}
+        values = {"https://collector.example": collector.url, "TOKEN=…": f"TOKEN={token[1]}"}
         theirs = target_postgres(database)
         for name in ("HOST", "DATABASE", "USER", "PASSWORD"):
             (stands,) = re.findall(rf"TARGET_POSTGRES_{name}=\S+", to_postgres)
@@ -174,6 +163,7 @@ def test_from_nothing_to_a_table(blocks: list[str], reader: Reader, database: st
             for table, count in kinds.items():
                 found = connection.execute(f"SELECT COUNT(*) FROM vero.{table}".encode())
                 assert found.fetchall() == [(count,)]
+        assert collector.stop() == 0
 
     for count in (len(payloads), 0):
         before = lines_in(reader.clone, "tracks*.jsonl")
@@ -288,9 +278,9 @@ def test_into_segment(
 def test_a_collector_on_postgresql(blocks: list[str], reader: Reader, database: str) -> None:
     (block,) = blocks
     commands = put_in(block, {"postgresql://collector@db.example/events": database})
-    with serving(reader, commands, VERO_COLLECTOR_WEBHOOK_TOKEN="token") as (url, _):
-        posted = requests.post(f"{url}/vero/token", json=documented(), timeout=30)
-    assert posted.status_code == 200
+    with TypedCollector(reader, commands, VERO_COLLECTOR_WEBHOOK_TOKEN="token") as collector:
+        assert collector.post(documented(), "token").status_code == 200
+        assert collector.stop() == 0
     with psycopg.connect(database) as connection:
         found = connection.execute("SELECT COUNT(*) FROM vero_collector.events")
         assert found.fetchall() == [(1,)]

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.collector import clean_environment
+from tests.support.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 _FENCED = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
@@ -69,8 +69,14 @@ class Reader:
         self.home = folder / "home"
         self.home.mkdir()
         self._python = folder / "python"
-        files = self._git("ls-files", "-z", "--cached", "--others", "--exclude-standard")
-        for name in files.split("\0"):
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for name in listed.stdout.split("\0"):
             if (REPOSITORY / name).is_file():
                 (self.clone / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / name, self.clone / name)
@@ -78,13 +84,6 @@ class Reader:
         pip = self._python / "bin" / "pip"
         pip.write_text('#!/bin/sh\nexec uv pip "$@"\n', encoding="ascii")
         pip.chmod(0o755)
-
-    @staticmethod
-    def _git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True
-        )
-        return done.stdout
 
     def environment(self, **more: str) -> dict[str, str]:
         found = clean_environment()
@@ -101,7 +100,7 @@ class Reader:
         """Type commands, which all have to end well; return what they print."""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", commands],
-            cwd=self.clone if self.clone.exists() else None,
+            cwd=self.clone,
             env=self.environment(**environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
