@@ -5,19 +5,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_EVENT
 from tap_vero_segment.stores.base import ARRIVALS_KEPT, ARRIVALS_SLOT, Arrivals, StoreError
-from tap_vero_segment.stores.postgres import connection as postgres_connection
-from tap_vero_segment.stores.postgres.reader import PostgresReader
-from tap_vero_segment.stores.postgres.schema import READER_ROLE
-from tap_vero_segment.stores.postgres.writer import PostgresWriter
 from tap_vero_segment.stores.readers import open_reader
 from tests.stores.test_any_store import events, letters, prune_all, read
 from tests.support.collector import Collector
@@ -179,40 +173,3 @@ def test_a_killed_collector_has_counted_what_it_stored(url, tmp_path):
     with open_reader(url, "store") as reader:
         assert sum(by_slot(reader).values()) == 21
         assert reader.arrivals(0) == scan(reader)
-
-
-# Schemas
-
-
-# As the first release had it.
-FIRST_GRANT = f"""
-GRANT USAGE ON SCHEMA vero_collector TO {READER_ROLE};
-GRANT SELECT (loaded_at, call) ON vero_collector.events TO {READER_ROLE};
-GRANT SELECT ON vero_collector.schema_version, vero_collector.totals, vero_collector.passed_over
-TO {READER_ROLE};
-"""
-
-
-def test_an_upgrade_beside_a_postgresql_collector_counts_from_then_on(database, monkeypatch):
-    with monkeypatch.context() as older:
-        older.setattr(postgres_connection, "MIGRATIONS", postgres_connection.MIGRATIONS[:1])
-        older.setattr(postgres_connection, "VERSION", 1)
-        older.setattr(postgres_connection, "GRANT_TO_READERS", FIRST_GRANT)
-        running = PostgresWriter(database, "store", lambda: SLOT)
-    with closing(running), psycopg.connect(database, autocommit=True) as connection:
-        running.write(events(5), [])
-        [none] = connection.execute("SELECT to_regclass('vero_collector.arrivals')").fetchone()
-        assert none is None
-
-        with (
-            closing(PostgresWriter(database, "store", lambda: SLOT)) as writer,
-            PostgresReader(database, "store") as reader,
-        ):
-            assert len(read(reader)) == 5
-            assert reader.arrivals(0) == []
-            assert writer.write(events(8), []) == 3
-            running.write(events(4, seed=9), [])
-            assert by_slot(reader) == {SLOT: 7}
-            assert sum(total.events for total in reader.summary().totals) == 12
-        connection.execute(f"SET ROLE {READER_ROLE}")
-        assert connection.execute("SELECT FROM vero_collector.arrivals").fetchone() is not None

@@ -346,7 +346,7 @@ def test_events_that_were_deleted_on_purpose_are_no_damage(tmp_path, where):
     [
         "UPDATE events SET call = CAST(replace(CAST(call AS TEXT), '987', '986') AS BLOB)",
         "UPDATE events SET loaded_at = loaded_at + 1",
-        "UPDATE events SET previous = NULL, call_check = NULL",
+        "UPDATE events SET call_check = 0",
         "UPDATE events SET previous = previous + 1",
         "UPDATE totals SET last_loaded_at = last_loaded_at + 1",
         "DROP TRIGGER keep_chain; DELETE FROM events",

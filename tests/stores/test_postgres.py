@@ -11,7 +11,7 @@ import pytest
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.postgres.reader import PostgresReader
-from tap_vero_segment.stores.postgres.schema import READER_ROLE, VERSION
+from tap_vero_segment.stores.postgres.schema import READER_ROLE
 from tap_vero_segment.stores.postgres.writer import PostgresWriter
 from tests.stores.test_any_store import WEEK, events, ids, loaded, prune_all
 
@@ -103,14 +103,6 @@ def test_a_broken_off_pruning_is_finished_by_the_next(database, monkeypatch):
 
 
 # The schema
-
-
-def test_a_schema_of_a_newer_release_is_left_alone(database):
-    PostgresWriter(database, "store").close()
-    execute(database, f"UPDATE vero_collector.schema_version SET version = {VERSION + 1}")
-
-    assert "newer release" in refused_to_write(database)
-    assert refused_to_read(database).startswith("source: ")
 
 
 def test_a_schema_that_is_somebody_elses_is_left_alone(database):

@@ -14,13 +14,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.base import StoreBusyError, StoreError, StoreFullError
-from tap_vero_segment.stores.postgres.schema import (
-    GRANT_TO_READERS,
-    MAKE_READER_ROLE,
-    MIGRATIONS,
-    SCHEMA,
-    VERSION,
-)
+from tap_vero_segment.stores.postgres.schema import MIGRATIONS, READERS, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -290,11 +284,11 @@ def _version(connection: Connection) -> int:
 
 
 def _check_version(found: int, setting: str) -> None:
-    if found > VERSION:
+    if found > len(MIGRATIONS):
         raise SettingError(
             setting,
-            f"the database was written by a newer release (schema {found}, this one knows "
-            f"{VERSION}): upgrade tap-vero-segment",
+            f"the database was written by a newer release (schema {found}, this one reads "
+            f"{len(MIGRATIONS)}): upgrade tap-vero-segment",
         )
 
 
@@ -302,9 +296,10 @@ def _check_readable(found: int, setting: str) -> None:
     if not found:
         problem = f"the database holds no store (no schema {SCHEMA}): start a collector on it first"
         raise SettingError(setting, problem)
-    if found < VERSION:
+    if found < len(MIGRATIONS):
         problem = (
-            f"the database has the older schema {found}: a collector of this release mends that"
+            f"the database was written by an older release (schema {found}, this one reads "
+            f"{len(MIGRATIONS)}): start vero-collector once, which upgrades it"
         )
         raise SettingError(setting, problem)
 
@@ -313,7 +308,7 @@ def _migrate(connection: Connection, setting: str) -> None:
     """Bring the schema up to date, once, also when collectors start together."""
     found = _version(connection)
     _check_version(found, setting)
-    if found == VERSION:
+    if found == len(MIGRATIONS):
         return
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
@@ -321,7 +316,7 @@ def _migrate(connection: Connection, setting: str) -> None:
         _check_version(found, setting)
         for migration in MIGRATIONS[found:]:
             connection.execute(migration.encode())
-        connection.execute(f"UPDATE {SCHEMA}.schema_version SET version = %s", (VERSION,))  # noqa: S608
+        connection.execute(f"UPDATE {SCHEMA}.schema_version SET version = %s", (len(MIGRATIONS),))  # noqa: S608
         _grant_to_readers(connection)
 
 
@@ -341,8 +336,7 @@ def _grant_to_readers(connection: Connection) -> None:
     """Make the role for readers, where this user may; it is a convenience, no part of the store."""
     try:
         with connection.transaction():
-            connection.execute(MAKE_READER_ROLE.encode())
-            connection.execute(GRANT_TO_READERS.encode())
+            connection.execute(READERS.encode())
     except psycopg.errors.InsufficientPrivilege:
         logger.info("this user may not make a role for readers: the README has its grants")
 

@@ -27,12 +27,11 @@ FROM events WHERE loaded_at > ? ORDER BY loaded_at LIMIT ?
 _LETTERS: Final = "SELECT id, digest, received_at, input, reason, body FROM dead_letters"
 
 
-def check_all(connection: apsw.Connection, *, checksums: bool) -> None:
+def check_all(connection: apsw.Connection) -> None:
     """Look at each page of the file, and at each event and dead letter.
 
     Args:
         connection: In a transaction, so that all of it is of one moment.
-        checksums: Whether the store's schema has any over its events.
 
     Raises:
         apsw.Error: SQLite could not even begin.
@@ -44,8 +43,7 @@ def check_all(connection: apsw.Connection, *, checksums: bool) -> None:
         raise damaged(msg)
     for number, digest, *rest in connection.execute(_LETTERS):
         check_letter(number, digest, DeadLetter(*rest))
-    if checksums:
-        _check_events(connection)
+    _check_events(connection)
 
 
 def _check_events(connection: apsw.Connection) -> None:

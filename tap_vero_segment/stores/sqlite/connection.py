@@ -18,7 +18,7 @@ from tap_vero_segment.stores.sqlite.checkup import check_all
 from tap_vero_segment.stores.sqlite.damage import check_newest, newest, telling_damage
 from tap_vero_segment.stores.sqlite.errors import store_error
 from tap_vero_segment.stores.sqlite.mark import NOTHING, Known, check_mark, read_mark
-from tap_vero_segment.stores.sqlite.schema import CHECKED_VERSION, MIGRATIONS, SCHEMA_VERSION
+from tap_vero_segment.stores.sqlite.schema import MIGRATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -61,17 +61,16 @@ def open_to_read(path: Path, setting: str) -> apsw.Connection:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         connection.set_busy_timeout(BUSY_TIMEOUT)
         version = _version(connection, path, setting)
-        if known != NOTHING or version == SCHEMA_VERSION:
-            with telling_damage():
-                found = Known(*newest(connection)) if version else NOTHING
-            check_mark(known, found, path)
+        with telling_damage():
+            found = Known(*newest(connection)) if version else NOTHING
+        check_mark(known, found, path)
     except apsw.Error as error:
         raise _cannot_open(error, path, setting) from error
     except StoreBrokenError as error:
         raise SettingError(setting, f"{path}: {error}") from error
     except OSError as error:
         raise SettingError(setting, f"cannot open {path}: {error.strerror}") from error
-    if version == SCHEMA_VERSION:
+    if version == len(MIGRATIONS):
         return connection
     connection.close()
     if version == 0:
@@ -79,7 +78,7 @@ def open_to_read(path: Path, setting: str) -> apsw.Connection:
     raise SettingError(
         setting,
         f"{path} was written by an older release (schema {version}, this one reads "
-        f"{SCHEMA_VERSION}): start vero-collector once, which upgrades it",
+        f"{len(MIGRATIONS)}): start vero-collector once, which upgrades it",
     )
 
 
@@ -175,8 +174,8 @@ def _check_whole(connection: apsw.Connection, version: int, known: Known, path: 
         check_mark(known, found, path)
         if version and known == NOTHING:
             with _told(path, found):
-                check_all(connection, checksums=version >= CHECKED_VERSION)
-        elif version >= CHECKED_VERSION:
+                check_all(connection)
+        elif version:
             check_newest(connection)
 
 
@@ -223,8 +222,8 @@ def _migrate(connection: apsw.Connection, path: Path, setting: str) -> None:
             connection.pragma("application_id", APPLICATION_ID)
         for migration in MIGRATIONS[version:]:
             connection.execute(migration)
-        if version < SCHEMA_VERSION:
-            connection.pragma("user_version", SCHEMA_VERSION)
+        if version < len(MIGRATIONS):
+            connection.pragma("user_version", len(MIGRATIONS))
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
@@ -240,11 +239,11 @@ def _version(connection: apsw.Connection, path: Path, setting: str) -> int:
     if connection.pragma("application_id") != APPLICATION_ID:
         return 0
     version: int = connection.pragma("user_version")
-    if version > SCHEMA_VERSION:
+    if version > len(MIGRATIONS):
         raise SettingError(
             setting,
             f"{path} was written by a newer release (schema {version}, this one reads "
-            f"{SCHEMA_VERSION}): upgrade tap-vero-segment",
+            f"{len(MIGRATIONS)}): upgrade tap-vero-segment",
         )
     return version
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tap_vero_segment.stores.base import DeadLetter, StoreBrokenError
 
-Row = tuple[int, int | None, int | None, Any]
+Row = tuple[int, int, int, Any]
 """An event as far as a reader needs it: ``loaded_at, previous, call_check, call``."""
 
 NEWEST: Final = 1_000
@@ -81,26 +81,21 @@ def check_page(
     last = max(after, 0)
     first = True
     for loaded_at, previous, check, call in rows:
-        if check is None or previous is None:
-            _check_age(connection, loaded_at)
-        elif not isinstance(call, bytes) or check != call_check(loaded_at, call):
+        if not isinstance(call, bytes) or check != call_check(loaded_at, call):
             msg = f"the event of {_text(loaded_at)} is not as it was written"
             raise damaged(msg)
-        if previous is not None:
-            _check_link(last, previous, first=first)
+        _check_link(last, previous, first=first)
         last = loaded_at
         first = False
     if last_page:
         following: Any = connection.execute(
-            "SELECT loaded_at, previous FROM events WHERE loaded_at > ? ORDER BY loaded_at LIMIT 1",
+            "SELECT previous FROM events WHERE loaded_at > ? ORDER BY loaded_at LIMIT 1",
             (until,),
         ).fetchone()
         if following is None:
             _check_end(connection, last)
-        elif following[1] is None:
-            _check_age(connection, following[0])
         else:
-            _check_link(last, following[1], first=first)
+            _check_link(last, following[0], first=first)
 
 
 def check_newest(connection: apsw.Connection) -> None:
@@ -130,7 +125,7 @@ def check_end(connection: apsw.Connection, rows: Sequence[Row], limit: int) -> N
         StoreBrokenError: A row is damaged or missing.
     """
     # What lies before these is not looked at; before the oldest of all there is nothing.
-    after = rows[0][1] or 0 if len(rows) == limit else 0
+    after = rows[0][1] if len(rows) == limit else 0
     check_page(connection, rows, after, times.LATEST, last_page=True)
 
 
@@ -153,7 +148,7 @@ def check_rest(rows: Iterable[Any]) -> None:
         StoreBrokenError: They are not.
     """
     for loaded_at, check, *columns in rows:
-        if check is not None and check != rest_check(*columns):
+        if check != rest_check(*columns):
             msg = f"the event of {_text(loaded_at)} is not as it was written"
             raise damaged(msg)
 
@@ -191,13 +186,6 @@ def _check_link(last: int, previous: int, *, first: bool) -> None:
     # The first one's predecessor may have been deleted, or lie behind where reading began.
     if previous > last or (previous < last and not first):
         msg = f"events between {_text(last)} and {_text(previous)} are missing"
-        raise damaged(msg)
-
-
-def _check_age(connection: apsw.Connection, loaded_at: int) -> None:
-    since: int | None = connection.execute("SELECT since FROM chain").get
-    if since is None or loaded_at > since:
-        msg = f"the event of {_text(loaded_at)} has lost its checksum"
         raise damaged(msg)
 
 

@@ -1,0 +1,15 @@
+-- The role for readers: events and counts, neither bodies nor dead letters.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'vero_collector_reader') THEN
+        CREATE ROLE vero_collector_reader NOLOGIN;
+    END IF;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN
+    NULL;  -- roles belong to the server: a collector of another database was faster
+END
+$$;
+
+GRANT USAGE ON SCHEMA vero_collector TO vero_collector_reader;
+GRANT SELECT (loaded_at, collection, call) ON vero_collector.events TO vero_collector_reader;
+GRANT SELECT ON vero_collector.schema_version, vero_collector.totals, vero_collector.passed_over,
+    vero_collector.arrivals TO vero_collector_reader;

@@ -1,0 +1,83 @@
+-- A user who may not make a schema can be given one; IF NOT EXISTS asks for the right all the same.
+DO $$
+BEGIN
+    IF to_regnamespace('vero_collector') IS NULL THEN
+        CREATE SCHEMA vero_collector;
+    END IF;
+END
+$$;
+
+CREATE TABLE vero_collector.schema_version (
+    id      integer PRIMARY KEY CHECK (id = 1),
+    version integer NOT NULL
+);
+INSERT INTO vero_collector.schema_version VALUES (1, 0);
+
+-- One row, locked by whoever writes events, from the choice of loaded_at to the end of the commit.
+CREATE TABLE vero_collector.clock (
+    id   integer PRIMARY KEY CHECK (id = 1),
+    last bigint NOT NULL                -- the newest loaded_at; outlives the events
+) WITH (fillfactor = 10);               -- updated at each commit, in place where there is room
+INSERT INTO vero_collector.clock VALUES (1, 0);
+
+-- Every id that is held. A partitioned table cannot keep it unique over all of its partitions.
+CREATE TABLE vero_collector.ids (
+    id        text COLLATE "C" PRIMARY KEY,
+    loaded_at bigint NOT NULL
+);
+
+CREATE TABLE vero_collector.events (
+    loaded_at   bigint PRIMARY KEY,     -- microseconds since 1970, in commit order
+    id          text COLLATE "C" NOT NULL,
+    collection  text NOT NULL,
+    received_at bigint NOT NULL,        -- microseconds since 1970
+    input       text NOT NULL,
+    call        bytea NOT NULL,         -- the track call as JSON, without loadedAt
+    body        bytea                   -- the request's body as it came
+) PARTITION BY RANGE (loaded_at);
+
+CREATE TABLE vero_collector.partitions (
+    starts bigint PRIMARY KEY,          -- a Monday, in microseconds since 1970
+    name   text NOT NULL
+);
+
+-- Totals and arrivals are counted as events are written, never by a scan.
+CREATE TABLE vero_collector.totals (
+    starts          bigint NOT NULL REFERENCES vero_collector.partitions ON DELETE CASCADE,
+    collection      text NOT NULL,
+    events          bigint NOT NULL,
+    first_loaded_at bigint NOT NULL,
+    last_loaded_at  bigint NOT NULL,
+    PRIMARY KEY (starts, collection)
+) WITH (fillfactor = 50);
+
+CREATE TABLE vero_collector.arrivals (
+    start      bigint NOT NULL,         -- of a slot of five minutes, microseconds since 1970
+    collection text NOT NULL,
+    events     bigint NOT NULL,
+    PRIMARY KEY (start, collection)
+) WITH (fillfactor = 50);
+
+CREATE TABLE vero_collector.dead_letters (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    digest      bytea NOT NULL UNIQUE,  -- of input and body
+    received_at bigint NOT NULL,
+    input       text NOT NULL,
+    reason      text NOT NULL,
+    body        bytea NOT NULL
+);
+
+CREATE TABLE vero_collector.exports (
+    destination text PRIMARY KEY,       -- an archive's URL
+    until       bigint NOT NULL         -- the loaded_at up to which it has the events
+);
+
+CREATE TABLE vero_collector.heartbeat (
+    id integer PRIMARY KEY CHECK (id = 1),
+    at timestamptz NOT NULL
+);
+
+CREATE TABLE vero_collector.passed_over (
+    id    integer PRIMARY KEY CHECK (id = 1),
+    calls bigint NOT NULL               -- that came and are none of the collections
+);

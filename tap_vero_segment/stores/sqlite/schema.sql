@@ -1,0 +1,66 @@
+CREATE TABLE events (
+    loaded_at   INTEGER PRIMARY KEY,  -- microseconds since 1970, in commit order
+    id          TEXT NOT NULL UNIQUE,
+    collection  TEXT NOT NULL,
+    received_at INTEGER NOT NULL,     -- microseconds since 1970
+    input       TEXT NOT NULL,
+    call        BLOB NOT NULL,        -- the track call as JSON, without loadedAt
+    body        BLOB,                 -- the request's body as it came
+    -- How damage is found: see tap_vero_segment.stores.sqlite.damage.
+    previous    INTEGER NOT NULL,     -- the loaded_at of the event before
+    call_check  INTEGER NOT NULL,     -- checksum of loaded_at and call
+    rest_check  INTEGER NOT NULL      -- checksum of the columns from id to body, without call
+) STRICT;
+
+CREATE TABLE chain (
+    id            INTEGER PRIMARY KEY CHECK (id = 1),
+    deleted_until INTEGER NOT NULL    -- up to this loaded_at the newest events were deleted
+) STRICT;
+INSERT INTO chain VALUES (1, 0);
+
+-- Whoever deletes events, in whatever way, leaves the rest a chain.
+CREATE TRIGGER keep_chain AFTER DELETE ON events BEGIN
+    UPDATE events SET previous = OLD.previous
+    WHERE loaded_at = (SELECT min(loaded_at) FROM events WHERE loaded_at > OLD.loaded_at);
+    UPDATE chain SET deleted_until = max(deleted_until, OLD.loaded_at)
+    WHERE NOT EXISTS (SELECT 1 FROM events WHERE loaded_at > OLD.loaded_at);
+END;
+
+CREATE TABLE dead_letters (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest      BLOB NOT NULL UNIQUE, -- of input and body
+    received_at INTEGER NOT NULL,
+    input       TEXT NOT NULL,
+    reason      TEXT NOT NULL,
+    body        BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE exports (
+    destination TEXT PRIMARY KEY,     -- an archive's URL
+    until       INTEGER NOT NULL      -- the loaded_at up to which it has the events
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE heartbeat (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    at INTEGER NOT NULL               -- microseconds since 1970
+) STRICT;
+
+CREATE TABLE passed_over (
+    id    INTEGER PRIMARY KEY CHECK (id = 1),
+    calls INTEGER NOT NULL            -- that came and are none of the collections
+) STRICT;
+
+-- Totals and arrivals are counted as events are written, never by a scan.
+CREATE TABLE totals (
+    collection      TEXT PRIMARY KEY,
+    events          INTEGER NOT NULL,
+    first_loaded_at INTEGER NOT NULL,
+    last_loaded_at  INTEGER NOT NULL  -- outlives the events: loaded_at never goes back
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE arrivals (
+    start      INTEGER NOT NULL,      -- of a slot of five minutes, microseconds since 1970
+    collection TEXT NOT NULL,
+    events     INTEGER NOT NULL,
+    PRIMARY KEY (start, collection)
+) STRICT, WITHOUT ROWID;
