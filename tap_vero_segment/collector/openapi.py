@@ -162,7 +162,10 @@ def _events() -> dict[str, Any]:
             {
                 "name": "limit",
                 "in": "query",
-                "description": "The most events to return.",
+                "description": (
+                    "The most events to return. A page ends at 8 MB, so that it can have fewer: "
+                    "only an empty one says that there are no more."
+                ),
                 "schema": {
                     "type": "integer",
                     "minimum": 1,

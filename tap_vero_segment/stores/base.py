@@ -104,6 +104,12 @@ class Summary(NamedTuple):
     passed_over: int
 
 
+PAGE_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of track calls or bodies that a reader returns at once, or a larger one alone.
+
+What is in memory while a store is read goes with this, not with how many events are asked for.
+"""
+
 ARRIVALS_SLOT: Final = 300_000_000
 """Microseconds in a slot of :class:`Arrivals`, which begins at a multiple of them: five minutes."""
 
@@ -147,7 +153,8 @@ class Reader(Closable, Protocol):
             limit: The most events to return.
 
         Returns:
-            Track calls as JSON with ``loadedAt``, without line ends.
+            Track calls as JSON with ``loadedAt``, without line ends: :data:`PAGE_BYTES` of them
+            at most. Only an empty page says that there is nothing more.
         """
 
     def summary(self) -> Summary:
@@ -167,7 +174,7 @@ class Reader(Closable, Protocol):
         """Return the newest events as :meth:`lines` does, the newest first.
 
         Args:
-            limit: The most to return, one or more.
+            limit: The most to return, one or more; :data:`PAGE_BYTES` at most.
             collection: Only events of it, sought among the newest :data:`NEWEST_SEARCHED` events
                 and no further, as no index leads to them.
         """
@@ -187,14 +194,15 @@ class Reader(Closable, Protocol):
 
         Args:
             after: Those with a greater number.
-            limit: The most to return.
+            limit: The most to return; :data:`PAGE_BYTES` of bodies at most. Only an empty page
+                says that there are no more.
         """
 
     def newest_dead_letters(self, limit: int) -> list[KeptLetter]:
         """Return the dead letters that came last, the newest first.
 
         Args:
-            limit: The most to return.
+            limit: The most to return; :data:`PAGE_BYTES` of bodies at most.
         """
 
     def exported_until(self, destination: str | None = None) -> int | None:

@@ -15,6 +15,7 @@ from tap_vero_segment.collector.endpoints.vero import to_event
 from tap_vero_segment.stores.base import DeadLetter, Event, Summary, Total
 from tap_vero_segment.stores.readers import open_reader
 from tests.support.payloads import many
+from tests.support.stored import every_line
 
 if TYPE_CHECKING:
     from tap_vero_segment.stores.base import Reader, Writer
@@ -42,7 +43,7 @@ def letters(number: int, name: str = "a") -> list[DeadLetter]:
 
 
 def read(reader: Reader, after: int = 0) -> list[dict]:
-    return [json.loads(line) for line in reader.lines(after, None, 1_000_000)]
+    return [json.loads(line) for line in every_line(reader, after)]
 
 
 def ids(reader: Reader) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import apsw
 
 from tap_vero_segment import times
-from tap_vero_segment.stores.sqlite.damage import check_rest
+from tap_vero_segment.stores.sqlite.damage import check_events, telling_damage
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tests.support.collector import Collector
 from tests.support.payloads import many
@@ -81,13 +81,11 @@ def read(store: Path) -> Kept:
 def _bodies(store: Path) -> dict[str, bytes]:
     connection = apsw.Connection(str(store), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        rows = connection.execute(
-            "SELECT loaded_at, rest_check, id, collection, received_at, input, body FROM events"
-        ).fetchall()
+        with telling_damage():
+            check_events(connection, 0)
+        return dict(connection.execute("SELECT id, body FROM events").fetchall())
     finally:
         connection.close()
-    check_rest(rows)
-    return {row[2]: row[-1] for row in rows}
 
 
 def copy(source: Path, target: Path) -> Path:

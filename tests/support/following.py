@@ -13,6 +13,7 @@ from tap_vero_segment import times
 from tap_vero_segment.stores.base import StoreBusyError
 from tap_vero_segment.stores.postgres.reader import PostgresReader
 from tests.support.collector import READ_TOKEN
+from tests.support.stored import every_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -118,7 +119,7 @@ def by_http(collectors: Sequence[Collector], chance: Random) -> Iterator[Read]:
 
 
 def everything(url: str) -> list[Seen]:
-    """Return all that a store holds, read at one go."""
+    """Return all that a store holds."""
     with PostgresReader(url, "store") as reader:
-        calls = map(json.loads, reader.lines(0, None, 10_000_000))
+        calls = map(json.loads, every_line(reader))
         return [Seen(call["loadedAt"], call["messageId"], call["userId"]) for call in calls]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from tap_vero_segment.stores.base import Reader
+
 
 class Stored(NamedTuple):
     """An event in a store, and the streams that it belongs to."""
@@ -29,10 +31,19 @@ def url_of(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+def every_line(reader: Reader, after: int = 0) -> list[bytes]:
+    """Return every line of a store after a ``loaded_at``; it returns them page by page."""
+    lines: list[bytes] = []
+    while page := reader.lines(after, None, 10_000):
+        lines += page
+        after = times.from_text(json.loads(page[-1])["loadedAt"])
+    return lines
+
+
 def lines_of(path: Path) -> list[bytes]:
     """Return every line of a store."""
     with SqliteReader(url_of(path), "store") as reader:
-        return reader.lines(0, None, 1_000_000)
+        return every_line(reader)
 
 
 def stored(path: Path) -> list[Stored]:

@@ -10,6 +10,7 @@ from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.stores.base import (
     NEWEST_SEARCHED,
+    PAGE_BYTES,
     Arrivals,
     DeadLetter,
     KeptLetter,
@@ -23,48 +24,76 @@ from tap_vero_segment.track import with_loaded_at
 if TYPE_CHECKING:
     from tap_vero_segment.stores.postgres.connection import Connection
 
-_PAGE: Final = """
-SELECT loaded_at, call FROM vero_collector.events
-WHERE loaded_at > %s AND loaded_at <= %s ORDER BY loaded_at LIMIT %s
-"""
-_NEWEST: Final = """
-SELECT loaded_at, call FROM vero_collector.events ORDER BY loaded_at DESC LIMIT %s
-"""
-_NEWEST_OF: Final = """
+# Each of them is a single statement, so it names the schema of all that it uses: see SAFE_PATH.
+_IS: Final = "OPERATOR(pg_catalog.=)"
+_OVER: Final = "OPERATOR(pg_catalog.>)"
+_UP_TO: Final = "OPERATOR(pg_catalog.<=)"
+_FROM: Final = "OPERATOR(pg_catalog.>=)"
+
+
+def _page(rows: str, columns: str, content: str, order: str) -> str:
+    """Return a query for the first of some rows, up to the bound in bytes, or the first alone.
+
+    The server adds up the lengths, for which it does not read what is long.
+    """
+    return f"""
+SELECT {columns} FROM (
+    SELECT *, pg_catalog.sum(size) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS total
+    FROM (
+        SELECT *, pg_catalog.octet_length({content}) AS size
+        FROM ({rows} ORDER BY {order} LIMIT %s) AS found
+    ) AS sized
+) AS page WHERE total {_UP_TO} {PAGE_BYTES} OR total {_IS} size ORDER BY {order}
+"""  # noqa: S608
+
+
+_EVENTS: Final = "SELECT loaded_at, call FROM vero_collector.events"
+_LINES: Final = _page(
+    f"{_EVENTS} WHERE loaded_at {_OVER} %s AND loaded_at {_UP_TO} %s",
+    "loaded_at, call",
+    "call",
+    "loaded_at",
+)
+_NEWEST: Final = _page(_EVENTS, "loaded_at, call", "call", "loaded_at DESC")
+_NEWEST_OF: Final = _page(
+    f"""
 SELECT loaded_at, call FROM (
     SELECT loaded_at, collection, call FROM vero_collector.events ORDER BY loaded_at DESC LIMIT %s
-) AS newest WHERE collection = %s ORDER BY loaded_at DESC LIMIT %s
-"""
-_EVENT: Final = "SELECT loaded_at, call FROM vero_collector.events WHERE loaded_at = %s"
-_ARRIVALS: Final = """
-SELECT collection, start, events FROM vero_collector.arrivals WHERE start >= %s
-ORDER BY start, collection
-"""
-_HIGH_WATER: Final = "SELECT max(loaded_at) FROM vero_collector.events"
-_TOTALS: Final = """
-SELECT collection, sum(events)::bigint, min(first_loaded_at), max(last_loaded_at)
-FROM vero_collector.totals WHERE events > 0 GROUP BY collection
-"""
-_LETTERS: Final = """
-SELECT id, received_at, input, reason, body FROM vero_collector.dead_letters
-WHERE id > %s ORDER BY id LIMIT %s
-"""
-_NEWEST_LETTERS: Final = """
-SELECT id, received_at, input, reason, body FROM vero_collector.dead_letters
-ORDER BY id DESC LIMIT %s
-"""
-_COUNT_LETTERS: Final = "SELECT count(*) FROM vero_collector.dead_letters"
-_MAY_SEE_LETTERS: Final = (
-    "SELECT has_any_column_privilege('vero_collector.dead_letters', 'SELECT')::integer"
+) AS newest WHERE collection {_IS} %s
+""",  # noqa: S608
+    "loaded_at, call",
+    "call",
+    "loaded_at DESC",
 )
+_EVENT: Final = f"{_EVENTS} WHERE loaded_at {_IS} %s"
+_ARRIVALS: Final = f"""
+SELECT collection, start, events FROM vero_collector.arrivals WHERE start {_FROM} %s
+ORDER BY start, collection
+"""  # noqa: S608
+_HIGH_WATER: Final = "SELECT pg_catalog.max(loaded_at) FROM vero_collector.events"
+_TOTALS: Final = f"""
+SELECT collection, pg_catalog.sum(events)::bigint, pg_catalog.min(first_loaded_at),
+    pg_catalog.max(last_loaded_at)
+FROM vero_collector.totals WHERE events {_OVER} 0 GROUP BY collection
+"""  # noqa: S608
+_LETTER: Final = "id, received_at, input, reason, body"
+_ALL_LETTERS: Final = f"SELECT {_LETTER} FROM vero_collector.dead_letters"  # noqa: S608
+_LETTERS: Final = _page(f"{_ALL_LETTERS} WHERE id {_OVER} %s", _LETTER, "body", "id")
+_NEWEST_LETTERS: Final = _page(_ALL_LETTERS, _LETTER, "body", "id DESC")
+_COUNT_LETTERS: Final = "SELECT pg_catalog.count(*) FROM vero_collector.dead_letters"
+_MAY_SEE_LETTERS: Final = """
+SELECT pg_catalog.has_any_column_privilege('vero_collector.dead_letters', 'SELECT')::integer
+"""
 _PASSED_OVER: Final = "SELECT calls FROM vero_collector.passed_over"
-_SIZE: Final = """
-SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
-WHERE relnamespace = 'vero_collector'::regnamespace AND relkind = 'r'
-"""
-_EXPORTED: Final = """
-SELECT max(until) FROM vero_collector.exports WHERE destination = coalesce(%s, destination)
-"""
+_SIZE: Final = f"""
+SELECT coalesce(pg_catalog.sum(pg_catalog.pg_total_relation_size(oid)), 0)::bigint
+FROM pg_catalog.pg_class WHERE relkind {_IS} 'r'
+    AND relnamespace {_IS} 'vero_collector'::pg_catalog.regnamespace
+"""  # noqa: S608
+_EXPORTED: Final = f"""
+SELECT pg_catalog.max(until) FROM vero_collector.exports
+WHERE destination {_IS} coalesce(%s, destination)
+"""  # noqa: S608
 _ONE_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -91,7 +120,7 @@ class PostgresReader(Closing):
 
     def lines(self, after: int, until: int | None, limit: int) -> list[bytes]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
-        return self._lines(_PAGE, (after, times.LATEST if until is None else until, limit))
+        return self._lines(_LINES, (after, times.LATEST if until is None else until, limit))
 
     def newest(self, limit: int, collection: str | None = None) -> list[bytes]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""

@@ -7,23 +7,15 @@ gets there, which may be long after the newest events, all in the log, were foun
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from tap_vero_segment import times
 from tap_vero_segment.stores.base import DeadLetter
-from tap_vero_segment.stores.sqlite.damage import check_letter, check_page, check_rest
+from tap_vero_segment.stores.sqlite.damage import check_events, check_letter
 from tap_vero_segment.stores.sqlite.errors import damaged
 
 if TYPE_CHECKING:
     import apsw
 
-PAGE: Final = 1_000
-"""Rows that are looked at together."""
-
-_EVENTS: Final = """
-SELECT loaded_at, previous, call_check, call, rest_check, id, collection, received_at, input, body
-FROM events WHERE loaded_at > ? ORDER BY loaded_at LIMIT ?
-"""
 _LETTERS: Final = "SELECT id, digest, received_at, input, reason, body FROM dead_letters"
 
 
@@ -43,15 +35,4 @@ def check_all(connection: apsw.Connection) -> None:
         raise damaged(msg)
     for number, digest, *rest in connection.execute(_LETTERS):
         check_letter(number, digest, DeadLetter(*rest))
-    _check_events(connection)
-
-
-def _check_events(connection: apsw.Connection) -> None:
-    after, last_page = 0, False
-    while not last_page:
-        rows: list[Any] = connection.execute(_EVENTS, (after, PAGE)).fetchall()
-        last_page = len(rows) < PAGE
-        check_rest((row[0], *row[4:]) for row in rows)
-        until = times.LATEST if last_page else rows[-1][0]
-        check_page(connection, [row[:4] for row in rows], after, until, last_page=last_page)
-        after = until
+    check_events(connection, 0)

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 Row = tuple[int, int, int, Any]
 """An event as far as a reader needs it: ``loaded_at, previous, call_check, call``."""
 
+_ALL_OF_EVENTS: Final = """
+SELECT loaded_at, previous, call_check, call, rest_check, id, collection, received_at, input, body
+FROM events WHERE loaded_at > ? ORDER BY loaded_at
+"""
+
 NEWEST: Final = 1_000
 """Events that are looked at when the store is opened to be written: a moment's work."""
 
@@ -99,33 +104,54 @@ def check_page(
 
 
 def check_newest(connection: apsw.Connection) -> None:
-    """Look at the newest events.
+    """Look at the newest events, all of each.
 
     Raises:
         StoreBrokenError: A row is damaged or missing.
     """
-    rows: list[Any] = connection.execute(
-        "SELECT loaded_at, previous, call_check, call, rest_check, id, collection, received_at, "
-        "input, body FROM events ORDER BY loaded_at DESC LIMIT ?",
-        (NEWEST,),
-    ).fetchall()[::-1]
-    check_rest((row[0], *row[4:]) for row in rows)
-    check_end(connection, [row[:4] for row in rows], NEWEST)
+    oldest: int | None = connection.execute(
+        "SELECT loaded_at FROM events ORDER BY loaded_at DESC LIMIT 1 OFFSET ?", (NEWEST - 1,)
+    ).get
+    # What lies before these is not looked at; before the oldest of all there is nothing.
+    check_events(connection, 0 if oldest is None else oldest - 1)
 
 
-def check_end(connection: apsw.Connection, rows: Sequence[Row], limit: int) -> None:
+def check_events(connection: apsw.Connection, after: int) -> None:
+    """Look at events, all of each: one by one, as nothing bounds what many of them take.
+
+    Args:
+        connection: In a transaction, so that all of it is of one moment.
+        after: Those with a later ``loaded_at``.
+
+    Raises:
+        StoreBrokenError: A row is damaged or missing.
+    """
+    rows = map(_check_rest, connection.execute(_ALL_OF_EVENTS, (after,)))
+    check_page(connection, rows, after, times.LATEST, last_page=True)
+
+
+def _check_rest(row: Any) -> Row:
+    """Make sure that the columns which no reader hands out are as written; return the others."""
+    loaded_at, previous, check, call, rest, *columns = row
+    if rest != rest_check(*columns):
+        msg = f"the event of {_text(loaded_at)} is not as it was written"
+        raise damaged(msg)
+    return loaded_at, previous, check, call
+
+
+def check_end(connection: apsw.Connection, rows: Sequence[Row], *, whole: bool) -> None:
     """Make sure that rows are as they were written, and the newest ones without a gap.
 
     Args:
         connection: In the transaction that the rows were read in.
         rows: The newest events, in the order of ``loaded_at``.
-        limit: The number of events that was asked for.
+        whole: Whether they are all that the store has.
 
     Raises:
         StoreBrokenError: A row is damaged or missing.
     """
     # What lies before these is not looked at; before the oldest of all there is nothing.
-    after = rows[0][1] if len(rows) == limit else 0
+    after = 0 if whole else rows[0][1]
     check_page(connection, rows, after, times.LATEST, last_page=True)
 
 
@@ -136,21 +162,6 @@ def check_alone(connection: apsw.Connection, row: Row) -> None:
         StoreBrokenError: It is not.
     """
     check_page(connection, [row], row[0] - 1, row[0], last_page=False)
-
-
-def check_rest(rows: Iterable[Any]) -> None:
-    """Make sure that the columns which no reader hands out are as they were written.
-
-    Args:
-        rows: Of ``loaded_at, rest_check, id, collection, received_at, input, body``.
-
-    Raises:
-        StoreBrokenError: They are not.
-    """
-    for loaded_at, check, *columns in rows:
-        if check != rest_check(*columns):
-            msg = f"the event of {_text(loaded_at)} is not as it was written"
-            raise damaged(msg)
 
 
 def check_letter(number: int, digest: bytes, letter: DeadLetter) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.stores.base import (
     NEWEST_SEARCHED,
+    PAGE_BYTES,
     Arrivals,
     DeadLetter,
     KeptLetter,
@@ -38,11 +39,13 @@ ORDER BY loaded_at LIMIT ?
 _NEWEST: Final = """
 SELECT loaded_at, previous, call_check, call FROM events ORDER BY loaded_at DESC LIMIT ?
 """
+# Of the others it reads no call, whose size nothing bounds.
 _NEWEST_OF: Final = """
-SELECT loaded_at, previous, call_check, call FROM (
-    SELECT loaded_at, previous, call_check, call, collection FROM events
-    ORDER BY loaded_at DESC LIMIT ?
-) WHERE collection = ? ORDER BY loaded_at DESC LIMIT ?
+SELECT e.loaded_at, e.previous, e.call_check, e.call FROM (
+    SELECT loaded_at FROM (
+        SELECT loaded_at, collection FROM events ORDER BY loaded_at DESC LIMIT ?
+    ) WHERE collection = ? ORDER BY loaded_at DESC LIMIT ?
+) AS newest CROSS JOIN events AS e ON e.loaded_at = newest.loaded_at
 """
 _EVENT: Final = "SELECT loaded_at, previous, call_check, call FROM events WHERE loaded_at = ?"
 _LETTERS: Final = """
@@ -83,8 +86,9 @@ class SqliteReader(Closing):
         """See :class:`tap_vero_segment.stores.base.Reader`."""
         until = times.LATEST if until is None else until
         with self._reading():
-            rows: list[Any] = self._connection.execute(_PAGE, (after, until, limit)).fetchall()
-            check_page(self._connection, rows, after, until, last_page=len(rows) < limit)
+            rows, whole = self._page(_PAGE, (after, until, limit))
+            last_page = whole and len(rows) < limit
+            check_page(self._connection, rows, after, until, last_page=last_page)
             return [_line(row) for row in rows]
 
     def newest(self, limit: int, collection: str | None = None) -> list[bytes]:
@@ -94,9 +98,9 @@ class SqliteReader(Closing):
         if collection is None:
             query, bindings = _NEWEST, (limit,)
         with self._reading():
-            rows: list[Any] = self._connection.execute(query, bindings).fetchall()
+            rows, whole = self._page(query, bindings)
             if collection is None:
-                check_end(self._connection, rows[::-1], limit)
+                check_end(self._connection, rows[::-1], whole=whole and len(rows) < limit)
             else:
                 for row in rows:
                     check_alone(self._connection, row)
@@ -144,7 +148,7 @@ class SqliteReader(Closing):
 
     def _letters(self, query: str, bindings: tuple[int, ...]) -> list[KeptLetter]:
         with self._reading():
-            rows: list[Any] = self._connection.execute(query, bindings).fetchall()
+            rows, _ = self._page(query, bindings)
             letters = []
             for number, digest, *rest in rows:
                 letter = DeadLetter(*rest)
@@ -160,6 +164,18 @@ class SqliteReader(Closing):
                 (destination,),
             ).get
         return until
+
+    def _page(self, query: str, bindings: tuple[Any, ...]) -> tuple[list[Any], bool]:
+        """Return rows, and whether they are all; the last column is the one that can be large."""
+        rows: list[Any] = []
+        size = 0
+        with closing(self._connection.execute(query, bindings)) as found:
+            for row in found:
+                size += len(row[-1])
+                if size > PAGE_BYTES and rows:
+                    return rows, False
+                rows.append(row)
+        return rows, True
 
     @contextmanager
     def _reading(self) -> Generator[None]:
