@@ -28,11 +28,12 @@ def read_postgres(url: str, schema: str) -> Report:
         UserError: No table of the tap is in it.
     """
     with needed("postgres"):
-        from tap_vero_segment.stores.postgres.connection import Session  # noqa: PLC0415
+        from tap_vero_segment.stores.postgres.connection import SAFE_PATH, Session  # noqa: PLC0415
 
     def work(connection: Connection) -> Report:
         with connection.transaction():
             connection.execute(_SNAPSHOT)
+            connection.execute(SAFE_PATH)
             connection.execute("SET LOCAL TimeZone TO 'UTC'")
             return read(_Database(connection), schema)
 

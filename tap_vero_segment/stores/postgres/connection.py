@@ -46,6 +46,15 @@ _DEFAULTS: Final = {
 }
 _ALWAYS: Final = {"client_encoding": "UTF8"}
 
+SAFE_PATH: Final = "SET LOCAL search_path TO pg_catalog, pg_temp"
+"""Comes first in a transaction: of what others have made in the database, nothing runs by its name.
+
+Another user's function or operator of a name that PostgreSQL has too, in a schema on the path, may
+fit better than PostgreSQL's own, and would run with this user's rights. A single statement outside
+of a transaction names the schema of all that it uses instead. It is never set for the session: a
+pooler would hand that on to somebody else.
+"""
+
 # A process that is frozen between two statements must not hold its locks for long.
 _NOT_IDLE: Final = "SELECT set_config('idle_in_transaction_session_timeout', %s, true)"
 
@@ -57,8 +66,9 @@ WHERE current_setting('synchronous_commit') IN ('off', 'local')
 
 # Asked of the tables, as to_regclass() would answer from the cache of before a lock was waited for.
 _HAS_VERSION: Final = """
-SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %s AND c.relname = 'schema_version'
+SELECT FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+WHERE n.nspname OPERATOR(pg_catalog.=) %s AND c.relname OPERATOR(pg_catalog.=) 'schema_version'
 """
 
 _MIGRATION_LOCK: Final = 0x5665726F
@@ -128,6 +138,7 @@ class Session:
 
         def in_transaction(connection: Connection) -> T:
             with connection.transaction():
+                connection.execute(SAFE_PATH)
                 connection.execute(_NOT_IDLE, (IDLE_MILLISECONDS,))
                 connection.execute(_SYNCED)
                 return work(connection)
@@ -311,6 +322,7 @@ def _migrate(connection: Connection, setting: str) -> None:
     if found == len(MIGRATIONS):
         return
     with connection.transaction():
+        connection.execute(SAFE_PATH)
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
         found = _version(connection)
         _check_version(found, setting)
@@ -322,7 +334,8 @@ def _migrate(connection: Connection, setting: str) -> None:
 
 def _remedy(connection: Connection) -> str:
     """Return what an administrator can do for a user who may not make the schema."""
-    row = connection.execute("SELECT to_regnamespace(%s), current_user", (SCHEMA,)).fetchone()
+    query = "SELECT pg_catalog.to_regnamespace(%s), current_user"
+    row = connection.execute(query, (SCHEMA,)).fetchone()
     if row is None or row[0] is not None:  # it is there, and another user's
         return ""
     user = sql.Identifier(row[1]).as_string()

@@ -1,6 +1,9 @@
+-- What runs in these runs with the rights of whoever calls them. A fixed search_path keeps a user who
+-- may create functions, operators or tables in some other schema from having his run instead.
+
 -- Makes sure that there is a partition for the week that starts then.
 CREATE FUNCTION vero_collector.make_partition(week bigint) RETURNS void
-LANGUAGE plpgsql AS $function$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     partition text := 'events_' || to_char(
         to_timestamp(week / 1000000) AT TIME ZONE 'UTC', 'YYYYMMDD'
@@ -35,6 +38,7 @@ CREATE FUNCTION vero_collector.append(
     calls        bytea[],
     bodies       bytea[]
 ) RETURNS integer LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 -- Whoever holds the lock may hang; the others must be able to say so to those who wait for them.
 SET lock_timeout = '3s' AS $function$
 DECLARE
@@ -56,7 +60,7 @@ BEGIN
     first_at := greatest(
         coalesce(now_at, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint), newest + 1
     );
-    starts_at := monday + div(first_at - monday, week)::bigint * week;
+    starts_at := monday + (first_at - monday) / week * week;
     IF first_at + size > starts_at + week THEN
         starts_at := starts_at + week;  -- one commit lies in one partition
         first_at := starts_at;
@@ -113,7 +117,8 @@ CREATE FUNCTION vero_collector.store(
     letter_reasons      text[],
     letter_bodies       bytea[],
     passed              integer         -- calls that came and are none of the collections
-) RETURNS integer LANGUAGE plpgsql SET lock_timeout = '3s' AS $function$
+) RETURNS integer LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $function$
 BEGIN
     -- A database or role may be set to answer before the disk has it; a collector must not.
     IF current_setting('synchronous_commit') IN ('off', 'local') THEN
@@ -137,7 +142,7 @@ $function$;
 
 -- Writes something small, in one statement: all collectors write the same row.
 CREATE FUNCTION vero_collector.beat() RETURNS void LANGUAGE plpgsql
-SET lock_timeout = '3s' AS $function$
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $function$
 BEGIN
     IF current_setting('synchronous_commit') IN ('off', 'local') THEN
         PERFORM set_config('synchronous_commit', 'on', true);

@@ -25,9 +25,13 @@ MAX_KEY: Final = 1_000
 
 # The arrays of text and numbers as text, those of bytes in PostgreSQL's binary format.
 _EVENTS: Final = (
-    "%s::bigint, %s::text[], %s::text[], %s::bigint[], %s::text[], %b::bytea[], %b::bytea[]"
+    "%s::bigint, %s::pg_catalog.text[], %s::pg_catalog.text[], %s::bigint[], "
+    "%s::pg_catalog.text[], %b::pg_catalog.bytea[], %b::pg_catalog.bytea[]"
 )
-_LETTERS: Final = "%b::bytea[], %s::bigint[], %s::text[], %s::text[], %b::bytea[]"
+_LETTERS: Final = (
+    "%b::pg_catalog.bytea[], %s::bigint[], %s::pg_catalog.text[], %s::pg_catalog.text[], "
+    "%b::pg_catalog.bytea[]"
+)
 _STORE: Final = f"SELECT vero_collector.store({_EVENTS}, {_LETTERS}, %s)"
 _APPEND: Final = f"SELECT vero_collector.append({_EVENTS})"
 _DELETE_LETTER: Final = "DELETE FROM vero_collector.dead_letters WHERE id = %s"
