@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import psycopg
@@ -10,6 +15,7 @@ import pytest
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
+from tap_vero_segment.stores.postgres import pruning
 from tap_vero_segment.stores.postgres.reader import PostgresReader
 from tap_vero_segment.stores.postgres.schema import READER_ROLE
 from tap_vero_segment.stores.postgres.writer import PostgresWriter
@@ -82,6 +88,13 @@ def test_pruning_drops_partitions(database):
     writer.close()
 
 
+def held(database: str) -> list[int]:
+    """How many ids and how many events there are."""
+    with psycopg.connect(database) as connection:
+        query = "SELECT (SELECT count(*) FROM vero_collector.ids), count(*) FROM {}"
+        return [*connection.execute(query.format("vero_collector.events").encode()).fetchone()]
+
+
 def test_a_broken_off_pruning_is_finished_by_the_next(database, monkeypatch):
     now = 0
     writer = PostgresWriter(database, "store", lambda: now)
@@ -91,14 +104,58 @@ def test_a_broken_off_pruning_is_finished_by_the_next(database, monkeypatch):
     def broken(*_):
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(pruning, "PAGE", 20)
     with monkeypatch.context() as patch:
-        patch.setattr("tap_vero_segment.stores.postgres.pruning._drop", broken)
+        patch.setattr(pruning, "_drop", broken)
+        assert writer.prune(MONDAY + WEEK) == 20
+        assert held(database) == [130, 130]
         with pytest.raises(KeyboardInterrupt):
-            writer.prune(MONDAY + WEEK)
-    with PostgresReader(database, "source") as reader:
-        assert len(ids(reader)) == 150
-        assert prune_all(writer, MONDAY + WEEK) == 50
-        assert len(ids(reader)) == 100
+            prune_all(writer, MONDAY + WEEK)
+    assert held(database) == [100, 100]
+    assert len(partitions(database)) == 3
+    assert writer.prune(MONDAY + WEEK) == 0
+    assert len(partitions(database)) == 2
+    writer.close()
+
+
+def test_pruning_beside_a_dump_deletes_and_holds_nobody_up(database, monkeypatch, caplog):
+    """A dump has each table from its beginning to its end, and whoever drops one waits for that."""
+    now = MONDAY
+    monkeypatch.setattr(pruning, "PATIENCE", 1)
+    writer = PostgresWriter(database, "store", lambda: now)
+    for seed in range(3):
+        writer.write(events(50, seed), [])
+        now += WEEK
+    done = threading.Event()
+    waited = []
+
+    def collect() -> None:
+        with contextlib.closing(PostgresWriter(database, "store", lambda: now)) as other:
+            for event in itertools.cycle(events(1_000, seed=9)):
+                began = time.monotonic()
+                other.write([event], [])
+                waited.append(time.monotonic() - began)
+                if done.is_set():
+                    return
+
+    with psycopg.connect(database) as dump, ThreadPoolExecutor() as executor:
+        dump.execute("LOCK TABLE vero_collector.events IN ACCESS SHARE MODE")
+        collecting = executor.submit(collect)
+        try:
+            with caplog.at_level(logging.WARNING):
+                assert prune_all(writer, MONDAY + 2 * WEEK) == 100
+        finally:
+            done.set()
+        collecting.result()
+        assert max(waited) < 1
+        assert "prune again later" in caplog.text
+        assert len(partitions(database)) == 4
+        assert writer.write(events(50, seed=2), []) == 0  # of the week that is kept
+        [ids_held, events_held] = held(database)
+        assert ids_held == events_held
+
+    assert writer.prune(MONDAY + 2 * WEEK) == 0
+    assert len(partitions(database)) == 2
     writer.close()
 
 

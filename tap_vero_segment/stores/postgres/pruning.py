@@ -1,46 +1,55 @@
-"""Deleting old events from the shared store: whole partitions where that can be."""
+"""Deleting old events from the shared store, and the partitions that they leave empty."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from psycopg.errors import LockNotAvailable
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+
+from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
     from tap_vero_segment.stores.postgres.connection import Connection, Session
 
+logger = logging.getLogger("vero-collector")
+
 PAGE: Final = 5_000
-"""Events in a transaction; collectors that run beside wait while they are deleted."""
+"""Events in a transaction; collectors that run beside can have to wait while they are deleted."""
+
+LOCK_MILLISECONDS: Final = "50"
+"""How long to wait for the lock that keeps readers and collectors out: they wait behind it."""
+
+PATIENCE: Final = 3
+"""Seconds in which it is tried again where another transaction has the table, such as a pg_dump."""
 
 WEEK: Final = 604_800_000_000
 """Microseconds that a partition spans."""
 
-_OLDEST: Final = """
-SELECT starts, name, starts = (SELECT max(starts) FROM vero_collector.partitions)
-FROM vero_collector.partitions ORDER BY starts LIMIT 1
-"""
+_PARTITIONS: Final = f"""
+SELECT p.starts, p.name, p.starts = (SELECT max(starts) FROM vero_collector.partitions),
+    coalesce((
+        SELECT min(t.first_loaded_at) FROM vero_collector.totals t
+        WHERE t.starts = p.starts AND t.events > 0
+    ), p.starts + {WEEK})
+FROM vero_collector.partitions p WHERE p.starts < %s ORDER BY p.starts
+"""  # noqa: S608
 _LOCK_CLOCK: Final = "SELECT last FROM vero_collector.clock FOR UPDATE"
-_FREE_IDS: Final = """
-WITH page AS (
-    SELECT loaded_at, id FROM vero_collector.events
-    WHERE loaded_at > %(after)s AND loaded_at < %(ends)s ORDER BY loaded_at LIMIT %(page)s
-), freed AS (
-    DELETE FROM vero_collector.ids USING page
-    WHERE ids.id = page.id AND ids.loaded_at = page.loaded_at
-)
-SELECT max(loaded_at) FROM page
-"""
 _DELETE_PAGE: Final = """
 WITH page AS (
     SELECT loaded_at FROM vero_collector.events
-    WHERE loaded_at >= %(starts)s AND loaded_at < %(before)s ORDER BY loaded_at LIMIT %(page)s
+    WHERE loaded_at >= %(first)s AND loaded_at < %(end)s ORDER BY loaded_at LIMIT %(page)s
 ), gone AS (
     DELETE FROM vero_collector.events e USING page
-    WHERE e.loaded_at = page.loaded_at AND e.loaded_at >= %(starts)s AND e.loaded_at < %(before)s
+    WHERE e.loaded_at = page.loaded_at AND e.loaded_at >= %(first)s AND e.loaded_at < %(end)s
     RETURNING e.id, e.loaded_at, e.collection
 ), freed AS (
     DELETE FROM vero_collector.ids USING gone
     WHERE ids.id = gone.id AND ids.loaded_at = gone.loaded_at
 )
 SELECT collection, count(*), (SELECT max(loaded_at) FROM gone) FROM gone GROUP BY collection
+ORDER BY collection
 """
 _TAKE_FROM_TOTALS: Final = """
 UPDATE vero_collector.totals t SET
@@ -53,10 +62,10 @@ UPDATE vero_collector.totals t SET
     ), t.last_loaded_at)
 WHERE t.starts = %(starts)s AND t.collection = %(collection)s
 """
+_IS_EMPTY: Final = """
+SELECT NOT EXISTS (SELECT FROM vero_collector.events WHERE loaded_at >= %s AND loaded_at < %s)
+"""
 _FORGET_PARTITION: Final = "DELETE FROM vero_collector.partitions WHERE starts = %s"
-_COUNT: Final = (
-    "SELECT coalesce(sum(events), 0)::bigint FROM vero_collector.totals WHERE starts = %s"
-)
 
 
 class _Partition(NamedTuple):
@@ -65,13 +74,17 @@ class _Partition(NamedTuple):
     starts: int
     name: str
     newest: bool
+    first: int  # the loaded_at of its oldest event; its end, where it has none
+
+    @property
+    def end(self) -> int:
+        return self.starts + WEEK
 
 
 def prune(session: Session, before: int) -> int:
-    """Delete some of the oldest events, in transactions that are short.
+    """Delete a page of the oldest events, their ids with them, in a transaction that is short.
 
-    A partition that ends before is dropped as a whole, its ids deleted ahead of that, page by page.
-    Of one that reaches beyond, and of the newest one, which still gets events, a page is deleted.
+    Once there are no more, the partitions that are empty are dropped, as far as nobody reads them.
     Broken off at any point, the next call goes on.
 
     Args:
@@ -84,67 +97,70 @@ def prune(session: Session, before: int) -> int:
     Raises:
         StoreError: The store failed; what was deleted by then is deleted.
     """
-    while (oldest := session.run(_oldest)) is not None and oldest.starts < before:
-        whole = not oldest.newest and oldest.starts + WEEK <= before
-        if whole:
-            _free_ids(session, oldest)
-            deleted = _drop(session, oldest)
-        else:
-            deleted = _delete_page(session, oldest, before)
-        if deleted or not whole:
+    partitions = session.commit(
+        lambda connection: [
+            _Partition(*row) for row in connection.execute(_PARTITIONS, (before,)).fetchall()
+        ]
+    )
+    for partition in partitions:
+        end = min(before, partition.end)
+        if partition.first < end and (deleted := _delete_page(session, partition, end)):
             return deleted
+    empty = [each for each in partitions if each.end <= before and not each.newest]
+    try:
+        for partition in empty:
+            _drop(session, partition)
+    except StoreError as error:
+        if not _is_held(error):
+            raise
+        logger.warning(
+            "the events are deleted, but not yet the empty tables that they leave, as another "
+            "transaction uses them (a pg_dump?): to give back their disk space, prune again later"
+        )
     return 0
 
 
-def _oldest(connection: Connection) -> _Partition | None:
-    row = connection.execute(_OLDEST).fetchone()
-    return _Partition(*row) if row else None
+def _drop(session: Session, partition: _Partition) -> None:
+    """Drop an empty partition.
+
+    Raises:
+        StoreError: Somebody has the table; nothing was done.
+    """
+
+    def work(connection: Connection) -> None:
+        connection.execute("SELECT set_config('lock_timeout', %s, true)", (LOCK_MILLISECONDS,))
+        row = connection.execute(_IS_EMPTY, (partition.starts, partition.end)).fetchone()
+        if row == (True,) and connection.execute(_FORGET_PARTITION, (partition.starts,)).rowcount:
+            connection.execute(f'DROP TABLE vero_collector."{partition.name}"')
+
+    attempts = Retrying(
+        retry=retry_if_exception(_is_held),
+        stop=stop_after_delay(PATIENCE),
+        wait=wait_random(0.3, 0.7),
+        reraise=True,
+    )
+    attempts(session.commit, work)
 
 
-def _free_ids(session: Session, partition: _Partition) -> None:
-    """Delete the ids of a partition's events, which read as before until it is dropped."""
-    after: int | None = partition.starts - 1
-    ends = partition.starts + WEEK
-
-    def work(connection: Connection) -> int | None:
-        bindings = {"after": after, "ends": ends, "page": PAGE}
-        row = connection.execute(_FREE_IDS, bindings).fetchone()
-        return row[0] if row else None
-
-    while after is not None:
-        after = session.run(work)
+def _is_held(error: BaseException) -> bool:
+    """Return whether another transaction has what was to be locked."""
+    return isinstance(error.__cause__, LockNotAvailable)
 
 
-def _drop(session: Session, partition: _Partition) -> int:
-    def work(connection: Connection) -> int:
-        # Short of the lock that keeps readers out, as they would wait behind one who waits for it.
-        connection.execute("SET LOCAL lock_timeout = '2s'")
-        connection.execute(_LOCK_CLOCK)
-        row = connection.execute(_COUNT, (partition.starts,)).fetchone()
-        if not connection.execute(_FORGET_PARTITION, (partition.starts,)).rowcount:
-            return 0  # another process has dropped it meanwhile
-        connection.execute(f'DROP TABLE vero_collector."{partition.name}"')
-        return int(row[0]) if row else 0
-
-    return session.commit(work)
-
-
-def _delete_page(session: Session, partition: _Partition, before: int) -> int:
-    starts = partition.starts
-    end = min(before, starts + WEEK)
+def _delete_page(session: Session, partition: _Partition, end: int) -> int:
+    bounds = {"first": partition.first, "end": end, "page": PAGE}
 
     def work(connection: Connection) -> int:
-        connection.execute(_LOCK_CLOCK)
-        gone = connection.execute(
-            _DELETE_PAGE, {"starts": starts, "before": end, "page": PAGE}
-        ).fetchall()
+        if partition.newest:  # the only one that collectors write to
+            connection.execute(_LOCK_CLOCK)
+        gone = connection.execute(_DELETE_PAGE, bounds).fetchall()
         for collection, count, reached in gone:
             connection.execute(
                 _TAKE_FROM_TOTALS,
                 {
                     "count": count,
                     "reached": reached,
-                    "starts": starts,
+                    "starts": partition.starts,
                     "collection": collection,
                 },
             )
