@@ -177,6 +177,21 @@ def test_a_schema_that_is_somebody_elses_is_left_alone(database):
     assert found == [("events",)]
 
 
+def test_a_schema_that_another_user_could_change_is_not_used(database):
+    execute(
+        database,
+        "CREATE ROLE stranger_who_was_first",
+        "CREATE SCHEMA vero_collector AUTHORIZATION stranger_who_was_first",
+        "GRANT ALL ON SCHEMA vero_collector TO PUBLIC",
+        "CREATE ROLE collector_who_was_second LOGIN",
+    )
+
+    said = refused_to_write(database.replace("vero@", "collector_who_was_second@"))
+
+    assert "belongs to another user" in said
+    assert "ALTER SCHEMA vero_collector OWNER TO" in said
+
+
 def test_a_database_without_a_store_is_told_to_the_reader(database):
     assert "start a collector" in refused_to_read(database)
 

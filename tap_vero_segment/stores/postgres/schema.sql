@@ -3,6 +3,13 @@ DO $$
 BEGIN
     IF to_regnamespace('vero_collector') IS NULL THEN
         CREATE SCHEMA vero_collector;
+    ELSIF NOT EXISTS (
+        SELECT FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner
+        WHERE n.nspname = 'vero_collector' AND (r.rolsuper OR pg_has_role(r.oid, 'USAGE'))
+    ) THEN
+        RAISE insufficient_privilege USING MESSAGE =
+            'the schema vero_collector belongs to another user, who could replace the functions in'
+            ' it: an administrator can change that by ALTER SCHEMA vero_collector OWNER TO';
     END IF;
 END
 $$;

@@ -46,6 +46,7 @@ SELECT e.loaded_at, e.previous, e.call_check, e.call FROM (
         SELECT loaded_at, collection FROM events ORDER BY loaded_at DESC LIMIT ?
     ) WHERE collection = ? ORDER BY loaded_at DESC LIMIT ?
 ) AS newest CROSS JOIN events AS e ON e.loaded_at = newest.loaded_at
+ORDER BY newest.loaded_at DESC
 """
 _EVENT: Final = "SELECT loaded_at, previous, call_check, call FROM events WHERE loaded_at = ?"
 _LETTERS: Final = """
