@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 try:
@@ -23,6 +24,10 @@ _GZIP: Final = b"\x1f\x8b"
 _GZIP_WINDOW: Final = 31  # zlib's way to say: with gzip's header
 _PIECE: Final = 1024 * 1024
 _SLICE: Final = 64 * 1024  # what is not taken yet is copied with each piece
+_SHORT: Final = 100
+"""Bytes of a line, on average, below which most lines must be blank: no call is so short."""
+_NOT_BLANK: Final = re.compile(rb"\S[^\n]*")
+"""A line from its first byte that is not white space; linear, whatever it is searched in."""
 
 
 class DamagedError(Exception):
@@ -51,10 +56,27 @@ def unzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
         if len(head) >= len(_GZIP):
             break
     if head.startswith(_GZIP):
-        yield from _unzip_members(head, source)
+        yield from _gather(_unzip_members(head, source))
     else:
         yield head
         yield from source
+
+
+def _gather(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Join pieces that are small: members of a byte each must not make pieces of a byte each."""
+    held: list[bytes] = []
+    size = 0
+    try:
+        for piece in pieces:
+            held.append(piece)
+            size += len(piece)
+            if size >= _SLICE:
+                whole, held, size = b"".join(held), [], 0
+                yield whole
+    except DamagedError:
+        yield b"".join(held)
+        raise
+    yield b"".join(held)
 
 
 def _unzip_members(data: bytes, source: Iterator[bytes]) -> Iterator[bytes]:
@@ -113,27 +135,62 @@ def first_lines(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
     yield rest
 
 
-def split_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    r"""Split content at its ``\n``.
+def split_lines(  # noqa: C901, PLR0912  # a step for each state that a piece can leave behind
+    pieces: Iterable[bytes],
+) -> Iterator[tuple[int, bytes]]:
+    r"""Split content at its ``\n`` into lines, without those that are blank.
 
-    A line that is longer than :data:`MAX_LINE` is yielded cut to one byte more, so that it can be
-    told; the rest of it is passed over without being held.
+    Of white space there can be gigabytes in an object of megabytes, so it is skipped a piece at a
+    time. A line that is longer than :data:`MAX_LINE` is cut to one byte more, so that it can be
+    reported; its rest is skipped without being held.
+
+    Yields:
+        Each line's number, which counts blank lines too, and the line. White space at a line's
+        beginning may be missing.
     """
+    number = 1
     rest = b""
     overlong = False
     for piece in pieces:
-        lines = (rest + piece).split(b"\n")
-        if overlong and len(lines) > 1:
-            del lines[0]
-            overlong = False
-        rest = lines.pop()
-        for line in lines:
-            yield line if len(line) <= MAX_LINE else line[: MAX_LINE + 1]
+        content = rest + piece if rest else piece
+        line_ends = content.count(b"\n")
+        if overlong and not line_ends:
+            continue
+        if content.isspace():
+            # It ends a line that was too long, at most.
+            if line_ends:
+                number += line_ends
+                overlong = False
+            rest = b""
+            continue
+        start = 0
         if overlong:
+            start = content.index(b"\n") + 1
+            number += 1
+            overlong = False
+        if line_ends * _SHORT < len(content):
+            lines = content[start:].split(b"\n") if start else content.split(b"\n")
+            rest = lines.pop()
+            for line in lines:
+                if line:
+                    yield number, line if len(line) <= MAX_LINE else line[: MAX_LINE + 1]
+                number += 1
+        else:
+            rest = b""
+            for found in _NOT_BLANK.finditer(content, start):
+                number += content.count(b"\n", start, found.start())
+                start = found.end()
+                if start == len(content):
+                    rest = found[0]
+                    break
+                yield number, found[0][: MAX_LINE + 1]
+            else:
+                number += content.count(b"\n", start)
+        if rest.isspace():
             rest = b""
         elif len(rest) > MAX_LINE:
-            yield rest[: MAX_LINE + 1]
+            yield number, rest[: MAX_LINE + 1]
             overlong = True
             rest = b""
     if rest:
-        yield rest
+        yield number, rest

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import obstore
 from obstore.exceptions import BaseError
+from obstore.store import LocalStore
 
 from tap_vero_segment import times
 from tap_vero_segment.archive.objects import StoredObject
@@ -32,11 +35,13 @@ class Listing(NamedTuple):
 
     Attributes:
         objects: In the order of their last modification.
+        left_out: How many folders of days were left out because of the bounds.
         left_out_from: The first day that was left out because of the end, in microseconds since
             1970: an object below it was not listed, and cannot have been written before.
     """
 
     objects: list[StoredObject]
+    left_out: int
     left_out_from: int | None
 
 
@@ -60,7 +65,8 @@ def list_objects(
     left_out: list[int] = []
     found = list(_walk(objects, received_from, received_before, left_out))
     found.sort(key=lambda stored: (stored.modified_at, stored.path))
-    return Listing(found, min(left_out, default=None))
+    too_late = (day for day in left_out if received_before is not None and day >= received_before)
+    return Listing(found, len(left_out), min(too_late, default=None))
 
 
 def first_objects(
@@ -89,13 +95,14 @@ def _walk(
     left_out: list[int],
     chunk: int = _LIST_CHUNK,
 ) -> Iterator[StoredObject]:
-    """Yield objects as they are listed; keep the days that are left out because of the end."""
+    """Yield objects as they are listed; keep the days that are left out."""
 
     def wanted(day: int) -> bool:
-        if received_before is not None and day >= received_before:
+        too_late = received_before is not None and day >= received_before
+        if too_late or (received_from is not None and day + DAY <= received_from):
             left_out.append(day)
             return False
-        return received_from is None or day + DAY > received_from
+        return True
 
     try:
         if received_from is None and received_before is None:
@@ -108,14 +115,14 @@ def _walk(
 
 def _sweep(objects: Objects, prefix: str | None, chunk: int) -> Iterator[StoredObject]:
     for found in obstore.list(objects.store, prefix, chunk_size=chunk):
-        yield from _of_interest(found)
+        yield from _of_interest(objects, found)
 
 
 def _descend(
     objects: Objects, prefix: str | None, wanted: Any, chunk: int
 ) -> Iterator[StoredObject]:
     level = obstore.list_with_delimiter(objects.store, prefix)
-    yield from _of_interest(level["objects"])
+    yield from _of_interest(objects, level["objects"])
     for folder in level["common_prefixes"]:
         day = day_of(folder.rstrip("/").rpartition("/")[2])
         if day is None:
@@ -124,12 +131,27 @@ def _descend(
             yield from _sweep(objects, folder, chunk)
 
 
-def _of_interest(found: Any) -> Iterator[StoredObject]:
+def _of_interest(objects: Objects, found: Any) -> Iterator[StoredObject]:
+    folder = objects.store.prefix if isinstance(objects.store, LocalStore) else None
     for meta in found:
         name = meta["path"].rpartition("/")[2]
         if meta["size"] and name not in IGNORED and not name.startswith("."):
             modified_at = (meta["last_modified"] - times.EPOCH) // timedelta(microseconds=1)
+            if folder is not None:
+                modified_at = max(modified_at, _changed_at(Path(folder, meta["path"])))
             yield StoredObject(meta["path"], modified_at, meta["size"], meta["e_tag"])
+
+
+def _changed_at(path: Path) -> int:
+    """Return when a file came to its folder with its content, in microseconds since 1970.
+
+    ``rsync -a``, ``aws s3 sync``, ``cp -p`` and ``tar`` give a file the time that it had elsewhere,
+    which may be long before earlier runs. Nobody can set the time of its last change.
+    """
+    try:
+        return os.stat(path).st_ctime_ns // 1_000  # noqa: PTH116  # twice as fast
+    except FileNotFoundError:  # deleted since it was listed, which its reading reports
+        return times.EARLIEST
 
 
 def day_of(folder: str) -> int | None:

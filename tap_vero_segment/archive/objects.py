@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import (
+    AlreadyExistsError,
     BaseError,
     GenericError,
+    NotSupportedError,
     PermissionDeniedError,
     PreconditionError,
     UnauthenticatedError,
 )
 from obstore.store import GCSStore, LocalStore, from_url
 
+from tap_vero_segment import times
 from tap_vero_segment.archive.credentials import aws_credentials
 from tap_vero_segment.archive.options import by_name, credentials_of, split_options
 from tap_vero_segment.errors import SettingError
+from tap_vero_segment.files import make_folder, write_new
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,6 +56,12 @@ _PRECONDITION: Final = "Request precondition failure"
 
 _NOT_ALLOWED: Final = "builder error"
 """What obstore says of a URL that it does not ask, as one over plain HTTP."""
+
+_UNCONDITIONAL: Final = re.compile(r"NotImplemented|status code: 501\b")
+"""What servers answer that speak S3 and do not know `If-None-Match`."""
+
+_ARCHIVED: Final = re.compile(r"<Code>(InvalidObjectState|BlobArchived)</Code>|\bBlobArchived\b")
+"""What Amazon (403) and Azure (409) say of an object that lies in an archive."""
 
 _DENIED: Final = re.compile(r"status code: 40[13]\b")
 _NO_CREDENTIALS: Final = re.compile(r"169\.254\.\d+\.\d+|computeMetadata")
@@ -157,8 +169,10 @@ class Objects:
         if not create and not path.is_dir():
             raise SettingError(self._setting, f"there is no folder {path}")
         try:
-            return LocalStore(path, mkdir=create)
-        except (BaseError, OSError) as error:
+            if create:
+                make_folder(path)
+            return LocalStore(path)
+        except (BaseError, OSError, ValueError) as error:  # of a path with a NUL
             raise SettingError(self._setting, f"{path}: {_first_line(error)}") from error
 
     def read(self, stored: StoredObject) -> Iterator[bytes]:
@@ -191,18 +205,51 @@ class Objects:
         self._reading = self._verbatim
         return self._get(stored, start, end)
 
-    def write(self, path: str, content: bytes) -> None:
-        """Write an object whole, as gzipped JSON; one of the same path is replaced.
+    def find(self, path: str) -> StoredObject:
+        """Return what the store knows of an object.
+
+        Raises:
+            ObjectStoreError: It is not there, or cannot be read.
+        """
+        try:
+            meta = obstore.head(self.store, path)
+        except (BaseError, OSError) as error:
+            raise self.error(error, path) from error
+        modified_at = (meta["last_modified"] - times.EPOCH) // timedelta(microseconds=1)
+        return StoredObject(path, modified_at, meta["size"], meta["e_tag"])
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Write an object whole and synced, as gzipped JSON; one that is there is left as it is.
+
+        Returns:
+            Whether it was written; False: there is one of this path.
 
         Raises:
             ObjectStoreError: It cannot be written.
         """
-        attributes: Attributes = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
-        folder = isinstance(self.store, LocalStore)  # files have no attributes
         try:
-            obstore.put(self.store, path, content, attributes=None if folder else attributes)
+            if isinstance(self.store, LocalStore):
+                write_new(Path(self.store.prefix or "", path), content)
+            else:
+                self._put_new(path, content)
+        except (AlreadyExistsError, FileExistsError):
+            return False
         except (BaseError, OSError) as error:
             raise self.error(error, path) from error
+        return True
+
+    def _put_new(self, path: str, content: bytes) -> None:
+        attributes: Attributes = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        try:
+            obstore.put(self.store, path, content, attributes=attributes, mode="create")
+        except BaseError as error:
+            if not isinstance(error, NotSupportedError) and not _UNCONDITIONAL.search(str(error)):
+                raise
+            # A server that knows no conditions: what is there already is seen a moment before.
+            with suppress(FileNotFoundError):
+                obstore.head(self.store, path)
+                raise AlreadyExistsError from error
+            obstore.put(self.store, path, content, attributes=attributes, use_multipart=False)
 
     def upload(self, path: str, file: IO[bytes]) -> None:
         """Write an object from a file, in parts where it is large; it is there once it is whole.
@@ -215,6 +262,10 @@ class Objects:
         except (BaseError, OSError) as error:
             raise self.error(error, path) from error
 
+    def problem(self, path: str, text: str) -> ObjectStoreError:
+        """Return an error about an object."""
+        return ObjectStoreError(self._setting, f"{self.url}/{path}: {text}")
+
     def error(self, error: Exception, path: str = "") -> ObjectStoreError:
         """Say what an error of obstore means, without what it may hold of requests."""
         where = f"{self.url}/{path}".rstrip("/")
@@ -224,6 +275,8 @@ class Objects:
             return ObjectStoreError(
                 self._setting, f"{where}: no credentials were found{self._hint}"
             )
+        if _ARCHIVED.search(str(error)):
+            return self.problem(path, self._how_to_restore(path))
         denied = isinstance(error, (PermissionDeniedError, UnauthenticatedError))
         if denied or _DENIED.search(str(error)):
             return ObjectStoreError(self._setting, f"{where}: access denied{reason}{self._hint}")
@@ -234,6 +287,22 @@ class Objects:
         if _NOT_ALLOWED in str(error):
             reason = " (plain HTTP, which allow_http = false forbids?)"
         return ObjectStoreError(self._setting, f"{where}: {_first_line(error)}{reason}")
+
+    def _how_to_restore(self, path: str) -> str:
+        """Say what can be done about an object that must be restored before it can be read."""
+        bucket, _, prefix = self.url.partition("://")[2].partition("/")
+        key = f"{prefix}/{path}".strip("/")
+        if self.url.startswith("s3://"):
+            how = (
+                f"run `aws s3api restore-object --bucket {bucket} --key '{key}' "
+                "--restore-request Days=7`, wait until it is restored (hours)"
+            )
+        else:
+            how = "set its access tier to Hot or Cool, wait until it is rehydrated (hours)"
+        return (
+            "the object is in an archive storage class (such as Glacier) and cannot be read "
+            f"directly: {how}, and run again; or leave its day out by start_date or end_date"
+        )
 
 
 def _first_line(error: Exception) -> str:

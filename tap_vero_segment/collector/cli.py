@@ -357,7 +357,7 @@ def report(context: click.Context, /, *, file: Path | None, url: str | None, **t
     "--before",
     metavar="DATE",
     callback=_check_time,
-    help="Only events with an earlier loaded_at; no offset means UTC.",
+    help="Only events that were received earlier; no offset means UTC.",
 )
 def export(store: str, to: str, before: str | None) -> None:
     """Write what the store holds as an archive in Segment's layout.
@@ -376,7 +376,7 @@ def export(store: str, to: str, before: str | None) -> None:
     required=True,
     metavar="DATE",
     callback=_check_time,
-    help="Only events with an earlier loaded_at; no offset means UTC.",
+    help="Only events that were received earlier; no offset means UTC.",
 )
 @click.option("--force", is_flag=True, help="Delete what was not exported, too.")
 def prune(store: str, before: str, *, force: bool) -> None:

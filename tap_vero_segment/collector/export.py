@@ -5,6 +5,7 @@ from __future__ import annotations
 from tap_vero_segment import times
 from tap_vero_segment.archive.objects import Objects
 from tap_vero_segment.archive.writing import write_archive
+from tap_vero_segment.stores.base import Exported
 from tap_vero_segment.stores.readers import open_reader
 from tap_vero_segment.stores.writers import open_writer
 
@@ -12,28 +13,27 @@ from tap_vero_segment.stores.writers import open_writer
 def export(store: str, to: str, before: str | None) -> str:
     """Write what an archive does not have yet; return what was done, in a line.
 
-    Safe beside a running collector: ``loaded_at`` rises, so what lies behind the newest event is
-    closed. What a broken-off export has written is written again, into the same objects.
+    Safe beside a running collector and other exports: ``loaded_at`` rises, so what is not later
+    than the newest event is closed. What an export has begun that broke off is finished first.
 
     Args:
         store: The store's URL.
         to: The archive's URL.
-        before: Only events with an earlier ``loaded_at``, a date or time; None: all.
+        before: Only events with an earlier ``received_at``, a date or time; None: all.
 
     Raises:
         SettingError: The store or the archive cannot be opened, or ``before`` is no time.
-        StoreError: The store cannot be read.
+        StoreError: The store cannot be read or written.
         ObjectStoreError: The archive cannot be written.
     """
-    end = times.LATEST if before is None else times.from_text(before)
+    end = times.LATEST + 1 if before is None else times.from_text(before)
     objects = Objects(to, {}, "--to", create=True)
     events = written = 0
     with open_reader(store, "store") as reader:
         writer = open_writer(store, "store")
         try:
-            after = reader.exported_until(objects.url) or 0
-            for done in write_archive(reader, objects, after, end):
-                writer.mark_exported(objects.url, done.until)
+            wanted = Exported(reader.high_water() or 0, end)
+            for done in write_archive(reader, writer, objects, wanted):
                 events += done.events
                 written += done.objects
         finally:

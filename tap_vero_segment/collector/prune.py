@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from tap_vero_segment import times
 from tap_vero_segment.collector.turns import in_turn
 from tap_vero_segment.errors import UserError
+from tap_vero_segment.stores.base import Exported
+from tap_vero_segment.stores.exports import missing
 from tap_vero_segment.stores.readers import open_reader
 from tap_vero_segment.stores.writers import open_writer
 
@@ -21,7 +23,7 @@ def prune(store: str, before: str, *, force: bool) -> str:
 
     Args:
         store: The store's URL.
-        before: Only events with an earlier ``loaded_at``, a date or time.
+        before: Only events with an earlier ``received_at``, a date or time.
         force: Whether events are deleted that no archive has.
 
     Raises:
@@ -31,32 +33,50 @@ def prune(store: str, before: str, *, force: bool) -> str:
     """
     end = times.from_text(before)
     with open_reader(store, "store") as reader:
-        if not force:
-            end = _exported(reader, end)
+        parts = [Exported(times.LATEST, end)] if force else _exported(reader, end)
         writer = open_writer(store, "store")
         try:
             deleted = 0
-            count: int | None = None
-            while count != 0:
-                with in_turn():
-                    count = writer.prune(end)
-                deleted += count
+            for part in parts:
+                count: int | None = None
+                while count != 0:
+                    with in_turn():
+                        count = writer.prune(part.before, part.until)
+                    deleted += count
         finally:
             writer.close()
     return f"{deleted} events deleted"
 
 
-def _exported(reader: Reader, before: int) -> int:
-    """Return the end of what may be deleted: what arrives meanwhile is not exported yet."""
-    until = reader.exported_until()
-    if reader.lines(-1 if until is None else until, before - 1, 1):
-        has = (
-            "no archive has any" if until is None else f"archives have it to {times.to_text(until)}"
-        )
-        date = times.to_text(before)
-        msg = (
-            f"not all before {date} was exported ({has}), so nothing was deleted: run "
-            f"`vero-collector export --to URL --before {date}`, or add --force"
-        )
-        raise UserError(msg)
-    return min(before, (until or 0) + 1)
+def _exported(reader: Reader, before: int) -> list[Exported]:
+    """Return what may be deleted: an archive has it, whatever arrives meanwhile.
+
+    Raises:
+        UserError: No archive has all of it.
+    """
+    wanted = Exported(reader.high_water() or 0, before)
+    firsts = []
+    for written in [[], *reader.exports().values()]:
+        spans = [
+            reader.span(part.since, part.before, part.after, part.until)
+            for part in missing(written, wanted)
+        ]
+        lacks = [span.first_received_at for span in spans if span is not None]
+        if not lacks:
+            # Those with the earlier time first, as a page is found by it.
+            parts = [has._replace(before=min(has.before, before)) for has in written]
+            return sorted(parts, key=lambda part: part.before)
+        firsts.append(min(lacks))
+    first = max(firsts)
+    has = reader.span(times.EARLIEST, first, -1, wanted.until)
+    what = (
+        "no archive has any"
+        if has is None
+        else f"archives have it to {times.to_text(has.last_received_at)}"
+    )
+    date = times.to_text(before)
+    msg = (
+        f"not all that was received before {date} was exported ({what}), so nothing was deleted: "
+        f"run `vero-collector export --to URL --before {date}`, or add --force"
+    )
+    raise UserError(msg)

@@ -27,6 +27,9 @@ logger = logging.getLogger("tap-vero-segment")
 
 EMPTY: Final = "no object of an archive is there, or none of a day that is wanted"
 
+_CLOCKS_DIFFER: Final = 60 * times.SECOND
+"""Microseconds that an object may be dated in the future without a warning."""
+
 
 class PlannedObject(NamedTuple):
     """An object that is to be read.
@@ -129,6 +132,7 @@ class ArchiveSource(Closing):
         wanted = [
             stored for stored in self._listing.objects if since < stored.modified_at <= self._mark
         ]
+        self._report_others(since)
         return [
             PlannedObject(
                 stored,
@@ -138,6 +142,38 @@ class ArchiveSource(Closing):
             )
             for stored, follower in zip(wanted, [*wanted[1:], None], strict=False)
         ]
+
+    def _report_others(self, since: int) -> None:
+        """Report the objects that this run does not read."""
+        url = self._objects.url
+        earlier = [each.modified_at for each in self._listing.objects if each.modified_at <= since]
+        if earlier:
+            logger.info(
+                "%s: %d objects are not read, as they were last modified until %s: the bookmark "
+                "less lookback_seconds is %s",
+                url,
+                len(earlier),
+                times.to_text(max(earlier)),
+                times.to_text(since),
+            )
+        if self._listing.left_out:
+            logger.info(
+                "%s: %d folders of days are not read, as start_date and end_date leave them out",
+                url,
+                self._listing.left_out,
+            )
+        # A store's clock may be a little ahead; the next run reads what is dated so.
+        limit = max(self._mark, times.now()) + _CLOCKS_DIFFER
+        future = [each.modified_at for each in self._listing.objects if each.modified_at > limit]
+        if future:
+            logger.warning(
+                "%s: %d objects are not read yet, as they are dated in the future, until %s. "
+                "If that is wrong, set the clocks right and write these objects again (of files, "
+                "`touch` sets the time)",
+                url,
+                len(future),
+                times.to_text(max(future)),
+            )
 
     def _bookmark(self, stored: StoredObject) -> str | None:
         """Return how far the bookmark may go: not past days that ``end_date`` left out."""

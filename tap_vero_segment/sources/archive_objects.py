@@ -34,7 +34,7 @@ class ArchiveReader:
         bury: Keeps a line that cannot be read, or raises the error that goes with it.
 
     Attributes:
-        lines: How many lines it has read.
+        lines: How many lines it has read that are not blank.
     """
 
     def __init__(
@@ -81,10 +81,11 @@ class ArchiveReader:
         where = f"{self._objects.url}/{stored.path}"
         number = 0
         try:
-            for number, whole_line in enumerate(split_lines(content), start=1):
+            for number, whole_line in split_lines(content):
                 line = whole_line.removeprefix(BOM) if number == 1 else whole_line
                 if not line or line.isspace():
                     continue
+                self.lines += 1
                 try:
                     call = _read(line)
                 except UnmappableError as error:
@@ -98,8 +99,6 @@ class ArchiveReader:
         except ReplacedError:
             # The new object is younger than this run's mark: the next run reads it, whole.
             logger.warning("%s was overwritten meanwhile: left for the next run", where)
-        finally:
-            self.lines += number
 
     def _bury(self, where: str, line: int, reason: str, text: bytes = b"") -> None:
         """Keep a line that cannot be read; without one, say that an object's rest cannot."""

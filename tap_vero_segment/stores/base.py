@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from tap_vero_segment import times
 from tap_vero_segment.closing import Closable
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Event(NamedTuple):
     Attributes:
         id: The track call's ``messageId``.
         collection: The slug of its collection, ``email_sent``.
-        received_at: When it was received, in microseconds since 1970.
+        received_at: When it was received, as ``call`` has it, in microseconds since 1970.
         call: The track call as JSON, without ``loadedAt``.
         input: Where it came in: ``vero``.
         body: The request's body as it came, where it is more than the track call itself.
@@ -135,6 +136,40 @@ class Arrivals(NamedTuple):
     events: int
 
 
+class Exported(NamedTuple):
+    """What an archive has of a store's events; all times are in microseconds since 1970.
+
+    Attributes:
+        until: Of the events up to this ``loaded_at``,
+        before: it has those that were received before this.
+    """
+
+    until: int
+    before: int
+
+
+class Exports(NamedTuple):
+    """How far the export to an archive has come.
+
+    Attributes:
+        written: What the archive has: the later the ``until``, the earlier the ``before``.
+        planned: What is being written to it, or was when an export broke off. Until it is written,
+            no other plan is made: so each export that goes on writes the same objects.
+    """
+
+    written: list[Exported]
+    planned: Exported
+
+
+class Span(NamedTuple):
+    """The times of some events, in microseconds since 1970."""
+
+    first_loaded_at: int
+    last_loaded_at: int
+    first_received_at: int
+    last_received_at: int
+
+
 class Reader(Closable, Protocol):
     """A store's reading half. It may be used from one thread at a time."""
 
@@ -205,12 +240,18 @@ class Reader(Closable, Protocol):
             limit: The most to return; :data:`PAGE_BYTES` of bodies at most.
         """
 
-    def exported_until(self, destination: str | None = None) -> int | None:
-        """Return the ``loaded_at`` up to which an archive has the events; None: it has none.
+    def span(self, since: int, before: int, after: int, until: int) -> Span | None:
+        """Return the times of the events with ``since <= received_at < before``; None: no events.
 
         Args:
-            destination: The archive's URL; None: whichever archive has most.
+            since: Microseconds since 1970, as are the others.
+            before: The end of it.
+            after: Only events with ``after < loaded_at``
+            until: ``<= until``.
         """
+
+    def exports(self) -> dict[str, list[Exported]]:
+        """Return what archives have, by their URLs; see :class:`Exports`."""
 
 
 class Writer(Protocol):
@@ -245,8 +286,24 @@ class Writer(Protocol):
     def nearly_full(self) -> bool:
         """Return whether there is next to no room left on disk; False where none can tell."""
 
-    def mark_exported(self, destination: str, until: int) -> None:
-        """Note the ``loaded_at`` up to which an archive has the events."""
+    def plan_export(self, destination: str, planned: Exported) -> Exports:
+        """Note what is going to be written to an archive, unless something is already.
+
+        Args:
+            destination: The archive's URL.
+            planned: What it has once that is written.
+
+        Returns:
+            What is to be written: it may be another export's plan.
+        """
+
+    def mark_exported(self, destination: str, written: Exported) -> None:
+        """Note what an archive has; a plan of it is done.
+
+        Args:
+            destination: The archive's URL.
+            written: What it has, now as well; it can be read there.
+        """
 
     def resolve(self, number: int, events: Sequence[Event]) -> int:
         """Store what a dead letter holds, and delete the letter, in one transaction.
@@ -269,13 +326,14 @@ class Writer(Protocol):
             The numbers of no dead letter, rising; where there is one, nothing was deleted.
         """
 
-    def prune(self, before: int) -> int:
-        """Delete some of the oldest events, in a transaction that is short.
+    def prune(self, before: int, until: int = times.LATEST) -> int:
+        """Delete some events, in a transaction that is short.
 
         What is deleted frees its ``id``: the same event delivered again is a new one.
 
         Args:
-            before: Only events with an earlier ``loaded_at``; microseconds since 1970.
+            before: Only events with an earlier ``received_at``; microseconds since 1970.
+            until: Only events with this ``loaded_at`` at most.
 
         Returns:
             How many were deleted; 0: none is left.

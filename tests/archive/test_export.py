@@ -6,10 +6,15 @@ import asyncio
 import gzip
 import json
 import random
+import shutil
 import signal
+import stat
 import subprocess
+import sys
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +38,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.collector import Collector
+    from tests.support.faulty_s3 import Handler
     from tests.support.forked_tap import ForkedTap
     from tests.support.s3 import S3
     from tests.support.tap import Messages
 
 DAY = 86_400_000_000
+STRACE = shutil.which("strace")
 EVERYTHING = catalog_of(*ALL_STREAMS)
 VARIABLES = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
@@ -201,14 +208,14 @@ def test_before_bounds_what_is_written_and_the_rest_follows(tmp_path):
 
 
 def test_exports_broken_off_and_repeated_hold_each_event_once(tmp_path):
-    """Whatever bound a broken-off export had, the next one replaces what it has left."""
+    """Whatever bound a broken-off export had, the next one finishes what it has begun."""
     store, archive = tmp_path / "store.db", tmp_path / "archive"
     chance = random.Random(8)
     fill_over_days(store, many(45_000), chance)
-    loaded_at = [json.loads(line)["loadedAt"] for line in lines_of(store)]
+    received_at = [json.loads(line)["receivedAt"] for line in lines_of(store)]
     killed = 0
     for _ in range(8):
-        bound = ["--before", chance.choice(loaded_at)] if chance.random() < 0.5 else []
+        bound = ["--before", chance.choice(received_at)] if chance.random() < 0.5 else []
         killed += killed_amid(store, archive, chance.randrange(1, 4), *bound)
     assert killed >= 3
     export(store, archive.as_uri())
@@ -285,6 +292,7 @@ def test_exports_beside_a_running_collector_hold_each_event_once(collector: Coll
         ("folder", [], "--to: "),
         ("s3://bucket", [], f"access denied (AccessDenied); see {VARIABLES}"),
         ("file:///dev/null/archive", [], "--to: "),
+        ("file:///tmp/a%00b", [], "--to: "),
         ("file:///tmp/x", ["--before", "someday"], "--before"),
         ("file:///tmp/x", ["--store", "sqlite:///missing.db"], "missing.db"),
     ],
@@ -306,3 +314,236 @@ def test_an_export_that_cannot_be_says_why_in_a_line(tmp_path, to, arguments, sa
     assert said in done.stderr
     for unwanted in ("Traceback", ACCESS_KEY, SECRET_KEY, "person"):
         assert unwanted not in done.stderr
+
+
+# Nothing is overwritten
+
+
+def prune(store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run_collector("prune", "--store", url_of(store), *arguments, cwd=store.parent)
+
+
+def held(server: FaultyS3) -> Counter[str]:
+    """The ids of an object store's events, and how often each is there."""
+    return Counter(
+        json.loads(line)["messageId"]
+        for each in server.objects.values()
+        for line in gzip.decompress(each.content).splitlines()
+    )
+
+
+def environment(server: FaultyS3) -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_ENDPOINT_URL": server.endpoint,
+        "AWS_REGION": "eu-west-1",
+    }
+
+
+def test_two_exports_at_once_lose_nothing(tmp_path):
+    """As a cron job does that overlaps: the slower one must not take anything back."""
+    store = tmp_path / "store.db"
+    ids = fill(store, many(50))
+    came, go_on = threading.Event(), threading.Event()
+
+    def waits(handler: Handler) -> bool:
+        if handler.command == "PUT" and not came.is_set():
+            came.set()
+            go_on.wait(60)
+        return False
+
+    with FaultyS3([]) as server, ThreadPoolExecutor(1) as pool:
+        server.always = waits
+        env = environment(server)
+        slower = pool.submit(export, store, "s3://bucket", env=env)
+        assert came.wait(60)
+        ids += fill(store, many(100)[50:])
+        try:
+            export(store, "s3://bucket", env=env)
+        finally:
+            go_on.set()
+        slower.result()
+        assert prune(store, "--before", "9999-01-01").stdout == "100 events deleted\n"
+        assert held(server) == Counter(ids)
+
+
+def test_a_restored_store_takes_nothing_from_an_archive(tap: ForkedTap, tmp_path):
+    store, archive = tmp_path / "store.db", tmp_path / "archive"
+    ids = fill(store, many(100))
+    backup = store.read_bytes()
+    ids += fill(store, many(150)[100:])
+    export(store, archive.as_uri())
+    before = {path: path.read_bytes() for path in archive.rglob("*.gz")}
+
+    for path in tmp_path.glob("store.db*"):
+        path.unlink()
+    store.write_bytes(backup)
+    command = ("export", "--store", url_of(store), "--to", archive.as_uri())
+    done = run_collector(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr  # which says that the store was checked
+    ids += fill(store, [documented()])
+    export(store, archive.as_uri())
+
+    assert {path: path.read_bytes() for path in before} == before
+    done = prune(store, "--before", "9999-01-01")
+    assert done.stdout == "101 events deleted\n", done.stderr
+    messages = tap.good({"source": archive.as_uri()}, catalog=EVERYTHING)
+    found = {record["id"] for records in messages.records.values() for record in records}
+    assert found == set(ids)
+    assert len(found) == 151
+
+
+@pytest.mark.parametrize("conditions", [True, False], ids=["conditional", "unconditional"])
+def test_what_reads_otherwise_than_it_was_written_does_not_count(tmp_path, conditions):
+    """Also with a server that has never heard of conditions."""
+    store = tmp_path / "store.db"
+    fill(store, many(20))
+
+    def unconditional(handler: Handler) -> bool:
+        if "If-None-Match" in handler.headers:
+            handler.refuse(501, "NotImplemented")
+            return True
+        return False
+
+    def loses(handler: Handler) -> bool:
+        if not conditions and unconditional(handler):
+            return True
+        if handler.command == "PUT":
+            handler.body = handler.body[:-20]
+        return False
+
+    with FaultyS3([]) as server:
+        server.always = loses
+        command = ("export", "--store", url_of(store), "--to", "s3://bucket")
+        done = run_collector(*command, cwd=tmp_path, env=environment(server))
+        assert done.returncode == 1
+        assert "reads otherwise than it was written" in done.stderr
+        assert prune(store, "--before", "9999-01-01").returncode == 1
+        [broken] = server.objects
+
+        server.always = None if conditions else unconditional
+        done = run_collector(*command, cwd=tmp_path, env=environment(server))
+        assert (done.returncode, list(server.objects)) == (1, [broken])
+        assert f"s3://bucket/{broken}: is there already, with other content" in done.stderr
+        del server.objects[broken]
+        export(store, "s3://bucket", env=environment(server))
+        assert list(server.objects) == [broken]
+        assert prune(store, "--before", "9999-01-01").stdout == "20 events deleted\n"
+
+
+# By the time of receipt
+
+
+def test_a_clock_that_was_wrong_once_keeps_nothing_from_export_and_prune(tmp_path):
+    """One event while the clock stood at 2099: ``loaded_at`` stays there, and receipt does not."""
+    store, archive = tmp_path / "store.db", tmp_path / "archive"
+    days = [f"2025-03-{day:02}T12:00:00Z" for day in range(1, 11)]
+    received = [*days[:4], "2099-06-01T00:00:00Z", *days[4:]]
+    loaded = [*days[:4], *["2099-06-01T00:00:00Z"] * 7]
+    ids = fill_at(store, many(11), received_at=received, loaded_at=loaded)
+    before = ("--before", "2025-03-08")
+    export(store, archive.as_uri(), *before)
+    assert ids_in(archive) == Counter(ids[:4] + ids[5:8])
+    assert prune(store, *before).stdout == "7 events deleted\n"
+    assert prune(store, "--before", "2026-01-01").returncode == 1
+    export(store, archive.as_uri(), "--before", "2026-01-01")
+    assert prune(store, "--before", "2026-01-01").stdout == "3 events deleted\n"
+    assert [json.loads(line)["messageId"] for line in lines_of(store)] == [ids[4]]
+    export(store, archive.as_uri())
+    assert ids_in(archive) == Counter(ids)
+
+
+# How files are written
+
+
+def test_an_archive_is_as_private_as_the_store(tmp_path):
+    store, folder = tmp_path / "store.db", tmp_path / "there"
+    fill(store, many(5))
+    folder.mkdir(mode=0o750)
+    export(store, (folder / "some" / "archive").as_uri())
+    paths = list((folder / "some").rglob("*"))
+    modes = {path.is_dir(): stat.S_IMODE(path.stat().st_mode) for path in paths}
+    assert modes == {True: 0o700, False: 0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+    assert [path.suffix for path in paths if path.is_file()] == [".gz"]
+
+    folder.chmod(0o2750)  # its files are its group's
+    export(store, (folder / "others").as_uri())
+    paths = list((folder / "others").rglob("*"))
+    modes = {path.is_dir(): stat.S_IMODE(path.stat().st_mode) for path in paths}
+    assert modes == {True: 0o2750, False: 0o640}
+
+
+@pytest.mark.skipif(STRACE is None, reason="needs strace")
+def test_files_and_folders_are_synced_before_the_store_knows_of_them(tmp_path):
+    store, archive = tmp_path / "store.db", tmp_path / "new" / "archive"
+    fill(store, many(5))
+    output = tmp_path / "trace"
+    done = subprocess.run(
+        [
+            *(str(STRACE), "-f", "-y", "-o", str(output)),
+            *("-e", "trace=fsync,link,linkat,mkdir,mkdirat,pwrite64,fdatasync"),
+            *collector_command("export", "--store", url_of(store), "--to", archive.as_uri()),
+        ],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode and "ptrace" in done.stderr.lower():
+        pytest.skip(f"strace cannot trace here: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    [path] = archive.rglob("*.gz")
+    lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
+
+    def at(*words: str) -> int:
+        """The last line that holds these words."""
+        found = [n for n, line in enumerate(lines) if all(word in line for word in words)]
+        assert found, words
+        return found[-1]
+
+    linked = at("link", f'"{path}"')
+    assert at("fsync(", ".part>") < linked < at("fsync(", f"<{path.parent}>")
+    for folder in [path.parent, *path.parent.parents][:5]:
+        made = at("mkdir", f'"{folder}"')
+        assert made < at("fsync(", f"<{folder.parent}>")
+    # What comes last in the store's log is the note that the archive has it.
+    assert at("fsync(", f"<{path.parent}>") < at("sync(", "store.db-wal>")
+
+
+# Memory
+
+
+def test_large_events_are_not_held_together(tmp_path):
+    """Of 480 KB each, 800 of them once took 1.2 GB."""
+    store, archive = tmp_path / "store.db", tmp_path / "archive"
+    chance = random.Random(5)
+    writer = SqliteWriter(url_of(store), "store")
+    for number in range(200):
+        large = {"type": "sent", "user": {"id": number}, "x": chance.randbytes(240_000).hex()}
+        event = to_event(json.dumps(large).encode(), times.now())
+        writer.write([event._replace(body=None)], [])
+    writer.close()
+    command = collector_command("export", "--store", url_of(store), "--to", archive.as_uri())
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *command],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout.splitlines()[-1]) < 150_000
+    assert len(ids_in(archive)) == 200
+
+
+# A process begins with the peak of the one that it was started from, which must be a small one.
+MEASURE = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:])
+_, status, usage = os.wait4(process.pid, 0)
+print(usage.ru_maxrss, flush=True)
+sys.exit(status)
+"""

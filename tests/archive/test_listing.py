@@ -12,6 +12,7 @@ from tap_vero_segment.archive.objects import Objects
 from tests.support.archive import (
     FIRST_DAY,
     ArchiveObject,
+    as_written,
     day_folder,
     path_of,
     text_of,
@@ -30,6 +31,14 @@ if TYPE_CHECKING:
 def named(path: str, *, hours: int = 0, content: bytes = b"{}") -> ArchiveObject:
     return ArchiveObject(path, content, FIRST_DAY + timedelta(days=9, hours=hours), [])
 
+
+def as_listed(tmp_path: Path, made: list[ArchiveObject]) -> list[ArchiveObject]:
+    folder = tmp_path / "archive"
+    return as_written(folder, made) if folder.exists() else made
+
+
+LATER = 4_000_000_000
+"""A moment of 2096, in seconds since 1970."""
 
 DAYS = [named(path_of(source, day, f"{day}.gz")) for source in ("a", "b") for day in range(4)]
 """An object a day and source."""
@@ -76,9 +85,10 @@ each_way = pytest.mark.parametrize("start", [None, ANYTIME], ids=["sweep", "desc
 
 
 @each_way
-def test_objects_come_in_the_order_of_their_last_modification(opened, start):
+def test_objects_come_in_the_order_of_their_last_modification(opened, start, tmp_path):
     made = [named(path_of("a", n % 3, f"{n}.gz"), hours=7 * n % 11) for n in range(11)]
     listing = between(opened(made)(""), start, None)
+    made = as_listed(tmp_path, made)
     in_order = sorted(made, key=lambda each: each.modified_at)
     assert paths(listing) == [each.path for each in in_order]
     assert [stored.modified_at for stored in listing.objects] == [
@@ -88,9 +98,13 @@ def test_objects_come_in_the_order_of_their_last_modification(opened, start):
 
 
 @each_way
-def test_objects_of_one_time_come_in_the_order_of_their_paths(opened, start):
+def test_objects_of_one_time_come_in_the_order_of_their_paths(opened, start, tmp_path):
     made = [named(f"{letter}/x.gz") for letter in "dacb"] + [named("c.gz", hours=-1)]
-    assert paths(between(opened(made)(""), start, None)) == [
+    objects = opened(made)("")
+    for each in made:  # whoever wants files of one time dates them in the future
+        if (path := tmp_path / "archive" / each.path).exists():
+            os.utime(path, (LATER + (each.path != "c.gz"),) * 2)
+    assert paths(between(objects, start, None)) == [
         "c.gz",
         "a/x.gz",
         "b/x.gz",
@@ -133,7 +147,7 @@ def test_any_place_in_an_archive_is_an_archive(opened, start, depth):
 def test_a_place_that_holds_nothing_gives_nothing(opened, start, tmp_path):
     open_at = opened([named("segment-logs/a/x.gz")])
     (tmp_path / "archive" / "empty").mkdir(parents=True, exist_ok=True)
-    assert between(open_at("empty"), start, None) == ([], None)
+    assert between(open_at("empty"), start, None) == ([], 0, None)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +247,7 @@ def test_what_only_looks_like_a_number_is_no_day(name):
 
 def test_a_files_time_is_kept_to_the_microsecond(tmp_path):
     write_object(tmp_path, named("x.gz"))
-    os.utime(tmp_path / "x.gz", ns=(0, 1_741_564_800_123_456_789))
+    later = LATER * 1_000_000_000 + 123_456_789
+    os.utime(tmp_path / "x.gz", ns=(0, later))
     [stored] = list_objects(Objects(tmp_path.as_uri(), {}, "source"), None, None).objects
-    assert stored.modified_at == 1_741_564_800_123_456
+    assert stored.modified_at == later // 1_000

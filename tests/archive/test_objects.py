@@ -350,6 +350,8 @@ def test_what_can_pass_is_tried_again(server, faults, path):
         (refused(400, "ExpiredToken"), "(ExpiredToken)"),
         (refused(404, "NoSuchBucket"), "there is no such bucket"),
         (refused(301, "PermanentRedirect"), "region"),
+        (refused(403, "InvalidObjectState"), "`aws s3api restore-object --bucket bucket --key"),
+        (refused(409, "BlobArchived"), "the object is in an archive storage class"),
     ],
 )
 def test_what_cannot_pass_is_told_in_a_line(server, path, fault, said):
@@ -361,6 +363,19 @@ def test_what_cannot_pass_is_told_in_a_line(server, path, fault, said):
     assert str(raised.value).startswith(f"source: {where}: ")
     assert said in str(raised.value)
     assert_no_secret(str(raised.value))
+
+
+def test_an_object_in_an_archive_storage_class_is_told_with_what_to_do(s3: S3):
+    s3.make_bucket("frozen")
+    s3.client().put_object(
+        Bucket="frozen", Key="a/b.gz", Body=zipped(b"{}\n"), StorageClass="GLACIER"
+    )
+    with pytest.raises(ObjectStoreError) as raised:
+        read(Objects("s3://frozen/a", s3.options, "source"))
+    said = str(raised.value)
+    assert said.startswith("source: s3://frozen/a/b.gz: the object is in an archive storage class")
+    assert "aws s3api restore-object --bucket frozen --key 'a/b.gz' --restore-request" in said
+    assert "denied" not in said
 
 
 def test_an_object_that_is_gone_is_told(server):
@@ -429,8 +444,8 @@ def test_what_google_leaves_as_it_is_comes_as_it_is():
 def test_a_written_object_says_what_it_is(s3: S3):
     s3.make_bucket("writing")
     objects = Objects("s3://writing/prefix", s3.options, "--to")
-    for content in (b"before", zipped(b"{}\n")):
-        objects.write("folder/x.gz", content)
+    assert objects.create("folder/x.gz", zipped(b"{}\n"))
+    assert not objects.create("folder/x.gz", b"another")
     found = s3.client().get_object(Bucket="writing", Key="prefix/folder/x.gz")
     assert found["Body"].read() == zipped(b"{}\n")
     assert (found["ContentEncoding"], found["ContentType"]) == ("gzip", "application/json")
@@ -438,16 +453,16 @@ def test_a_written_object_says_what_it_is(s3: S3):
 
 def test_a_folder_to_write_to_is_made(tmp_path):
     objects = Objects((tmp_path / "a" / "b").as_uri(), {}, "--to", create=True)
-    for content in (b"before", b"after"):
-        objects.write("folder/x.gz", content)
-    assert (tmp_path / "a/b/folder/x.gz").read_bytes() == b"after"
+    assert objects.create("folder/x.gz", b"before")
+    assert not objects.create("folder/x.gz", b"after")
+    assert (tmp_path / "a/b/folder/x.gz").read_bytes() == b"before"
 
 
 def test_what_cannot_be_written_is_told(s3: S3, tmp_path):
     objects = Objects("s3://no-such-bucket", s3.options, "--to")
     with pytest.raises(ObjectStoreError, match=r"--to: s3://no-such-bucket.*no such bucket"):
-        objects.write("x.gz", b"")
+        objects.create("x.gz", b"")
     (tmp_path / "folder").touch()
     objects = Objects(tmp_path.as_uri(), {}, "--to")
     with pytest.raises(ObjectStoreError, match=f"--to: {tmp_path.as_uri()}/folder/x.gz"):
-        objects.write("folder/x.gz", b"")
+        objects.create("folder/x.gz", b"")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import msgspec
 import psycopg
 
-from tap_vero_segment import times
 from tap_vero_segment.collector.endpoints.calls import event_of
 from tap_vero_segment.inputs.segment import read_call
 from tap_vero_segment.stores.postgres.writer import PostgresWriter
@@ -32,7 +31,7 @@ def _events(number: int) -> Iterator[Event]:
     for fields in calls(min(number, BASE)):
         call = read_call(msgspec.json.encode(fields))
         assert call is not None
-        base.append(event_of(call, times.now(), "tracking", None))
+        base.append(event_of(call, "tracking", None))
     yield from base
     for round_ in count(1):
         for event in base:

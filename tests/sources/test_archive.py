@@ -6,9 +6,10 @@ import logging
 import os
 import random
 import re
+import shutil
 import time
 from collections import defaultdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -20,6 +21,7 @@ from tests.support.archive import (
     ArchiveObject,
     Call,
     Maker,
+    as_written,
     below,
     day_folder,
     events_of,
@@ -29,10 +31,9 @@ from tests.support.archive import (
     text_of,
     track,
     write_folder,
-    write_object,
     zipped,
 )
-from tests.support.faulty_s3 import LISTING, FaultyS3
+from tests.support.faulty_s3 import LISTING, FaultyS3, Held
 from tests.support.inline_tap import sync_inline
 from tests.support.records import assert_shape
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from tests.support.stored import Stored
 
 EVERYTHING = catalog_of(*ALL_STREAMS)
+LATEST = FIRST_DAY + timedelta(days=30)
 
 
 class Place:
@@ -67,20 +69,20 @@ class Place:
         if self.s3:
             self.s3.put(self.folder.name, objects, self.prefix)
         else:
-            write_folder(self.folder / self.prefix, objects)
+            past = (made._replace(modified_at=min(made.modified_at, LATEST)) for made in objects)
+            write_folder(self.folder / self.prefix, past)
 
     def put_later(self, objects: Iterable[ArchiveObject], than: datetime) -> None:
         """Write objects in a later second than another one's."""
-        if self.s3:
-            while datetime.now(than.tzinfo) < than + timedelta(seconds=1):
-                time.sleep(0.01)
+        while datetime.now(than.tzinfo) < than + timedelta(seconds=1):
+            time.sleep(0.01)
         self.put(objects)
 
     def as_listed(self, objects: Iterable[ArchiveObject]) -> list[ArchiveObject]:
         """Return objects with the times that they have there."""
         if self.s3:
             return self.s3.times(self.folder.name, objects, self.prefix)
-        return list(objects)
+        return as_written(self.folder / self.prefix, objects)
 
     def config(self, at: str = "", **settings: Any) -> dict[str, Any]:
         return {"source": f"{self.url}/{at}".rstrip("/"), **self.options, **settings}
@@ -337,18 +339,24 @@ def within(objects: Iterable[ArchiveObject], start: str | None, end: str | None)
     ],
 )
 def test_start_and_end_bound_the_time_of_receipt(small, start, end):
-    url, objects = small
+    config, objects = small
     dates = {"start_date": start, "end_date": end}
-    config = {"source": url} | {name: date for name, date in dates.items() if date}
+    config = config | {name: date for name, date in dates.items() if date}
     found = sync_inline(config, catalog=EVERYTHING)
     assert ids_of(found.records) == ids_by_stream(within(objects, start, end))
 
 
 @pytest.fixture(scope="session")
-def small(tmp_path_factory):
-    """An archive of a few hundred calls in a folder; nobody writes to it."""
+def small():
+    """An archive of a few hundred calls; nobody writes to it."""
     objects = history(800, 20).objects
-    return write_folder(tmp_path_factory.mktemp("small"), objects), objects
+    with FaultyS3(objects) as store:
+        yield config_of(store), objects
+
+
+def config_of(store: FaultyS3, **settings: Any) -> dict[str, Any]:
+    """Settings for a store in which a test chooses the times of objects."""
+    return {"source": "s3://bucket", "storage_options": store.options, **settings}
 
 
 def test_a_day_out_of_bounds_is_neither_listed_nor_fetched(tap: ForkedTap, s3: S3, tmp_path):
@@ -372,12 +380,16 @@ def test_a_day_out_of_bounds_is_neither_listed_nor_fetched(tap: ForkedTap, s3: S
     assert tap.run(place.config(), catalog=EVERYTHING).status == 1
 
 
-def test_runs_with_later_and_later_ends_come_to_all_that_they_cover(tmp_path):
+def test_runs_with_later_and_later_ends_come_to_all_that_they_cover():
     """What an end leaves out is found when it is within a later one, whatever comes meanwhile."""
+    with FaultyS3([]) as store:
+        _later_and_later_ends(store)
+
+
+def _later_and_later_ends(store: FaultyS3) -> None:
     for seed in range(25):
+        store.objects.clear()
         chance = random.Random(seed)
-        folder = tmp_path / str(seed)
-        folder.mkdir()
         maker = Maker(seed)
         objects: list[ArchiveObject] = []
         state = None
@@ -391,11 +403,11 @@ def test_runs_with_later_and_later_ends_come_to_all_that_they_cover(tmp_path):
                 day = chance.randint(0, (clock - FIRST_DAY).days)
                 path = path_of("source", day, f"{len(objects)}.gz")
                 objects.append(maker.object(path, chance.randrange(1, 6), day, clock))
-                write_object(folder, objects[-1])
+                store.objects[path] = Held(objects[-1].content, clock)
             # The next run is no lookback's business.
             clock += timedelta(seconds=1)
             end = None if hours is None else text_of(FIRST_DAY + timedelta(hours=hours))
-            config = {"source": folder.as_uri(), "lookback_seconds": 0}
+            config = config_of(store, lookback_seconds=0)
             config |= {"end_date": end} if end else {}
             messages = sync_inline(config, state=state, catalog=EVERYTHING)
             state = messages.state
@@ -410,18 +422,69 @@ def test_runs_with_later_and_later_ends_come_to_all_that_they_cover(tmp_path):
 # Order and bookmarks
 
 
-def test_objects_of_one_second_move_the_bookmark_when_all_are_read(tmp_path):
+def test_objects_of_one_second_move_the_bookmark_when_all_are_read():
     objects = [
         made._replace(modified_at=FIRST_DAY + timedelta(hours=number // 3))
         for number, made in enumerate(Maker().small(9, 1_500))
     ]
-    url = write_folder(tmp_path / "archive", objects)
-    messages = sync_inline({"source": url}, catalog=EVERYTHING)
+    with FaultyS3(objects) as store:
+        messages = sync_inline(config_of(store), catalog=EVERYTHING)
     positions = states_never_run_ahead(messages, events_of(objects))
     bookmarks = [bookmark_of(messages.all[place]["value"], "tracks") for place in positions]
     assert sorted({each for each in bookmarks if each}) == [
         text_of(FIRST_DAY + timedelta(hours=hour)) for hour in range(3)
     ]
+
+
+def test_a_folder_that_a_copy_fills_is_read_also_where_times_are_kept(tmp_path, caplog):
+    """``rsync -a``, ``aws s3 sync`` and ``cp -p`` bring files of long ago, after a run."""
+    objects = Maker().small(6, 20)
+    folder, elsewhere = tmp_path / "archive", tmp_path / "elsewhere"
+    write_folder(elsewhere, objects)
+    config = {"source": folder.as_uri(), "lookback_seconds": 0}
+    state = None
+    for name in ("000.gz", "001.gz", "002.gz", "003.gz"):
+        [path] = elsewhere.rglob(name)
+        copied = folder / path.relative_to(elsewhere)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, copied)
+        with caplog.at_level(logging.INFO, "tap-vero-segment"):
+            messages = sync_inline(config, state=state, catalog=EVERYTHING)
+        [made] = [each for each in objects if each.path.endswith(name)]
+        events = events_of(as_written(folder, [made]))
+        assert ids_of(messages.records) == ids_by_stream(events)
+        assert {r["loaded_at"] for rs in messages.records.values() for r in rs} == {
+            events[0].loaded_at
+        }
+        state = messages.state
+    # What it does not read again, it says.
+    assert any(
+        re.search(r"archive: 3 objects are not read, as they were last modified until 2", line)
+        for line in caplog.messages
+    )
+
+
+def test_objects_dated_in_the_future_are_reported_and_hold_nothing_up(caplog):
+    objects = Maker().small(4, 20)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    with FaultyS3(objects[:2]) as store:
+        for made in objects[2:]:
+            store.objects[made.path] = Held(made.content, tomorrow)
+        config = config_of(store, lookback_seconds=0)
+        first = sync_inline(config, catalog=EVERYTHING)
+        assert ids_of(first.records) == ids_by_stream(events_of(objects[:2]))
+        warning = (
+            f"2 objects are not read yet, as they are dated in the future, until {tomorrow:%F}"
+        )
+        assert len([line for line in caplog.messages if warning in line]) == 1
+        assert bookmark_of(first.state, "tracks") == text_of(objects[1].modified_at)
+
+        later = Maker(seed=3, first=500).object(
+            path_of("source-a", 0, "later.gz"), 20, 0, datetime.now(UTC) - timedelta(minutes=1)
+        )
+        store.objects[later.path] = Held(later.content, later.modified_at)
+        second = sync_inline(config, state=first.state, catalog=EVERYTHING)
+        assert ids_of(second.records) == ids_by_stream(events_of([later]))
 
 
 def test_what_is_younger_than_the_start_of_the_run_waits_for_the_next_one(tmp_path):
@@ -443,11 +506,17 @@ def test_what_is_younger_than_the_start_of_the_run_waits_for_the_next_one(tmp_pa
 @pytest.mark.parametrize(
     ("lookback", "objects_again"), [(0, 0), (3_599, 1), (3_600, 1), (7_201, 3)]
 )
-def test_the_lookback_is_read_again(tmp_path, lookback, objects_again):
+def test_the_lookback_is_read_again(lookback, objects_again):
     objects = Maker().small(5, 20)
-    url = write_folder(tmp_path / "archive", objects)
-    first = sync_inline({"source": url}, catalog=EVERYTHING)
-    settings = {"source": url, "lookback_seconds": lookback}
+    with FaultyS3(objects) as store:
+        _lookback(store, objects, lookback, objects_again)
+
+
+def _lookback(
+    store: FaultyS3, objects: list[ArchiveObject], lookback: int, objects_again: int
+) -> None:
+    first = sync_inline(config_of(store), catalog=EVERYTHING)
+    settings = config_of(store, lookback_seconds=lookback)
     again = sync_inline(settings, state=first.state, catalog=EVERYTHING)
     seen = objects[len(objects) - objects_again :]
     assert ids_of(again.records) == ids_by_stream(events_of(seen))
@@ -455,7 +524,7 @@ def test_the_lookback_is_read_again(tmp_path, lookback, objects_again):
     late = Maker(first=1_000).object(
         path_of("source-a", 0, "late.gz"), 20, 0, objects[-1].modified_at - timedelta(minutes=59)
     )
-    write_object(tmp_path / "archive", late)
+    store.objects[late.path] = Held(late.content, late.modified_at)
     third = sync_inline(settings, state=again.state, catalog=EVERYTHING)
     expected = [*seen, late] if lookback > 59 * 60 else seen
     assert ids_of(third.records) == ids_by_stream(events_of(expected))

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tests.support.archive import Maker, events_of, write_folder
+from tests.support.archive import Maker, as_written, events_of, write_folder
 from tests.support.faulty_s3 import FaultyS3, slow
 from tests.support.rounds import rounds
 from tests.support.stored import ids_by_stream, ids_of
@@ -19,16 +19,20 @@ from tests.support.tap import Messages, read_messages
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.archive import ArchiveObject
     from tests.support.faulty_s3 import Handler
     from tests.support.forked_tap import ForkedTap, RunningTap
+    from tests.support.stored import Stored
 
 ROUNDS = rounds(30)
 OBJECTS = Maker().small(6, 1_100)
-EVENTS = events_of(OBJECTS)
-TRACKED = [event for event in EVENTS if "tracks" in event.streams]
-"""What the streams have that are selected by default."""
 
 ENDS = ("SIGTERM", "SIGINT", "SIGKILL", "closed pipe")
+
+
+def tracked(objects: list[ArchiveObject]) -> list[Stored]:
+    """What the streams have that are selected by default."""
+    return [event for event in events_of(objects) if "tracks" in event.streams]
 
 
 class Interrupted(NamedTuple):
@@ -70,16 +74,20 @@ def test_interrupted_runs_lose_nothing(tap: ForkedTap, tmp_path: Path):
     chance = random.Random(2_025)
     ended: Counter[str] = Counter()
     url = write_folder(tmp_path / "archive", OBJECTS)
+    in_folder = tracked(as_written(tmp_path / "archive", OBJECTS))
     with FaultyS3(OBJECTS) as store:
         store.always = slowly
         bucket = {"source": "s3://bucket", "storage_options": store.options}
+        places = [({"source": url}, in_folder), (bucket, tracked(OBJECTS))]
         while sum(ended.values()) < ROUNDS:
-            where = chance.choice([{"source": url}, bucket])
-            ended += _until_complete(tap, where | {"lookback_seconds": 0}, chance)
+            where, events = chance.choice(places)
+            ended += _until_complete(tap, where | {"lookback_seconds": 0}, events, chance)
     assert set(ended) == set(ENDS)
 
 
-def _until_complete(tap: ForkedTap, config: dict[str, Any], chance: random.Random) -> Counter[str]:
+def _until_complete(
+    tap: ForkedTap, config: dict[str, Any], events: list[Stored], chance: random.Random
+) -> Counter[str]:
     """Run again and again until a run comes to its end; return how the others ended."""
     ended: Counter[str] = Counter()
     got: dict[str, set[str]] = defaultdict(set)
@@ -88,13 +96,13 @@ def _until_complete(tap: ForkedTap, config: dict[str, Any], chance: random.Rando
         how = chance.choice(ENDS)
         with tap.start(config, state=state) as running:
             messages, early = interrupt(running, how, chance.randrange(5_000))
-        states_never_run_ahead(messages, TRACKED, got)
+        states_never_run_ahead(messages, events, got)
         for stream, ids in ids_of(messages.records).items():
             got[stream].update(ids)
         state = messages.state or state
         if not early:
             break
         ended[how] += 1
-    expected = {stream: set(ids) for stream, ids in ids_by_stream(TRACKED).items()}
+    expected = {stream: set(ids) for stream, ids in ids_by_stream(events).items()}
     assert got == expected
     return ended

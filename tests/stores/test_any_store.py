@@ -12,12 +12,23 @@ import pytest
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.collector.endpoints.vero import to_event
-from tap_vero_segment.stores.base import DeadLetter, Event, Summary, Total
+from tap_vero_segment.stores.base import (
+    DeadLetter,
+    Event,
+    Exported,
+    Exports,
+    Span,
+    Summary,
+    Total,
+)
+from tap_vero_segment.stores.exports import merged, missing
 from tap_vero_segment.stores.readers import open_reader
 from tests.support.payloads import many
 from tests.support.stored import every_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tap_vero_segment.stores.base import Reader, Writer
     from tests.stores.conftest import Open
 
@@ -25,11 +36,11 @@ START = times.from_text("2026-11-23T09:24:00Z")
 WEEK = 7 * 86_400_000_000
 
 
-def events(number: int, seed: int = 7) -> list[Event]:
+def events(number: int, seed: int = 7, received_at: Callable[[], int] = times.now) -> list[Event]:
     """Events of every kind; of another seed, others."""
     some = []
     for place, payload in enumerate(many(number, seed=seed)):
-        event = to_event(json.dumps(payload).encode(), times.now())
+        event = to_event(json.dumps(payload).encode(), received_at())
         name = f"{seed}-{place}"
         call = json.dumps(json.loads(event.call) | {"messageId": name}).encode()
         some.append(event._replace(id=name, call=call))
@@ -70,9 +81,9 @@ def counted(reader: Reader) -> dict[str, Total]:
     return {total.collection: total for total in reader.summary().totals if total.events}
 
 
-def prune_all(writer: Writer, before: int) -> int:
+def prune_all(writer: Writer, before: int, until: int = times.LATEST) -> int:
     deleted = 0
-    while step := writer.prune(before):
+    while step := writer.prune(before, until):
         deleted += step
     return deleted
 
@@ -89,7 +100,8 @@ def test_an_empty_store_says_so(reader):
     assert reader.arrivals(0) == []
     assert reader.summary() == Summary([], 0, 0)
     assert reader.dead_letters(0, 10) == []
-    assert reader.exported_until() is None
+    assert reader.exports() == {}
+    assert reader.span(times.EARLIEST, times.LATEST, 0, times.LATEST) is None
     assert reader.size() > 0
 
 
@@ -191,7 +203,7 @@ def test_loaded_at_does_not_go_back_in_a_later_process_or_after_all_was_pruned(o
     open_writer(lambda: START).write(events(20), [])
     with open_reader(url, "store") as reader:
         last = loaded(reader)[-1]
-        assert prune_all(open_writer(), last + 1) == 20
+        assert prune_all(open_writer(), times.LATEST) == 20
         assert loaded(reader) == []
         open_writer(lambda: START - WEEK).write(events(20, seed=3), [])
         assert loaded(reader)[0] > last
@@ -263,14 +275,72 @@ def test_letters_are_discarded_all_or_none(writer, reader):
 
 
 def test_what_was_exported_is_known_for_each_archive(writer, reader):
-    writer.mark_exported("s3://one", 50)
-    writer.mark_exported("s3://two", 70)
-    writer.mark_exported("s3://two", 60)
+    writer.mark_exported("s3://one", Exported(50, 900))
+    for until, before in ((70, 900), (60, 800), (80, 500), (75, 500), (70, 950), (90, 200)):
+        writer.mark_exported("s3://two", Exported(until, before))
 
-    assert reader.exported_until("s3://one") == 50
-    assert reader.exported_until("s3://two") == 70
-    assert reader.exported_until("s3://three") is None
-    assert reader.exported_until() == 70
+    two = [Exported(70, 950), Exported(80, 500), Exported(90, 200)]
+    assert reader.exports() == {"s3://one": [Exported(50, 900)], "s3://two": two}
+    writer.mark_exported("s3://two", Exported(90, 950))
+    assert reader.exports()["s3://two"] == [Exported(90, 950)]
+
+
+def test_one_plan_of_an_export_stands_until_it_is_done(writer, reader):
+    one, other = Exported(50, 900), Exported(60, 800)
+    assert writer.plan_export("s3://a", one) == Exports([], one)
+    assert writer.plan_export("s3://a", other) == Exports([], one)
+    assert writer.plan_export("s3://b", other) == Exports([], other)
+    assert reader.exports() == {}
+    writer.mark_exported("s3://a", Exported(10, 100))
+    assert writer.plan_export("s3://a", other) == Exports([Exported(10, 100)], one)
+    writer.mark_exported("s3://a", one)
+    assert writer.plan_export("s3://a", other) == Exports([one], other)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_span_is_that_of_a_scan(open_writer, url, seed):
+    chance = random.Random(seed)
+    spread(open_writer, chance)
+    with open_reader(url, "store") as reader:
+        found = times_of(reader)
+        for _ in range(30):
+            since, before, after, until = (
+                chance.choice([START + chance.randrange(10 * WEEK), *chance.choice(found)])
+                for _ in range(4)
+            )
+            within = [
+                (loaded_at, received_at)
+                for loaded_at, received_at in found
+                if since <= received_at < before and after < loaded_at <= until
+            ]
+            ends = [f(each) for each in zip(*within, strict=True) for f in (min, max)]
+            expected = Span(*ends) if within else None
+            assert reader.span(since, before, after, until) == expected
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_an_archive_lacks_and_what_it_has_is_everything(seed):
+    """Whatever exports there were: no event is left out, and none comes twice."""
+    chance = random.Random(seed)
+    everything = [(chance.randrange(1, 40), chance.randrange(40)) for _ in range(200)]
+    written: list[Exported] = []
+    has: list[tuple[int, int]] = []
+    until = 0
+    for _ in range(8):
+        until = chance.randint(until, 40)
+        wanted = Exported(until, chance.randrange(41))
+        for part in missing(written, wanted):
+            has += [
+                (loaded_at, received_at)
+                for loaded_at, received_at in everything
+                if part.after < loaded_at <= part.until and part.since <= received_at < part.before
+            ]
+        written = merged([*written, wanted])
+        assert sorted(has) == sorted(
+            (loaded_at, received_at)
+            for loaded_at, received_at in everything
+            if any(loaded_at <= each.until and received_at < each.before for each in written)
+        )
 
 
 # Pruning
@@ -281,8 +351,21 @@ def spread(open_writer: Open, chance: random.Random, groups: int = 30) -> None:
     now = START
     writer = open_writer(lambda: now)
     moments = sorted(START + chance.randrange(10 * WEEK) for _ in range(groups))
+
+    def received_at() -> int:
+        """Mostly just now, or long ago, or by a clock that was wrong."""
+        moments = [now, now - 3, now - 3 * WEEK, now + 2 * WEEK]
+        return chance.choices(moments, (20, 20, 1, 1))[0]
+
     for seed, now in enumerate(moments):  # noqa: B007
-        writer.write(events(chance.randint(1, 40), seed), [])
+        writer.write(events(chance.randint(1, 40), seed, received_at), [])
+
+
+def times_of(reader: Reader) -> list[tuple[int, int]]:
+    return [
+        (times.from_text(call["loadedAt"]), times.from_text(call["receivedAt"]))
+        for call in read(reader)
+    ]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -292,15 +375,20 @@ def test_pruning_deletes_what_lies_before_and_nothing_else(open_writer, url, see
     writer = open_writer()
     with open_reader(url, "store") as reader:
         for _ in range(4):
-            at = loaded(reader)
-            before = chance.choice([*at, chance.randrange(START, START + 10 * WEEK)])
-            kept = [call for call in read(reader) if times.from_text(call["loadedAt"]) >= before]
+            at = times_of(reader)
+            before = chance.choice([at[0][1], chance.randrange(START, START + 10 * WEEK)])
+            until = chance.choice([chance.choice(at)[0], times.LATEST])
+            kept = [
+                call
+                for call, (loaded_at, received_at) in zip(read(reader), at, strict=True)
+                if received_at >= before or loaded_at > until
+            ]
 
-            assert prune_all(writer, before) == len(at) - len(kept)
+            assert prune_all(writer, before, until) == len(at) - len(kept)
 
             assert read(reader) == kept
             assert counted(reader) == scan(reader)
-            assert writer.prune(before) == 0
+            assert writer.prune(before, until) == 0
         prune_all(writer, times.LATEST)
         assert read(reader) == []
         assert counted(reader) == {}
@@ -311,7 +399,7 @@ def test_pruned_events_may_come_again(open_writer, url):
     open_writer(lambda: START).write(some, [])
     open_writer(lambda: START + 3 * WEEK).write(events(10, seed=9), [])
     writer = open_writer()
-    assert prune_all(writer, START + 2 * WEEK) == 30
+    assert prune_all(writer, times.LATEST, START + 2 * WEEK) == 30
 
     assert writer.write(some, []) == 30
     with open_reader(url, "store") as reader:
@@ -320,11 +408,11 @@ def test_pruned_events_may_come_again(open_writer, url):
 
 def test_pruning_leaves_dead_letters_and_exports(writer, reader):
     writer.write(events(30), letters(3))
-    writer.mark_exported("s3://one", 50)
+    writer.mark_exported("s3://one", Exported(50, 60))
     prune_all(writer, times.LATEST)
 
     assert reader.summary().dead_letters == 3
-    assert reader.exported_until() == 50
+    assert reader.exports() == {"s3://one": [Exported(50, 60)]}
 
 
 def test_a_store_is_written_while_it_is_pruned(open_writer, url):
@@ -333,6 +421,6 @@ def test_a_store_is_written_while_it_is_pruned(open_writer, url):
         for seed in range(10):
             writer.write(events(100, seed), [])
             middle = loaded(reader)[len(loaded(reader)) // 2]
-            pruner.prune(middle)
+            pruner.prune(times.LATEST, middle)
             assert writer.write(events(20, seed + 100), []) == 20
             assert counted(reader) == scan(reader)

@@ -79,7 +79,7 @@ def test_pruning_drops_partitions(database):
     for seed, now in enumerate(MONDAY + number * WEEK + 1000 for number in range(4)):  # noqa: B007
         writer.write(events(50, seed), [])
 
-    assert prune_all(writer, MONDAY + 2 * WEEK + 1010) == 110
+    assert prune_all(writer, times.LATEST, MONDAY + 2 * WEEK + 1009) == 110
 
     assert partitions(database) == ["events_20261207", "events_20261214"]
     with psycopg.connect(database) as connection:
@@ -107,13 +107,13 @@ def test_a_broken_off_pruning_is_finished_by_the_next(database, monkeypatch):
     monkeypatch.setattr(pruning, "PAGE", 20)
     with monkeypatch.context() as patch:
         patch.setattr(pruning, "_drop", broken)
-        assert writer.prune(MONDAY + WEEK) == 20
+        assert writer.prune(times.LATEST, MONDAY + WEEK - 1) == 20
         assert held(database) == [130, 130]
         with pytest.raises(KeyboardInterrupt):
-            prune_all(writer, MONDAY + WEEK)
+            prune_all(writer, times.LATEST, MONDAY + WEEK - 1)
     assert held(database) == [100, 100]
     assert len(partitions(database)) == 3
-    assert writer.prune(MONDAY + WEEK) == 0
+    assert writer.prune(times.LATEST, MONDAY + WEEK - 1) == 0
     assert len(partitions(database)) == 2
     writer.close()
 
@@ -143,7 +143,7 @@ def test_pruning_beside_a_dump_deletes_and_holds_nobody_up(database, monkeypatch
         collecting = executor.submit(collect)
         try:
             with caplog.at_level(logging.WARNING):
-                assert prune_all(writer, MONDAY + 2 * WEEK) == 100
+                assert prune_all(writer, times.LATEST, MONDAY + 2 * WEEK - 1) == 100
         finally:
             done.set()
         collecting.result()
@@ -154,7 +154,7 @@ def test_pruning_beside_a_dump_deletes_and_holds_nobody_up(database, monkeypatch
         [ids_held, events_held] = held(database)
         assert ids_held == events_held
 
-    assert writer.prune(MONDAY + 2 * WEEK) == 0
+    assert writer.prune(times.LATEST, MONDAY + 2 * WEEK - 1) == 0
     assert len(partitions(database)) == 2
     writer.close()
 
@@ -249,7 +249,7 @@ def test_the_role_for_readers_reads_events_and_nothing_else(database):
             "DELETE FROM vero_collector.events",
             "UPDATE vero_collector.clock SET last = 0",
             "SELECT vero_collector.append(NULL, '{a}', '{a}', '{1}', '{a}', '{a}', '{a}')",
-            "INSERT INTO vero_collector.exports VALUES ('a', 1)",
+            "INSERT INTO vero_collector.exports VALUES ('a', 1, 1)",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from tap_vero_segment import times
 from tap_vero_segment.report.postgres import read_postgres
+from tap_vero_segment.stores.base import Exported, Exports
 from tap_vero_segment.stores.postgres.reader import PostgresReader
 from tap_vero_segment.stores.postgres.writer import PostgresWriter
 from tests.stores.test_any_store import START, WEEK, events, letters, prune_all
@@ -132,9 +134,12 @@ def test_nothing_of_another_user_runs_with_the_collectors_rights(url):
         assert len(reader.newest_dead_letters(10)) == 3
         assert writer.resolve(first.number, events(1, seed=9)) == 1
         assert writer.discard([second.number]) == []
-        writer.mark_exported("file:///archive", now)
-        assert reader.exported_until("file:///archive") == now
-        assert prune_all(writer, now + 30) == 30
+        has = Exported(now, times.LATEST)
+        assert writer.plan_export("file:///archive", has) == Exports([], has)
+        writer.mark_exported("file:///archive", has)
+        assert reader.exports() == {"file:///archive": [has]}
+        assert reader.span(times.EARLIEST, times.LATEST, 0, now)
+        assert prune_all(writer, times.LATEST, now + 29) == 30
     PostgresWriter(url, "store").close()  # on a schema that is there
 
 

@@ -317,8 +317,8 @@ class Pruning:
         self.looks: list[bool] = []
         self.overtaken: Callable[[], None] = lambda: None
 
-    def prune(self, before: int) -> int:
-        return pruning.prune(self.connection, self._transaction, before)
+    def prune(self, until: int) -> int:
+        return pruning.prune(self.connection, self._transaction, times.LATEST, until)
 
     def _trace(self, *statement: Any) -> bool:
         _, sql, _ = statement
@@ -406,16 +406,16 @@ def test_a_prune_may_be_overtaken_by_others(writer, reader, path, pruner, monkey
             if chance.random() < 0.4:
                 write()
             else:
-                writer.prune(chance.choice([middle, times.LATEST]))
+                writer.prune(times.LATEST, chance.choice([middle, times.LATEST]))
 
     pruner.overtaken = overtaken
     for _ in range(40):
         write()
         at = [times.from_text(text) for text in loaded(reader)]
         middle = at[len(at) // 2]
-        before = chance.choice([middle, times.LATEST])
-        if not pruner.prune(before):
-            assert reader.lines(0, before - 1, 1) == []
+        until = chance.choice([middle, times.LATEST])
+        if not pruner.prune(until):
+            assert reader.lines(0, until, 1) == []
         assert reader.summary().totals == scanned(path)
         if chance.random() < 0.2:
             while writer.prune(times.LATEST):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 WRITE_KEY = "write-key-of-the-archive"
 """The live secret that each call bears."""
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_DAY = datetime(2025, 3, 10, tzinfo=UTC)
 
 STREAM_OF_EVENT = {event: stream for stream, event in VERO_TYPES.values()} | {
@@ -193,19 +194,46 @@ def events_of(objects: Iterable[ArchiveObject]) -> list[Stored]:
     ]
 
 
-def write_object(folder: Path, made: ArchiveObject) -> None:
+def write_object(folder: Path, made: ArchiveObject, after: int = 0) -> int:
+    """Write an object to a local folder, with the time that it had elsewhere.
+
+    Args:
+        folder: The archive.
+        made: The object.
+        after: A time of change that this one's is to be later than, in nanoseconds.
+
+    Returns:
+        The file's time of change.
+    """
     path = folder / made.path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(made.content)
     seconds = made.modified_at.timestamp()
     os.utime(path, (seconds, seconds))
+    while (changed_at := path.stat().st_ctime_ns) <= after:  # it has the grain of a few ms
+        os.utime(path, (seconds, seconds))
+    return changed_at
 
 
 def write_folder(folder: Path, objects: Iterable[ArchiveObject]) -> str:
-    """Write an archive to a local folder; return its URL."""
-    for made in objects:
-        write_object(folder, made)
+    """Write an archive to a local folder; return its URL.
+
+    Its files come in the order of their times, and are read in that order: see :func:`as_written`.
+    """
+    after = 0
+    for made in sorted(objects, key=lambda made: made.modified_at):
+        after = write_object(folder, made, after)
     return folder.as_uri()
+
+
+def as_written(folder: Path, objects: Iterable[ArchiveObject]) -> list[ArchiveObject]:
+    """Return objects with the times that they have in a local folder: of their last change."""
+    written = []
+    for made in objects:
+        found = (folder / made.path).stat()
+        micros = max(found.st_mtime_ns, found.st_ctime_ns) // 1_000
+        written.append(made._replace(modified_at=EPOCH + timedelta(microseconds=micros)))
+    return written
 
 
 class History(NamedTuple):

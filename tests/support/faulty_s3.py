@@ -14,6 +14,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from contextlib import suppress
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -24,7 +25,6 @@ from tests.support.s3 import ACCESS_KEY, SECRET_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from datetime import datetime
 
     from tests.support.archive import ArchiveObject
 
@@ -118,7 +118,10 @@ class Handler(BaseHTTPRequestHandler):
             super().handle()
 
     def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def do_HEAD(self) -> None:
         self.do_GET()
 
     def do_GET(self) -> None:
@@ -134,10 +137,21 @@ class Handler(BaseHTTPRequestHandler):
             return
         if bucket != BUCKET:
             self.refuse(404, "NoSuchBucket")
+        elif self.command == "PUT":
+            self.put()
         elif self.key == LISTING:
             self.list()
         else:
             self.get()
+
+    def put(self) -> None:
+        """Keep an object, unless it is there and must not be."""
+        if self.headers.get("If-None-Match") == "*" and self.key in self.held.objects:
+            self.refuse(412, "PreconditionFailed")
+            return
+        held = Held(self.body, datetime.now(UTC))
+        self.held.objects[self.key] = held
+        self.answer(200, b"", {"ETag": held.etag})
 
     def get(self, *, cut: float = 1, wait: float = 0) -> None:
         """Answer with an object.
@@ -226,6 +240,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.command == "HEAD":
+            return
         sent = body[: int(len(body) * cut)]
         step = max(len(sent) // 100, 1) if wait else len(sent) or 1
         for start in range(0, len(sent), step):

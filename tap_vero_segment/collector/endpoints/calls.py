@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from tap_vero_segment import track
+from tap_vero_segment import times, track
 from tap_vero_segment.collection import BY_EVENT
 from tap_vero_segment.collector.http import HTTPError
 from tap_vero_segment.collector.quarantine import log_quarantined
@@ -90,19 +90,18 @@ def _read(body: bytes) -> Any:
     return content
 
 
-def event_of(call: TrackCall, received_at: int, input_name: str, body: bytes | None) -> Event:
+def event_of(call: TrackCall, input_name: str, body: bytes | None) -> Event:
     """Return a track call as the store keeps it.
 
     Args:
         call: The track call.
-        received_at: When it was received here, in microseconds since 1970.
         input_name: Where it came in.
         body: The request's body, where it is more than the track call itself.
     """
     return Event(
         id=call.message_id,
         collection=BY_EVENT[call.event].stream,
-        received_at=received_at,
+        received_at=times.from_text(call.received_at),
         call=track.encode(call),
         input=input_name,
         body=body,
@@ -143,7 +142,7 @@ def map_calls(
                 passed_over += 1
             else:
                 # The track call has every field but Segment's own, the write key among them.
-                result.events.append(event_of(call, received_at, input_name, None))
+                result.events.append(event_of(call, input_name, None))
             continue
         body = canonical_json(body_of([fields]))
         result.dead_letters.append(DeadLetter(received_at, input_name, reason, body))

@@ -62,7 +62,7 @@ def to_event(body: bytes, received_at: int) -> Event:
         NotAnObjectError: The body is no JSON object.
         UnmappableError: No track call can be made of it.
     """
-    return event_of(to_track(read_object(body), received_at), received_at, INPUT, body)
+    return event_of(to_track(read_object(body), received_at), INPUT, body)
 
 
 def read_kept(body: bytes, received_at: int) -> Calls:

@@ -33,13 +33,20 @@ SELECT p.starts, p.name, p.starts = (SELECT max(starts) FROM vero_collector.part
         SELECT min(t.first_loaded_at) FROM vero_collector.totals t
         WHERE t.starts = p.starts AND t.events > 0
     ), p.starts + {WEEK})
-FROM vero_collector.partitions p WHERE p.starts < %s ORDER BY p.starts
+FROM vero_collector.partitions p WHERE p.starts <= %s ORDER BY p.starts
 """  # noqa: S608
+_HAS: Final = """
+SELECT EXISTS (
+    SELECT FROM vero_collector.events
+    WHERE loaded_at >= %(first)s AND loaded_at < %(end)s AND received_at < %(before)s
+)
+"""
 _LOCK_CLOCK: Final = "SELECT last FROM vero_collector.clock FOR UPDATE"
 _DELETE_PAGE: Final = """
 WITH page AS (
     SELECT loaded_at FROM vero_collector.events
-    WHERE loaded_at >= %(first)s AND loaded_at < %(end)s ORDER BY loaded_at LIMIT %(page)s
+    WHERE loaded_at >= %(first)s AND loaded_at < %(end)s AND received_at < %(before)s
+    ORDER BY loaded_at LIMIT %(page)s
 ), gone AS (
     DELETE FROM vero_collector.events e USING page
     WHERE e.loaded_at = page.loaded_at AND e.loaded_at >= %(first)s AND e.loaded_at < %(end)s
@@ -48,15 +55,14 @@ WITH page AS (
     DELETE FROM vero_collector.ids USING gone
     WHERE ids.id = gone.id AND ids.loaded_at = gone.loaded_at
 )
-SELECT collection, count(*), (SELECT max(loaded_at) FROM gone) FROM gone GROUP BY collection
-ORDER BY collection
+SELECT collection, count(*) FROM gone GROUP BY collection ORDER BY collection
 """
 _TAKE_FROM_TOTALS: Final = """
 UPDATE vero_collector.totals t SET
     events = events - %(count)s,
     first_loaded_at = coalesce((
         SELECT e.loaded_at FROM vero_collector.events e
-        WHERE e.loaded_at > %(reached)s AND e.loaded_at <= t.last_loaded_at
+        WHERE e.loaded_at >= t.first_loaded_at AND e.loaded_at <= t.last_loaded_at
             AND e.collection = t.collection AND t.events > %(count)s
         ORDER BY e.loaded_at LIMIT 1
     ), t.last_loaded_at)
@@ -81,15 +87,16 @@ class _Partition(NamedTuple):
         return self.starts + WEEK
 
 
-def prune(session: Session, before: int) -> int:
-    """Delete a page of the oldest events, their ids with them, in a transaction that is short.
+def prune(session: Session, before: int, until: int) -> int:
+    """Delete a page of events, their ids with them, in a transaction that is short.
 
     Once there are no more, the partitions that are empty are dropped, as far as nobody reads them.
     Broken off at any point, the next call goes on.
 
     Args:
         session: The store.
-        before: Only events with an earlier ``loaded_at``; microseconds since 1970.
+        before: Only events with an earlier ``received_at``; microseconds since 1970.
+        until: Only events with this ``loaded_at`` at most.
 
     Returns:
         How many were deleted; 0: none is left.
@@ -99,14 +106,18 @@ def prune(session: Session, before: int) -> int:
     """
     partitions = session.commit(
         lambda connection: [
-            _Partition(*row) for row in connection.execute(_PARTITIONS, (before,)).fetchall()
+            _Partition(*row) for row in connection.execute(_PARTITIONS, (until,)).fetchall()
         ]
     )
     for partition in partitions:
-        end = min(before, partition.end)
-        if partition.first < end and (deleted := _delete_page(session, partition, end)):
+        bounds = {
+            "first": partition.first,
+            "end": min(until + 1, partition.end),
+            "before": before,
+        }
+        if _has(session, bounds) and (deleted := _delete_page(session, partition, bounds)):
             return deleted
-    empty = [each for each in partitions if each.end <= before and not each.newest]
+    empty = [each for each in partitions if each.first == each.end and not each.newest]
     try:
         for partition in empty:
             _drop(session, partition)
@@ -147,23 +158,28 @@ def _is_held(error: BaseException) -> bool:
     return isinstance(error.__cause__, LockNotAvailable)
 
 
-def _delete_page(session: Session, partition: _Partition, end: int) -> int:
-    bounds = {"first": partition.first, "end": end, "page": PAGE}
+def _has(session: Session, bounds: dict[str, int]) -> bool:
+    """Look, under no lock, whether a partition has events that are to be deleted."""
+    if bounds["first"] >= bounds["end"]:
+        return False
+    row = session.commit(lambda connection: connection.execute(_HAS, bounds).fetchone())
+    return row == (True,)
 
+
+def _delete_page(session: Session, partition: _Partition, bounds: dict[str, int]) -> int:
     def work(connection: Connection) -> int:
         if partition.newest:  # the only one that collectors write to
             connection.execute(_LOCK_CLOCK)
-        gone = connection.execute(_DELETE_PAGE, bounds).fetchall()
-        for collection, count, reached in gone:
+        gone = connection.execute(_DELETE_PAGE, {**bounds, "page": PAGE}).fetchall()
+        for collection, count in gone:
             connection.execute(
                 _TAKE_FROM_TOTALS,
                 {
                     "count": count,
-                    "reached": reached,
                     "starts": partition.starts,
                     "collection": collection,
                 },
             )
-        return sum(count for _, count, _ in gone)
+        return sum(count for _, count in gone)
 
     return session.commit(work)

@@ -13,7 +13,9 @@ from tap_vero_segment.stores.base import (
     PAGE_BYTES,
     Arrivals,
     DeadLetter,
+    Exported,
     KeptLetter,
+    Span,
     StoreError,
     Summary,
     Total,
@@ -29,6 +31,7 @@ _IS: Final = "OPERATOR(pg_catalog.=)"
 _OVER: Final = "OPERATOR(pg_catalog.>)"
 _UP_TO: Final = "OPERATOR(pg_catalog.<=)"
 _FROM: Final = "OPERATOR(pg_catalog.>=)"
+_BELOW: Final = "OPERATOR(pg_catalog.<)"
 
 
 def _page(rows: str, columns: str, content: str, order: str) -> str:
@@ -90,10 +93,16 @@ SELECT coalesce(pg_catalog.sum(pg_catalog.pg_total_relation_size(oid)), 0)::bigi
 FROM pg_catalog.pg_class WHERE relkind {_IS} 'r'
     AND relnamespace {_IS} 'vero_collector'::pg_catalog.regnamespace
 """  # noqa: S608
-_EXPORTED: Final = f"""
-SELECT pg_catalog.max(until) FROM vero_collector.exports
-WHERE destination {_IS} coalesce(%s, destination)
+_SPAN: Final = f"""
+SELECT pg_catalog.min(loaded_at), pg_catalog.max(loaded_at), pg_catalog.min(received_at),
+    pg_catalog.max(received_at)
+FROM vero_collector.events
+WHERE received_at {_FROM} %s AND received_at {_BELOW} %s AND loaded_at {_OVER} %s
+    AND loaded_at {_UP_TO} %s
 """  # noqa: S608
+_EXPORTS: Final = """
+SELECT destination, until, before FROM vero_collector.exports ORDER BY destination, until
+"""
 _ONE_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -179,9 +188,19 @@ class PostgresReader(Closing):
             raise
         return [KeptLetter(number, DeadLetter(*rest)) for number, *rest in rows]
 
-    def exported_until(self, destination: str | None = None) -> int | None:
+    def span(self, since: int, before: int, after: int, until: int) -> Span | None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
-        return self._session.run(lambda connection: _value(connection, _EXPORTED, (destination,)))
+        values = (since, before, after, until)
+        row = self._session.run(lambda connection: connection.execute(_SPAN, values).fetchone())
+        return None if row is None or row[0] is None else Span(*row)
+
+    def exports(self) -> dict[str, list[Exported]]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        found: dict[str, list[Exported]] = {}
+        rows = self._session.run(lambda connection: connection.execute(_EXPORTS).fetchall())
+        for destination, *written in rows:
+            found.setdefault(destination, []).append(Exported(*written))
+        return found
 
     def _lines(self, query: str, bindings: tuple[Any, ...]) -> list[bytes]:
         rows = self._session.run(

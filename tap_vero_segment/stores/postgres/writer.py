@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
+from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.stores.base import StoreError
+from tap_vero_segment.stores.base import Exported, Exports, StoreError
 from tap_vero_segment.stores.digests import digest_of
+from tap_vero_segment.stores.exports import merged
 from tap_vero_segment.stores.postgres.connection import open_to_write
 from tap_vero_segment.stores.postgres.pruning import prune
 
@@ -40,10 +42,20 @@ SELECT id FROM vero_collector.dead_letters WHERE id = ANY(%s::bigint[]) ORDER BY
 """
 _DELETE_LETTERS: Final = "DELETE FROM vero_collector.dead_letters WHERE id = ANY(%s::bigint[])"
 _BEAT: Final = "SELECT vero_collector.beat()"
-_MARK_EXPORTED: Final = """
-INSERT INTO vero_collector.exports AS e VALUES (%s, %s)
-ON CONFLICT (destination) DO UPDATE SET until = greatest(e.until, excluded.until)
+# Exports that run at once see each other's plans and what is written together, or not at all.
+_ONE_EXPORT_AT_ONCE: Final = "LOCK TABLE vero_collector.planned_exports IN EXCLUSIVE MODE"
+_PLAN_EXPORT: Final = """
+INSERT INTO vero_collector.planned_exports VALUES (%s, %s, %s) ON CONFLICT DO NOTHING
 """
+_PLANNED: Final = "SELECT until, before FROM vero_collector.planned_exports WHERE destination = %s"
+_PLAN_DONE: Final = """
+DELETE FROM vero_collector.planned_exports WHERE destination = %s AND until = %s AND before = %s
+"""
+_EXPORTED: Final = """
+SELECT until, before FROM vero_collector.exports WHERE destination = %s ORDER BY until
+"""
+_FORGET_EXPORTED: Final = "DELETE FROM vero_collector.exports WHERE destination = %s"
+_ADD_EXPORTED: Final = "INSERT INTO vero_collector.exports VALUES (%s, %s, %s)"
 
 
 class PostgresWriter:
@@ -87,10 +99,29 @@ class PostgresWriter:
         """See :class:`tap_vero_segment.stores.base.Writer`: the disk is the server's."""
         return False
 
-    def mark_exported(self, destination: str, until: int) -> None:
+    def plan_export(self, destination: str, planned: Exported) -> Exports:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
-        values = (destination, until)
-        self._session.commit(lambda connection: connection.execute(_MARK_EXPORTED, values))
+
+        def work(connection: Connection) -> Exports:
+            connection.execute(_ONE_EXPORT_AT_ONCE)
+            connection.execute(_PLAN_EXPORT, (destination, *planned))
+            [row] = connection.execute(_PLANNED, (destination,)).fetchall()
+            return Exports(_exported(connection, destination), Exported(*row))
+
+        return self._session.commit(work)
+
+    def mark_exported(self, destination: str, written: Exported) -> None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(_ONE_EXPORT_AT_ONCE)
+            connection.execute(_PLAN_DONE, (destination, *written))
+            has = merged([*_exported(connection, destination), written])
+            connection.execute(_FORGET_EXPORTED, (destination,))
+            for each in has:
+                connection.execute(_ADD_EXPORTED, (destination, *each))
+
+        self._session.commit(work)
 
     def resolve(self, number: int, events: Sequence[Event]) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
@@ -115,9 +146,9 @@ class PostgresWriter:
 
         return self._session.commit(work)
 
-    def prune(self, before: int) -> int:
+    def prune(self, before: int, until: int = times.LATEST) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
-        return prune(self._session, before)
+        return prune(self._session, before, until)
 
     def _columns(self, events: Sequence[Event]) -> tuple[Any, ...]:
         return (
@@ -133,6 +164,11 @@ class PostgresWriter:
     def close(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         self._session.close()
+
+
+def _exported(connection: Connection, destination: str) -> list[Exported]:
+    rows = connection.execute(_EXPORTED, (destination,)).fetchall()
+    return [Exported(*row) for row in rows]
 
 
 def _letter_columns(letters: Sequence[DeadLetter]) -> tuple[Any, ...]:

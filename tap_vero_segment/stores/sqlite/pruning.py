@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,23 +18,28 @@ PAGE: Final = 1_000
 SLICE: Final = 5_000
 """Events that are looked at together; the write-ahead log cannot be reset meanwhile."""
 
-_END_OF_PAGE: Final = """
-SELECT max(loaded_at) FROM (
-    SELECT loaded_at FROM events WHERE loaded_at < ? ORDER BY loaded_at LIMIT ?
-)
+_PAGE: Final = """
+SELECT loaded_at, collection FROM events INDEXED BY events_received
+WHERE received_at < ? AND loaded_at <= ? ORDER BY received_at, loaded_at LIMIT ?
 """
-_DELETE: Final = "DELETE FROM events WHERE loaded_at <= ? RETURNING collection"
-_SPANS: Final = "SELECT collection, first_loaded_at, last_loaded_at FROM totals WHERE events > 0"
+_DELETE: Final = """
+DELETE FROM events WHERE loaded_at IN (SELECT value FROM json_each(?)) RETURNING collection
+"""
+_FIRSTS: Final = """
+SELECT collection, first_loaded_at, events FROM totals
+WHERE first_loaded_at IN (SELECT value FROM json_each(?))
+"""
 _LOOK: Final = """
-SELECT collection, min(loaded_at), max(loaded_at) FROM (
-    SELECT collection, loaded_at FROM events WHERE loaded_at > ? ORDER BY loaded_at LIMIT ?
-) GROUP BY collection
+SELECT collection, max(loaded_at),
+    min(loaded_at) FILTER (WHERE loaded_at NOT IN (SELECT value FROM json_each(?)))
+FROM (SELECT collection, loaded_at FROM events WHERE loaded_at > ? ORDER BY loaded_at LIMIT ?)
+GROUP BY collection
 """
 _FIRST_FROM: Final = """
 SELECT loaded_at FROM events WHERE loaded_at >= ? AND collection = ? ORDER BY loaded_at LIMIT 1
 """
 _TAKE_FROM_TOTALS: Final = """
-UPDATE totals SET events = events - ? WHERE collection = ? RETURNING events
+UPDATE totals SET events = events - ? WHERE collection = ? RETURNING events, first_loaded_at
 """
 _BEGINS: Final = "UPDATE totals SET first_loaded_at = ? WHERE collection = ?"
 
@@ -42,19 +48,21 @@ def prune(
     connection: apsw.Connection,
     transaction: Callable[[], AbstractContextManager[None]],
     before: int,
+    until: int,
 ) -> int:
-    """Delete a page of the oldest events.
+    """Delete a page of events, those that were received first.
 
-    Each collection's first ``loaded_at`` has to be known behind what is deleted, and no index tells
-    it: the next event of a rare collection can be millions of events away. So it is looked for
-    before the write lock is taken, in short reads that keep nobody waiting. It is not looked for
-    again until it is deleted itself, so that all pages together look at an event once for each
-    collection at most.
+    Each collection's first ``loaded_at`` has to be known once the present one is deleted, and no
+    index leads to it: the next event of a rare collection can be millions of events away. So it is
+    looked for before the write lock is taken, in short reads that keep nobody waiting. It is not
+    looked for again until it is deleted itself, so that all pages together look at an event once
+    for each collection at most.
 
     Args:
         connection: The store, opened for writing.
         transaction: Makes a block a transaction that holds the write lock from its start.
-        before: Only events with an earlier ``loaded_at``; microseconds since 1970.
+        before: Only events with an earlier ``received_at``; microseconds since 1970.
+        until: Only events with this ``loaded_at`` at most.
 
     Returns:
         How many were deleted; 0: none is left.
@@ -63,19 +71,20 @@ def prune(
         apsw.Error: The store failed; nothing was deleted.
         StoreError: Likewise.
     """
-    while (end := connection.execute(_END_OF_PAGE, (before, PAGE)).get) is not None:
-        spans: list[Any] = connection.execute(_SPANS).fetchall()
-        newest = max((last for *_, last in spans), default=end)
-        firsts = _look_behind(connection, end, {name for name, a, b in spans if a <= end < b})
+    while rows := connection.execute(_PAGE, (before, until, PAGE)).fetchall():
+        page = json.dumps([loaded_at for loaded_at, _ in rows])
+        going: Counter[Any] = Counter(collection for _, collection in rows)
+        firsts = _look_behind(connection, page, going)
         with transaction():
-            rows = connection.execute(_DELETE, (end,))
-            gone = Counter(collection for (collection,) in rows)
+            deleted = connection.execute(_DELETE, (page,))
+            gone = Counter(collection for (collection,) in deleted)
             for collection, count in gone.items():
-                if connection.execute(_TAKE_FROM_TOTALS, (count, collection)).get:
-                    # Events are deleted from the oldest on. So where another process has deleted
-                    # the one that was found, none before it is left either; and what was not found
-                    # has come since.
-                    start = firsts.get(collection, newest)
+                left: Any = connection.execute(_TAKE_FROM_TOTALS, (count, collection)).fetchone()
+                events, first = left
+                if events:
+                    # New events come behind all others, and another process can have deleted more
+                    # since: so the first one is the one that was found, or a later one.
+                    start = max(first, firsts.get(collection, first))
                     first = connection.execute(_FIRST_FROM, (start, collection)).get
                     connection.execute(_BEGINS, (first, collection))
         if gone:  # if not, another process has been quicker
@@ -83,16 +92,30 @@ def prune(
     return 0
 
 
-def _look_behind(connection: apsw.Connection, end: int, wanted: set[str]) -> dict[str, int]:
-    """Find the first event behind an end of each of some collections, at least."""
+def _look_behind(connection: apsw.Connection, page: str, going: Counter[Any]) -> dict[str, int]:
+    """Find the first event of each collection whose present first one is in a page, outside it.
+
+    Args:
+        connection: The store.
+        page: The ``loaded_at`` of its events, as a JSON array.
+        going: How many of them are of each collection.
+    """
+    wanted: dict[Any, Any] = {
+        collection: first
+        for collection, first, events in connection.execute(_FIRSTS, (page,))
+        if events > going[collection]
+    }
     firsts: dict[str, int] = {}
-    size = PAGE
-    while wanted - firsts.keys():
-        found: list[Any] = connection.execute(_LOOK, (end, size)).fetchall()
+    after = min(wanted.values(), default=0) - 1
+    size = 2 * PAGE  # as the page itself mostly comes first
+    while wanted.keys() - firsts.keys():
+        found: list[Any] = connection.execute(_LOOK, (page, after, size)).fetchall()
         if not found:
-            break  # another process has deleted it
-        for name, first, _ in found:
-            firsts.setdefault(name, first)
-        end = max(last for *_, last in found)
+            # Nothing of it is left, and what comes now comes behind.
+            firsts |= dict.fromkeys(wanted.keys() - firsts.keys(), after)
+        for collection, _, first in found:
+            if first is not None and collection in wanted:
+                firsts.setdefault(collection, first)
+        after = max(last for _, last, _ in found)
         size = SLICE
     return firsts

@@ -12,7 +12,9 @@ from tap_vero_segment.stores.base import (
     PAGE_BYTES,
     Arrivals,
     DeadLetter,
+    Exported,
     KeptLetter,
+    Span,
     Summary,
     Total,
 )
@@ -56,6 +58,12 @@ ORDER BY id LIMIT ?
 _NEWEST_LETTERS: Final = """
 SELECT id, digest, received_at, input, reason, body FROM dead_letters ORDER BY id DESC LIMIT ?
 """
+_SPAN: Final = """
+SELECT min(loaded_at), max(loaded_at), min(received_at), max(received_at)
+FROM events INDEXED BY events_received
+WHERE received_at >= ? AND received_at < ? AND loaded_at > ? AND loaded_at <= ?
+"""
+_EXPORTS: Final = "SELECT destination, until, before FROM exports ORDER BY destination, until"
 
 
 class SqliteReader(Closing):
@@ -157,14 +165,19 @@ class SqliteReader(Closing):
                 letters.append(KeptLetter(number, letter))
         return letters
 
-    def exported_until(self, destination: str | None = None) -> int | None:
+    def span(self, since: int, before: int, after: int, until: int) -> Span | None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
         with self._reading():
-            until: int | None = self._connection.execute(
-                "SELECT max(until) FROM exports WHERE destination = coalesce(?, destination)",
-                (destination,),
-            ).get
-        return until
+            row: Any = self._connection.execute(_SPAN, (since, before, after, until)).fetchone()
+        return None if row[0] is None else Span(*row)
+
+    def exports(self) -> dict[str, list[Exported]]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        found: dict[str, list[Exported]] = {}
+        with self._reading():
+            for destination, *written in self._connection.execute(_EXPORTS):
+                found.setdefault(destination, []).append(Exported(*written))
+        return found
 
     def _page(self, query: str, bindings: tuple[Any, ...]) -> tuple[list[Any], bool]:
         """Return rows, and whether they are all; the last column is the one that can be large."""

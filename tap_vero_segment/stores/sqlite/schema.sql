@@ -12,6 +12,9 @@ CREATE TABLE events (
     rest_check  INTEGER NOT NULL      -- checksum of the columns from id to body, without call
 ) STRICT;
 
+-- For exports and pruning, which go by the time of receipt.
+CREATE INDEX events_received ON events (received_at);
+
 CREATE TABLE chain (
     id            INTEGER PRIMARY KEY CHECK (id = 1),
     deleted_until INTEGER NOT NULL    -- up to this loaded_at the newest events were deleted
@@ -35,9 +38,19 @@ CREATE TABLE dead_letters (
     body        BLOB NOT NULL
 ) STRICT;
 
+-- What archives have: of the events up to a loaded_at, those received before a time.
 CREATE TABLE exports (
-    destination TEXT PRIMARY KEY,     -- an archive's URL
-    until       INTEGER NOT NULL      -- the loaded_at up to which it has the events
+    destination TEXT NOT NULL,        -- an archive's URL
+    until       INTEGER NOT NULL,     -- a loaded_at
+    before      INTEGER NOT NULL,     -- a received_at
+    PRIMARY KEY (destination, until)
+) STRICT, WITHOUT ROWID;
+
+-- What is being written to an archive, or was when an export broke off.
+CREATE TABLE planned_exports (
+    destination TEXT PRIMARY KEY,
+    until       INTEGER NOT NULL,
+    before      INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE heartbeat (

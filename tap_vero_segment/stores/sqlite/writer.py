@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.stores.base import ARRIVALS_SLOT, StoreError
+from tap_vero_segment.stores.base import ARRIVALS_SLOT, Exported, Exports, StoreError
 from tap_vero_segment.stores.digests import digest_of
+from tap_vero_segment.stores.exports import merged
 from tap_vero_segment.stores.sqlite.arrivals import add_arrivals, forget_arrivals
 from tap_vero_segment.stores.sqlite.connection import let_go, open_to_write, path_of
 from tap_vero_segment.stores.sqlite.damage import call_check, newest, newest_event, rest_check
@@ -39,10 +40,16 @@ ON CONFLICT (collection) DO UPDATE SET
     first_loaded_at = iif(events > 0, first_loaded_at, excluded.first_loaded_at),
     events = events + excluded.events, last_loaded_at = excluded.last_loaded_at
 """
-_MARK_EXPORTED: Final = """
-INSERT INTO exports (destination, until) VALUES (?, ?)
-ON CONFLICT (destination) DO UPDATE SET until = max(until, excluded.until)
+_PLAN_EXPORT: Final = """
+INSERT INTO planned_exports (destination, until, before) VALUES (?, ?, ?)
+ON CONFLICT (destination) DO NOTHING
 """
+_PLANNED: Final = "SELECT until, before FROM planned_exports WHERE destination = ?"
+_PLAN_DONE: Final = """
+DELETE FROM planned_exports WHERE destination = ? AND until = ? AND before = ?
+"""
+_EXPORTED: Final = "SELECT until, before FROM exports WHERE destination = ? ORDER BY until"
+_ADD_EXPORTED: Final = "INSERT INTO exports (destination, until, before) VALUES (?, ?, ?)"
 _COUNT_PASSED_OVER: Final = """
 INSERT INTO passed_over (id, calls) VALUES (1, ?)
 ON CONFLICT (id) DO UPDATE SET calls = calls + excluded.calls
@@ -103,10 +110,24 @@ class SqliteWriter:
         with self._transaction():
             self._connection.execute(_BEAT, (self._clock(),))
 
-    def mark_exported(self, destination: str, until: int) -> None:
+    def plan_export(self, destination: str, planned: Exported) -> Exports:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         with self._transaction():
-            self._connection.execute(_MARK_EXPORTED, (destination, until))
+            self._connection.execute(_PLAN_EXPORT, (destination, *planned))
+            row: Any = self._connection.execute(_PLANNED, (destination,)).fetchone()
+            return Exports(self._exported(destination), Exported(*row))
+
+    def mark_exported(self, destination: str, written: Exported) -> None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        with self._transaction():
+            self._connection.execute(_PLAN_DONE, (destination, *written))
+            has = merged([*self._exported(destination), written])
+            self._connection.execute("DELETE FROM exports WHERE destination = ?", (destination,))
+            self._connection.executemany(_ADD_EXPORTED, [(destination, *each) for each in has])
+
+    def _exported(self, destination: str) -> list[Exported]:
+        rows: list[Any] = self._connection.execute(_EXPORTED, (destination,)).fetchall()
+        return [Exported(*row) for row in rows]
 
     def nearly_full(self) -> bool:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
@@ -141,10 +162,10 @@ class SqliteWriter:
         query = "SELECT EXISTS (SELECT 1 FROM dead_letters WHERE id = ?)"
         return bool(self._connection.execute(query, (number,)).get)
 
-    def prune(self, before: int) -> int:
+    def prune(self, before: int, until: int = times.LATEST) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         try:
-            return prune(self._connection, self._transaction, before)
+            return prune(self._connection, self._transaction, before, until)
         except apsw.Error as error:
             raise store_error(error) from error
 

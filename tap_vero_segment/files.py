@@ -1,0 +1,82 @@
+"""Files that are there whole or not at all, are synced to disk, and only their owner may read.
+
+In a folder with the set-group-ID bit, whose files are its group's, the group may read them as well.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents where they are not there: for their owner only, and synced.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for each in reversed(missing):
+        with suppress(FileExistsError):  # another process was quicker
+            each.mkdir(mode=0o750 if _is_the_groups(each.parent) else 0o700)
+        sync_folder(each.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Sync the names in a folder to disk, or they could be gone after a power failure.
+
+    Raises:
+        OSError: It cannot be synced.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that is not there yet; its folder is made where it is not there either.
+
+    Whoever breaks it off leaves nothing under the file's name.
+
+    Raises:
+        FileExistsError: There is one of this name, which was left as it is.
+        OSError: It cannot be written.
+    """
+    make_folder(path.parent)
+    descriptor, temporary = tempfile.mkstemp(".part", f".{path.name}.", path.parent)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor, no path
+            file.write(content)
+            if _is_the_groups(path.parent):
+                os.fchmod(descriptor, 0o640)
+            file.flush()
+            os.fsync(descriptor)
+        _give_name(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)  # noqa: PTH108  # as mkstemp has named it
+    sync_folder(path.parent)
+
+
+def _is_the_groups(folder: Path) -> bool:
+    return bool(folder.stat().st_mode & stat.S_ISGID)
+
+
+def _give_name(temporary: str, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError as error:  # a file system without links
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        Path(temporary).rename(path)
