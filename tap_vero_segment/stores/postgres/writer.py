@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.stores.base import StoreError
-from tap_vero_segment.stores.digests import digest_of
+from tap_vero_segment.stores.base import StoreBrokenError, StoreError
+from tap_vero_segment.stores.digests import digests_alike
 from tap_vero_segment.stores.postgres.connection import open_to_write
 from tap_vero_segment.stores.postgres.pruning import prune
 
@@ -26,19 +26,25 @@ MAX_KEY: Final = 1_000
 # The arrays of text and numbers as text, those of bytes in PostgreSQL's binary format.
 _EVENTS: Final = (
     "%s::bigint, %s::pg_catalog.text[], %s::pg_catalog.text[], %s::bigint[], "
-    "%s::pg_catalog.text[], %b::pg_catalog.bytea[], %b::pg_catalog.bytea[]"
+    "%s::pg_catalog.text[], %b::pg_catalog.bytea[], %b::pg_catalog.bytea[], "
+    "%s::pg_catalog.text[], %s::pg_catalog.text[]"
 )
 _LETTERS: Final = (
     "%b::pg_catalog.bytea[], %s::bigint[], %s::pg_catalog.text[], %s::pg_catalog.text[], "
-    "%b::pg_catalog.bytea[]"
+    "%b::pg_catalog.bytea[], %b::pg_catalog.bytea[], %b::pg_catalog.bytea[]"
 )
-_STORE: Final = f"SELECT vero_collector.store({_EVENTS}, {_LETTERS}, %s)"
+_STORE: Final = f"SELECT * FROM vero_collector.store({_EVENTS}, {_LETTERS}, %s)"  # noqa: S608
 _APPEND: Final = f"SELECT vero_collector.append({_EVENTS})"
 _DELETE_LETTER: Final = "DELETE FROM vero_collector.dead_letters WHERE id = %s"
 _LOCK_LETTERS: Final = """
 SELECT id FROM vero_collector.dead_letters WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE
 """
 _DELETE_LETTERS: Final = "DELETE FROM vero_collector.dead_letters WHERE id = ANY(%s::bigint[])"
+_CHECK: Final = """
+SELECT last, repairs,
+    last - coalesce(%s::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+FROM vero_collector.clock
+"""
 _BEAT: Final = "SELECT vero_collector.beat()"
 _MARK_EXPORTED: Final = """
 INSERT INTO vero_collector.exports AS e VALUES (%s, %s)
@@ -61,6 +67,7 @@ class PostgresWriter:
 
     def __init__(self, url: str, setting: str, clock: Callable[[], int] | None = None) -> None:
         self._clock = clock
+        self._newest = self._repairs = 0
         self._session = open_to_write(url, setting)
         try:
             self.probe()
@@ -77,7 +84,35 @@ class PostgresWriter:
         written again, and what is there already is passed over.
         """
         values = (*self._columns(events), *_letter_columns(dead_letters), passed_over)
-        return self._session.run(lambda connection: _number(connection, _STORE, values), SILENCE)
+        row = self._session.run(
+            lambda connection: connection.execute(_STORE, values).fetchone(), SILENCE
+        )
+        added, newest, newest_now, repairs = cast("tuple[int, int, int, int]", row)
+        self._notice(newest, repairs)
+        self._newest = newest_now
+        return added
+
+    def check(self) -> int:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        now = (None if self._clock is None else self._clock(),)
+        row = self._session.run(
+            lambda connection: connection.execute(_CHECK, now).fetchone(), SILENCE
+        )
+        if row is None:
+            raise _set_back()
+        newest, repairs, behind = row
+        self._notice(newest, repairs)
+        return max(0, int(behind))
+
+    def _notice(self, newest: int, repairs: int) -> None:
+        """See that the store has all that it had when this process last looked.
+
+        Raises:
+            StoreBrokenError: It has not.
+        """
+        if repairs < self._repairs or (repairs == self._repairs and newest < self._newest):
+            raise _set_back()
+        self._newest, self._repairs = newest, repairs
 
     def probe(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
@@ -128,6 +163,7 @@ class PostgresWriter:
             [event.input for event in events],
             [event.call for event in events],
             [event.body for event in events],
+            *_alike_columns(events),
         )
 
     def close(self) -> None:
@@ -135,13 +171,30 @@ class PostgresWriter:
         self._session.close()
 
 
+def _set_back() -> StoreBrokenError:
+    return StoreBrokenError(
+        "the database has an older state than before, so events are missing: it was restored or "
+        "made anew; start again to go on with what is there now"
+    )
+
+
+def _alike_columns(events: Sequence[Event]) -> tuple[list[str | None], list[str | None]]:
+    if not any(event.alike for event in events):
+        return [], []
+    pairs = [event.alike or (None, None) for event in events]
+    return [earlier for earlier, _ in pairs], [later for _, later in pairs]
+
+
 def _letter_columns(letters: Sequence[DeadLetter]) -> tuple[Any, ...]:
+    digests = [digests_alike(letter) for letter in letters]
     return (
-        [digest_of(letter) for letter in letters],
+        [digest for _, digest, _ in digests],
         [letter.received_at for letter in letters],
         [letter.input for letter in letters],
         [letter.reason for letter in letters],
         [letter.body for letter in letters],
+        [earlier for earlier, _, _ in digests],
+        [later for _, _, later in digests],
     )
 
 
