@@ -182,6 +182,20 @@ class Reader(Closable, Protocol):
                 and no further, as no index leads to them.
         """
 
+    def clock_behind(self) -> int:
+        """Return by how many microseconds the clock is behind the newest ``loaded_at``.
+
+        0: it is not behind. The clock is the one that ``loaded_at`` is taken from: the machine's,
+        or the server's.
+        """
+
+    def count_after(self, loaded_at: int) -> int:
+        """Return how many events have a later ``loaded_at``, which takes a look at each of them.
+
+        Args:
+            loaded_at: Microseconds since 1970.
+        """
+
     def event(self, loaded_at: int) -> bytes | None:
         """Return one event as :meth:`lines` does; None: there is none of that time.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.base import StoreBrokenError, StoreError
 from tap_vero_segment.stores.digests import digests_alike
@@ -41,9 +42,7 @@ SELECT id FROM vero_collector.dead_letters WHERE id = ANY(%s::bigint[]) ORDER BY
 """
 _DELETE_LETTERS: Final = "DELETE FROM vero_collector.dead_letters WHERE id = ANY(%s::bigint[])"
 _CHECK: Final = """
-SELECT last, repairs,
-    last - coalesce(%s::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
-FROM vero_collector.clock
+SELECT last, repairs, extract(epoch FROM pg_catalog.clock_timestamp()) FROM vero_collector.clock
 """
 _BEAT: Final = "SELECT vero_collector.beat()"
 _MARK_EXPORTED: Final = """
@@ -94,15 +93,13 @@ class PostgresWriter:
 
     def check(self) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
-        now = (None if self._clock is None else self._clock(),)
-        row = self._session.run(
-            lambda connection: connection.execute(_CHECK, now).fetchone(), SILENCE
-        )
+        row = self._session.run(lambda connection: connection.execute(_CHECK).fetchone(), SILENCE)
         if row is None:
             raise _set_back()
-        newest, repairs, behind = row
+        newest, repairs, seconds = row
         self._notice(newest, repairs)
-        return max(0, int(behind))
+        now = int(seconds * times.SECOND) if self._clock is None else self._clock()
+        return max(0, newest - now)
 
     def _notice(self, newest: int, repairs: int) -> None:
         """See that the store has all that it had when this process last looked.

@@ -106,6 +106,18 @@ class Mark:
             os.pwrite(self._descriptor, _content(self.known), 0)
             self._written = self.known
 
+    def take_back(self, known: Known) -> None:
+        """Note that the store will go less far, before it does.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self.known = known
+        if self._descriptor is not None:
+            os.pwrite(self._descriptor, _content(known), 0)
+            os.fsync(self._descriptor)
+            self._written = known
+
     def renew(self) -> bool:
         """Write the file anew where it was deleted or replaced; return whether that was so."""
         if self._descriptor is None:
