@@ -197,7 +197,7 @@ def _probe(summary: str, *texts: str) -> dict[str, Any]:
     status = {
         "type": "object",
         "required": ["status"],
-        "properties": {"status": {"const": "ok"}, **dict.fromkeys(texts, {"type": "string"})},
+        "properties": {"status": {"const": "ok"}, **{text: {"type": "string"} for text in texts}},
         "additionalProperties": False,
     }
     answer = {"description": "Yes.", "content": {_JSON: {"schema": status}}}
