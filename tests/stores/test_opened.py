@@ -8,9 +8,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import apsw
+import psycopg
 import pytest
 
 from tap_vero_segment.stores.base import StoreBrokenError
+from tap_vero_segment.stores.postgres.writer import PostgresWriter
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.stores.test_any_store import events, ids, letters
@@ -241,3 +243,27 @@ def test_what_is_allowed_beside_a_writer_is_no_harm(tmp_path, harm):
                 writer.check()
                 assert writer.write(events(10, seed=number), []) == 10
                 other.check()
+
+
+# PostgreSQL
+
+
+def test_a_schema_that_is_dropped_is_noticed(database):
+    with closing(PostgresWriter(database, "store")) as writer:
+        writer.write(events(3), [])
+        with closing(psycopg.connect(database, autocommit=True)) as administrator:
+            administrator.execute("DROP SCHEMA vero_collector CASCADE")
+        for work in (writer.check, writer.probe, lambda: writer.write(events(3, seed=1), [])):
+            with pytest.raises(StoreBrokenError, match="start again"):
+                work()
+
+
+@pytest.mark.parametrize("by", ["write", "check"])
+def test_a_database_that_is_set_back_is_noticed(database, by):
+    with closing(PostgresWriter(database, "store")) as writer:
+        writer.write(events(3), [])
+        with closing(psycopg.connect(database, autocommit=True)) as administrator:
+            administrator.execute("DROP SCHEMA vero_collector CASCADE")
+        PostgresWriter(database, "store").close()  # another collector makes it anew
+        with pytest.raises(StoreBrokenError, match="older state"):
+            writer.check() if by == "check" else writer.write(events(3, seed=1), [])
