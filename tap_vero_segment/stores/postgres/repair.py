@@ -137,7 +137,6 @@ class Moving:
         Returns:
             How many were moved, whether that was all, and the last one's old and new time.
         """
-        # Short of the lock that keeps readers out, as they would wait behind one who waits for it.
         connection.execute("SET LOCAL lock_timeout = '2s'")
         connection.execute(_LOCK_CLOCK)
         page = connection.execute(_NEXT, (self._after, PAGE)).fetchall()
@@ -180,6 +179,8 @@ class Moving:
         newest = connection.execute("SELECT max(loaded_at) FROM vero_collector.events").fetchone()
         end = (newest[0] if newest else None) or self._now
         _move_exports(connection, [], 0, end, times.LATEST)
+        # While this waits for the lock that keeps readers out, all others wait behind it.
+        connection.execute("SET LOCAL lock_timeout = '200ms'")
         for starts, name in connection.execute(_FUTURE_PARTITIONS, (end,)).fetchall():
             connection.execute("DELETE FROM vero_collector.partitions WHERE starts = %s", (starts,))
             connection.execute(f'DROP TABLE vero_collector."{name}"'.encode())

@@ -99,7 +99,7 @@ class PostgresWriter:
         newest, repairs, seconds = row
         self._notice(newest, repairs)
         now = int(seconds * times.SECOND) if self._clock is None else self._clock()
-        return max(0, newest - now)
+        return max(0, int(newest) - now)
 
     def _notice(self, newest: int, repairs: int) -> None:
         """See that the store has all that it had when this process last looked.
