@@ -150,19 +150,25 @@ class Session:
 
         return self.run(in_transaction)
 
-    def run(self, work: Callable[[Connection], T], silence: float = SILENCE) -> T:
+    def run(
+        self,
+        work: Callable[[Connection], T],
+        silence: float = SILENCE,
+        patience: float = PATIENCE,
+    ) -> T:
         """Do something with the connection, and again with a new one where it breaks on the way.
 
         Args:
             work: What to do. It must be something that can be done twice.
             silence: Seconds without a byte after which the server counts as gone.
+            patience: Seconds to wait for a server that restarts.
 
         Raises:
             StoreError: The subclass says whether going on makes sense.
         """
         attempts = Retrying(
             retry=retry_if_exception(_is_worth_another_try),
-            stop=stop_after_delay(PATIENCE),
+            stop=stop_after_delay(patience),
             wait=wait_random(0.02, 0.2),
             reraise=True,
         )

@@ -68,6 +68,16 @@ _ADD_ARRIVALS: Final = """
 INSERT INTO vero_collector.arrivals AS a VALUES (%s, %s, %s)
 ON CONFLICT (start, collection) DO UPDATE SET events = a.events + excluded.events
 """
+_MOVE_EXPORT: Final = """
+UPDATE vero_collector.exports SET until = %(becomes)s
+WHERE destination = %(to)s AND until = %(was)s AND NOT EXISTS (
+    SELECT FROM vero_collector.exports WHERE destination = %(to)s AND until = %(becomes)s
+)
+"""
+# What is left has a row for the same events already.
+_DROP_EXPORT: Final = """
+DELETE FROM vero_collector.exports WHERE destination = %(to)s AND until = %(was)s
+"""
 _FUTURE_PARTITIONS: Final = "SELECT starts, name FROM vero_collector.partitions WHERE starts > %s"
 _END_TOTALS: Final = """
 UPDATE vero_collector.totals t SET last_loaded_at = coalesce((
@@ -207,7 +217,7 @@ SELECT destination, until FROM vero_collector.exports WHERE until > %s AND until
     for destination, until in connection.execute(query, (reached, following)).fetchall():
         place = bisect_right(moved, until)
         becomes = first + place - 1 if place else reached
-        connection.execute(
-            "UPDATE vero_collector.exports SET until = %s WHERE destination = %s AND until = %s",
-            (becomes, destination, until),
-        )
+        bindings = {"to": destination, "was": until, "becomes": becomes}
+        if becomes != until:
+            connection.execute(_MOVE_EXPORT, bindings)
+            connection.execute(_DROP_EXPORT, bindings)

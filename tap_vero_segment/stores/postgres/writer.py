@@ -93,7 +93,10 @@ class PostgresWriter:
 
     def check(self) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
-        row = self._session.run(lambda connection: connection.execute(_CHECK).fetchone(), SILENCE)
+        # What comes in meanwhile would wait, and so would the end.
+        row = self._session.run(
+            lambda connection: connection.execute(_CHECK).fetchone(), SILENCE, patience=0
+        )
         if row is None:
             raise _set_back()
         newest, repairs, seconds = row
