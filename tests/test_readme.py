@@ -424,6 +424,10 @@ RUN_BY = {
         "vero-collector dead-letters list",
         "vero-collector dead-letters replay",
     },
+    "tests/collector/test_faults.py": {
+        "vero-collector repair-clock",
+        "vero-collector repair-clock --dry-run",
+    },
     "tests/collector/test_health.py": {"curl -i https://collector.example/health"},
 }
 """The commands in the running text, by what runs them or the like of them."""

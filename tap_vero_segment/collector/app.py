@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tap_vero_segment.collector import openapi
+from tap_vero_segment.collector.clock import clock_warning
 from tap_vero_segment.collector.committer import RefusedError
 from tap_vero_segment.collector.doors import check_method, nothing_here, opened
 from tap_vero_segment.collector.endpoints import events, metrics, segment, tracking, vero
@@ -205,7 +206,10 @@ class App:
         check_method(request, "GET")
         problem = await self._why_not_ready()
         if problem is None:
-            return _OK
+            warning = clock_warning(self._committer.clock_behind)
+            if warning is None:
+                return _OK
+            return Response(200, msgspec.json.encode({"status": "ok", "warning": warning}))
         body = msgspec.json.encode({"status": problem})
         return Response(503, body, headers=(RETRY_AFTER,))
 

@@ -391,6 +391,27 @@ def prune(store: str, before: str, *, force: bool) -> None:
     click.echo(run(store, before, force=force))
 
 
+@main.command("repair-clock")
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+@click.option("--dry-run", is_flag=True, help="Only print how many events are in the future.")
+@click.option("--yes", is_flag=True, help="Do not ask whether the clock is right now.")
+def repair_clock(store: str, *, dry_run: bool, yes: bool) -> None:
+    """Take events back that were loaded in the future, while the clock was wrong.
+
+    They keep their order and all that they have, but get a loaded_at that ends now, so that new
+    events are dated rightly again. For an SQLite store, stop the collector before, and whatever
+    else has the store open; with PostgreSQL, collectors can go on. A tap that has read the events
+    in the future notices, and reads everything again. Broken off, the next one goes on.
+    """
+    from tap_vero_segment.collector.repair_clock import repair_clock as run  # noqa: PLC0415
+
+    def confirm(question: str) -> None:
+        if not yes:
+            click.confirm(question, abort=True)
+
+    run(store, dry_run=dry_run, confirm=confirm, say=click.echo)
+
+
 @main.group("dead-letters")
 def dead_letters() -> None:
     """See what was received and could not be mapped, read it again after an upgrade, delete it."""

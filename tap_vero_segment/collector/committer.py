@@ -10,6 +10,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from tap_vero_segment import times
+from tap_vero_segment.collector.clock import BEHIND, clock_warning
 from tap_vero_segment.collector.refusals import Refusal
 from tap_vero_segment.stores.base import (
     DeadLetter,
@@ -29,6 +31,12 @@ logger = logging.getLogger("vero-collector")
 
 MAX_GROUP: Final = 1_000
 """Submissions in one commit; beyond it a commit only gets longer, not cheaper."""
+
+CHECK_SECONDS: Final = 1.0
+"""How often the store is checked, also while nothing comes in."""
+
+REMINDER_SECONDS: Final = 3600
+"""How often the log says again that the clock is behind."""
 
 
 class RefusedError(Exception):
@@ -127,6 +135,10 @@ class Committer:
         self._ended = asyncio.Event()
         self._busy_since: float | None = None
         self._held: Errand | None = None  # the writer thread's: taken from the queue, not begun
+        self._checked = 0.0
+        self._warned = 0.0
+        self.clock_behind = 0
+        """By how many microseconds the clock is behind the newest ``loaded_at``; 0: hardly."""
         self.nearly_full = False
         """Whether the store had next to no room left when it was last probed."""
 
@@ -256,31 +268,55 @@ class Committer:
             return
         self._call(_settle, [opened], None)
         try:
-            while group := self._next_group():
+            while (group := self._next_group()) is not None:
                 self._busy_since = time.monotonic()
-                if isinstance(group, Errand):
-                    broken = self._run_errand(writer, group)
-                    self._busy_since = None
-                    if broken is not None:
-                        self._fail_the_rest(broken)
-                        return
-                    continue
-                for commit in _write_apart(writer, group):
-                    if commit.error is None and any(one.is_probe for one in commit.group):
-                        self.nearly_full = _is_nearly_full(writer)
-                    self._call(self._finish, commit)
-                    if isinstance(commit.error, StoreBrokenError):
-                        self._busy_since = None
-                        self._fail_the_rest(commit.error)
-                        return
+                broken = self._serve(writer, group)
+                if broken is None and time.monotonic() - self._checked >= CHECK_SECONDS:
+                    broken = self._check(writer)
                 self._busy_since = None
+                if broken is not None:
+                    self._fail_the_rest(broken)
+                    return
+            self._check(writer)  # what was acknowledged last may be gone as well
         finally:
             writer.close()
             self._call(self._ended.set)
 
+    def _serve(self, writer: Writer, group: list[Submission] | Errand) -> StoreBrokenError | None:
+        """Write a group or run an errand; return why the store can no longer be trusted."""
+        if isinstance(group, Errand):
+            return self._run_errand(writer, group)
+        for commit in _write_apart(writer, group):
+            if commit.error is None and any(one.is_probe for one in commit.group):
+                self.nearly_full = _is_nearly_full(writer)
+            self._call(self._finish, commit)
+            if isinstance(commit.error, StoreBrokenError):
+                return commit.error
+        return None
+
+    def _check(self, writer: Writer) -> StoreBrokenError | None:
+        """See that the store is the one that was opened; return the error where it is not."""
+        try:
+            behind = writer.check()
+        except StoreBrokenError as error:
+            self._call(self._break, error)
+            return error
+        except Exception:  # noqa: BLE001  # the next commit meets it too, and says it
+            return None
+        finally:
+            self._checked = time.monotonic()
+        self._call(self._compare_clocks, behind)
+        return None
+
     def _next_group(self) -> list[Submission] | Errand | None:
-        """Wait for a submission, and take all that came with it; None when the end has come."""
-        first = self._held or self._queue.get()
+        """Wait for a submission, and take all that came with it; None when the end has come.
+
+        Where none comes for a while, the group is empty.
+        """
+        try:
+            first = self._held or self._queue.get(timeout=CHECK_SECONDS)
+        except queue.Empty:
+            return []
         self._held = None
         if not isinstance(first, Submission):
             return first
@@ -335,6 +371,9 @@ class Committer:
             about = {"group": len(group), "error": type(error).__name__}
             message = "nothing of a group of %d was stored: %s"
             logger.error(message, len(group), error, extra=about)
+        else:
+            for letter in commit.dead_letters:
+                _log_dead_letter(letter)
         _settle([submission.done for submission in group], error)
         self._on_commit(commit)  # before the answers are sent: those who wait go on after this
 
@@ -350,6 +389,18 @@ class Committer:
         else:
             errand.done.set_exception(error)
 
+    def _compare_clocks(self, behind: int) -> None:
+        """Warn of a clock that is behind the newest event: once, and then now and then."""
+        before, self.clock_behind = self.clock_behind, behind if behind > BEHIND else 0
+        warning = clock_warning(behind)
+        now = time.monotonic()
+        if warning is None:
+            if before:
+                logger.info("the clock is no longer behind the newest loaded_at")
+        elif not before or now - self._warned >= REMINDER_SECONDS:
+            self._warned = now
+            logger.warning("%s", warning, extra={"clock_behind_seconds": behind / times.SECOND})
+
     def _break(self, error: StoreBrokenError) -> None:
         self._accepting = False
         if not self._broken:
@@ -363,6 +414,8 @@ def _write_apart(writer: Writer, group: list[Submission]) -> Iterator[Commit]:
 
     One that the store cannot take must not cost the others, of this group or of the next.
     """
+    if not group:
+        return
     commit = _write(writer, group)
     if type(commit.error) is StoreError and len(group) > 1:
         for submission in group:
@@ -387,6 +440,13 @@ def _write(writer: Writer, group: list[Submission]) -> Commit:
         return Commit(group, StoreError(f"unexpected {type(error).__name__}"))
     seconds = time.perf_counter() - began
     return Commit(group, None, len(events), new, dead_letters, passed_over, seconds)
+
+
+def _log_dead_letter(letter: DeadLetter) -> None:
+    """Say that a dead letter was kept, and why; never what it holds."""
+    size = len(letter.body)
+    about = {"input": letter.input, "bytes": size, "reason": letter.reason}
+    logger.warning("kept a dead letter of %d bytes: %s", size, letter.reason, extra=about)
 
 
 def _is_nearly_full(writer: Writer) -> bool:

@@ -59,11 +59,13 @@ class Scrape(NamedTuple):
     Attributes:
         pending: Submissions that wait for their commit.
         pending_bytes: How many bytes they hold.
+        clock_behind: By how many microseconds the clock is behind the newest event.
         store: What the store says of itself; None: it cannot be read.
     """
 
     pending: int
     pending_bytes: int
+    clock_behind: int
     store: StoreFigures | None
 
 
@@ -182,6 +184,11 @@ class _Everything(Collector):
             "Bytes of bodies and calls that wait for their commit.",
             self._scrape.pending_bytes,
         )
+        yield _gauge(
+            "clock_behind_seconds",
+            "How far the clock is behind the newest loaded_at; 0: it is not, or not by a second.",
+            self._scrape.clock_behind / times.SECOND,
+        )
         store = self._scrape.store
         yield _gauge(
             "store_readable",
@@ -215,7 +222,7 @@ class _Everything(Collector):
         )
         if totals:
             newest = max(total.last_loaded_at for total in totals.values())
-            age.add_metric([], (self._now - newest) / times.SECOND)
+            age.add_metric([], max(0, self._now - newest) / times.SECOND)
         yield age
 
 

@@ -54,7 +54,7 @@ def document() -> dict[str, Any]:
             "/segment": {"post": _segment()},
             "/v1/events": _readable("readEvents", _events()),
             "/health": _readable("health", _probe("Whether the collector runs.")),
-            "/ready": _readable("ready", _probe("Whether the store accepts writes.")),
+            "/ready": _readable("ready", _probe("Whether the store accepts writes.", "warning")),
             "/metrics": _readable("metrics", _metrics()),
             "/openapi.json": _readable("openapi", _openapi()),
             **described.paths(_EVERYWHERE),
@@ -193,11 +193,11 @@ def _events() -> dict[str, Any]:
     }
 
 
-def _probe(summary: str) -> dict[str, Any]:
+def _probe(summary: str, *texts: str) -> dict[str, Any]:
     status = {
         "type": "object",
         "required": ["status"],
-        "properties": {"status": {"const": "ok"}},
+        "properties": {"status": {"const": "ok"}, **{text: {"type": "string"} for text in texts}},
         "additionalProperties": False,
     }
     answer = {"description": "Yes.", "content": {_JSON: {"schema": status}}}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.turns import in_turn
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.stores.base import Exported
 from tap_vero_segment.stores.exports import missing
 from tap_vero_segment.stores.readers import open_reader
+from tap_vero_segment.stores.turns import in_turn
 from tap_vero_segment.stores.writers import open_writer
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 from tap_vero_segment.collector.endpoints import segment, tracking, vero
 from tap_vero_segment.collector.http import HTTPError
 from tap_vero_segment.collector.letters import check_there, every_letter, letters_of
-from tap_vero_segment.collector.turns import in_turn
 from tap_vero_segment.inputs.body import NotAnObjectError, UnmappableError
 from tap_vero_segment.stores.base import StoreError
 from tap_vero_segment.stores.readers import open_reader
+from tap_vero_segment.stores.turns import in_turn
 from tap_vero_segment.stores.writers import open_writer
 
 if TYPE_CHECKING:

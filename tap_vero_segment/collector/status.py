@@ -8,6 +8,7 @@ import msgspec
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
+from tap_vero_segment.collector.clock import clock_warning
 from tap_vero_segment.stores.readers import open_reader
 from tap_vero_segment.terminal import table
 
@@ -23,13 +24,15 @@ def status(store: str, *, as_json: bool) -> str:
         StoreError: It cannot be read.
     """
     with open_reader(store, "store") as reader:
-        figures = _figures(reader.summary())
+        behind = reader.clock_behind()
+        figures = _figures(reader.summary()) | {"clock_behind_seconds": behind / times.SECOND}
     if as_json:
         return msgspec.json.encode(figures).decode()
     rows = [
         (name, str(total["events"]), total["first_loaded_at"] or "", total["last_loaded_at"] or "")
         for name, total in figures["collections"].items()
     ]
+    warning = clock_warning(behind)
     return "\n".join(
         [
             *table(("collection", "events", "first loaded_at", "last loaded_at"), rows),
@@ -37,6 +40,7 @@ def status(store: str, *, as_json: bool) -> str:
             f"events: {figures['events']}",
             f"quarantined bodies: {_or_hidden(figures['quarantined'])}",
             f"calls of no collection, passed over: {figures['passed_over']}",
+            *([f"warning: {warning}"] if warning else []),
         ]
     )
 

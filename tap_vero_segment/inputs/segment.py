@@ -192,9 +192,11 @@ def from_client(
             if times.EARLIEST <= skewed <= times.LATEST:
                 call["timestamp"] = times.to_text(skewed)
     replaced = _replace(call, "receivedAt", times.to_text(received_at))
-    # Without a time of its own, an equal call is as likely to be another event as the same again.
-    content = fields if happened_at is not None else call
-    replaced |= _give_id(call, content, happened_at)
+    # A batch that is sent again says another time of sending, which is no difference.
+    content = fields
+    if happened_at is None and "sentAt" in batch:
+        content = {**fields, "sentAt": call["sentAt"]}
+    replaced |= _give_id(call, content, received_at)
     rest = {name: value for name, value in batch.items() if name != "sentAt"}
     return from_fields(call, replaced, rest)
 
@@ -219,17 +221,20 @@ def from_webhook(fields: dict[str, Any], received_at: int) -> TrackCall | None:
     replaced: dict[str, Any] = {}
     if _moment(call.get("receivedAt")) is None:
         replaced = _replace(call, "receivedAt", times.to_text(received_at))
-    replaced |= _give_id(call, fields, _moment(call.get("timestamp")))
+    replaced |= _give_id(call, fields, received_at)
     return from_fields(call, replaced)
 
 
-def _give_id(
-    call: dict[str, Any], content: dict[str, Any], happened_at: int | None
-) -> dict[str, Any]:
-    """Give a call without ``messageId`` one that is made from its content; return what it had."""
+def _give_id(call: dict[str, Any], content: dict[str, Any], received_at: int) -> dict[str, Any]:
+    """Give a call without ``messageId`` one that is made from its content; return what it had.
+
+    Any time in the content is one of its own: with another one it would be other content.
+    """
     if as_text(call.get("messageId")):
         return {}
-    return _replace(call, "messageId", content_id(happened_at, canonical_json(content)))
+    moments = (_moment(content.get(name)) for name in _TIMES)
+    own = next((moment for moment in moments if moment is not None), None)
+    return _replace(call, "messageId", content_id(own, received_at, canonical_json(content)))
 
 
 def _replace(call: dict[str, Any], name: str, value: str) -> dict[str, Any]:

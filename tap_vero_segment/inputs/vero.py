@@ -76,7 +76,7 @@ def to_track(payload: Payload, received_at: int) -> TrackCall:
     user_agent = rest.take_text(_USER_AGENT)
     timestamp = times.to_text(received_at if happened_at is None else happened_at)
     return TrackCall(
-        message_id=content_id(happened_at, canonical),
+        message_id=content_id(happened_at, received_at, canonical),
         event=collection.event,
         user_id=user_id,
         anonymous_id=email if user_id is None else None,

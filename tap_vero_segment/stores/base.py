@@ -44,6 +44,8 @@ class Event(NamedTuple):
         call: The track call as JSON, without ``loadedAt``.
         input: Where it came in: ``vero``.
         body: The request's body as it came, where it is more than the track call itself.
+        alike: Ids of which one makes this the same event, where an event of it was received within
+            :data:`tap_vero_segment.inputs.ids.ALIKE` of this one.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Event(NamedTuple):
     call: bytes
     input: str
     body: bytes | None
+    alike: tuple[str, ...] = ()
 
 
 class DeadLetter(NamedTuple):
@@ -214,6 +217,20 @@ class Reader(Closable, Protocol):
                 and no further, as no index leads to them.
         """
 
+    def clock_behind(self) -> int:
+        """Return by how many microseconds the clock is behind the newest ``loaded_at``.
+
+        0: it is not behind. The clock is the one that ``loaded_at`` is taken from: the machine's,
+        or the server's.
+        """
+
+    def count_after(self, loaded_at: int) -> int:
+        """Return how many events have a later ``loaded_at``, which takes a look at each of them.
+
+        Args:
+            loaded_at: Microseconds since 1970.
+        """
+
     def event(self, loaded_at: int) -> bytes | None:
         """Return one event as :meth:`lines` does; None: there is none of that time.
 
@@ -262,7 +279,8 @@ class Writer(Protocol):
     ) -> int:
         """Store all of it in one transaction, synced to disk when this returns.
 
-        An event whose id is stored already, and a dead letter whose body is, are passed over.
+        An event whose id is stored already, and one that is stored as another alike, are passed
+        over; so is a dead letter whose body is one that was received shortly before or after.
 
         Args:
             events: Track calls.
@@ -281,6 +299,16 @@ class Writer(Protocol):
 
         Raises:
             StoreError: It does not.
+        """
+
+    def check(self) -> int:
+        """Make sure that the store is still the one that was opened, and has what it had.
+
+        Returns:
+            By how many microseconds the clock is behind the newest ``loaded_at``; 0: it is not.
+
+        Raises:
+            StoreError: It is not, or cannot be asked; the subclass says which.
         """
 
     def nearly_full(self) -> bool:

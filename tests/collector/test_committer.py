@@ -77,6 +77,9 @@ class FailingWriter:
     def probe(self):
         self.write([], [])
 
+    def check(self):
+        return 0
+
     def close(self):
         self.closed = True
 
@@ -513,3 +516,17 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(path, disk):
 
     run(scenario)
     assert stored(path) == 40
+
+
+def test_a_dead_letter_is_logged_when_it_is_kept_and_not_before(caplog):
+    letter = DeadLetter(times.now(), "vero", "not JSON", b"nonsense")
+
+    async def scenario():
+        async with started(lambda: FailingWriter(StoreFullError("no room"))) as taker:
+            with pytest.raises(StoreFullError):
+                await taker.commit([], [letter])
+            assert not any("dead letter" in line for line in caplog.messages)
+            await taker.commit([], [letter])
+            assert caplog.messages[-1] == "kept a dead letter of 8 bytes: not JSON"
+
+    run(scenario)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from itertools import count, pairwise
 
 import pytest
 import requests
 
 from tests.support import collector as support
-from tests.support.collector import SECRETS, Collector, run_collector
+from tests.support.collector import READ_TOKEN, SECRETS, Collector, run_collector
 from tests.support.events import read_events, status
 from tests.support.leaks import assert_tells_nothing
 from tests.support.payloads import documented
@@ -111,3 +112,51 @@ def test_a_disk_that_fails_acknowledges_nothing_and_recovers(tmp_path, wrapped, 
         figures = status(collector)
     assert figures["events"] + figures["quarantined"] == 2
     assert_tells_nothing(collector.log())
+
+
+def test_a_clock_that_was_ahead_once_is_said_and_repaired(tmp_path, wrapped):
+    clock = tmp_path / "clock"
+    clock.write_text(str(73 * 365 * 24 * HOUR), encoding="utf-8")
+    environment = SECRETS | {"TEST_CLOCK_OFFSET_FILE": str(clock)}
+    with Collector(tmp_path, environment) as collector:
+
+        def command(*arguments: str) -> str:
+            store = ("--store", collector.store_url)
+            done = run_collector(*arguments, *store, cwd=tmp_path, env=environment)
+            assert done.returncode == (1 if "open in another process" in done.stderr else 0)
+            return done.stdout + done.stderr
+
+        assert collector.post(documented("sent")).status_code == 200
+        clock.write_text("0", encoding="utf-8")
+        assert collector.post(documented("opened")).status_code == 200
+        deadline = time.monotonic() + 30
+        while "warning" not in (ready := collector.get("/ready")).json():
+            assert time.monotonic() < deadline
+        assert ready.status_code == 200
+        assert "behind the newest loaded_at" in ready.json()["warning"]
+        assert "run `vero-collector repair-clock`" in collector.log()
+        figures = collector.get("/metrics").text
+        assert "vero_collector_store_newest_event_age_seconds 0.0" in figures
+        assert "vero_collector_clock_behind_seconds 2.3" in figures
+        assert status(collector)["clock_behind_seconds"] > 70 * 365 * 24 * HOUR
+        assert "repair-clock" in command("status")
+        login = {"token": READ_TOKEN}
+        with requests.Session() as session:
+            session.post(f"{collector.url}/login", login, timeout=30)
+            page = session.get(f"{collector.url}/", timeout=30).text
+        assert 'role="alert">Warning: the clock is' in page
+        assert "2 events were loaded later" in command("repair-clock", "--dry-run")
+        assert "stop the collector" in command("repair-clock", "--yes")
+        before = read_events(collector)
+
+        assert collector.stop() == 0
+        assert "2 events loaded in the future" in command("repair-clock", "--yes")
+        assert "nothing to repair" in command("repair-clock")
+        collector.start()
+        assert collector.post(documented("clicked")).status_code == 200
+        events = read_events(collector)
+
+    assert [event["messageId"] for event in events[:2]] == [one["messageId"] for one in before]
+    assert [event["receivedAt"][:2] for event in events] == ["20", "20", "20"]
+    assert all(one["loadedAt"] < other["loadedAt"] for one, other in pairwise(events))
+    assert status(collector)["clock_behind_seconds"] == 0

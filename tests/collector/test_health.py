@@ -113,6 +113,9 @@ class Refusing:
     def write(self, *_):
         raise self._error
 
+    def check(self):
+        return 0
+
     def probe(self):
         raise self._error
 

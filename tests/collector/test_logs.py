@@ -83,7 +83,7 @@ def test_a_log_for_people_is_a_line_of_text_each(tmp_path):
         rf"{prefix} INFO open: Vero's webhooks \(POST /vero/TOKEN\); .*",
         f"{prefix} INFO listening on {url}",
         f"{prefix} INFO the live page is at {url}/",
-        f"{prefix} WARNING quarantined a body of {len(NOT_JSON)} bytes: not JSON",
+        f"{prefix} WARNING kept a dead letter of {len(NOT_JSON)} bytes: not JSON",
         f"{prefix} WARNING connections refused or cut off: 1 not_http",
         f"{prefix} INFO shutting down",
         f"{prefix} INFO stopped: all that had come in was written",

@@ -63,7 +63,7 @@ def test_the_log_tells_no_secret_and_nothing_of_what_came_in(tmp_path):
         make_a_fault(collector)
         log = collector.log()
 
-    assert "quarantined" in log
+    assert "dead letter" in log
     assert "nothing of a group" in log
     assert_tells_nothing(log)
 

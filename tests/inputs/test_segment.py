@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tap_vero_segment import times
 from tap_vero_segment.inputs.body import UnmappableError, read_json
-from tap_vero_segment.inputs.segment import from_fields, read_call
+from tap_vero_segment.inputs.ids import ids_alike
+from tap_vero_segment.inputs.segment import from_client, from_fields, from_webhook, read_call
 from tests.support.archive import FIRST_DAY, WRITE_KEY, track
 from tests.support.contract import VERO_TYPES
 from tests.support.fuzz import fuzz, shuffled
@@ -289,3 +291,38 @@ def test_most_calls_take_the_quick_way(monkeypatch):
         assert read_call(msgspec.json.encode(call)) is not None
     assert read_call(msgspec.json.encode(track(1, "Order Completed", FIRST_DAY))) is None
     assert read_call(line_of({"type": "identify", "traits": {"a": [1]}, "userId": 5})) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "batch", "stays"),
+    [
+        ({}, {}, False),
+        ({"timestamp": "soon"}, {}, False),
+        ({"timestamp": "2026-11-23T09:21:00Z"}, {}, True),
+        ({"timestamp": "2026-11-23T09:21:00Z"}, {"sentAt": "2026-11-23T09:21:01Z"}, True),
+        ({"originalTimestamp": "2026-11-23T09:21:00Z"}, {}, True),
+        ({"sentAt": "2026-11-23T09:21:00Z"}, {}, True),
+        ({}, {"sentAt": "2026-11-23T09:21:00Z"}, True),
+    ],
+)
+def test_a_call_without_an_id_has_one_by_its_own_time_or_by_that_of_its_receipt(
+    fields, batch, stays
+):
+    call = {"type": "track", "event": "Email Opened", "userId": "1", **fields}
+    at = times.from_text("2026-11-23T09:24:00Z")
+    one, soon, later = (
+        from_client(call, at + minutes * 60 * times.SECOND, batch) for minutes in (0, 3, 40)
+    )
+
+    assert one.message_id == soon.message_id
+    assert (one.message_id == later.message_id) is stays
+    assert bool(ids_alike(one.message_id, at)) is not stays
+
+
+def test_what_segment_delivers_again_hours_later_is_the_same_by_when_segment_received_it():
+    call = {"type": "track", "event": "Email Opened", "receivedAt": "2026-11-23T09:24:00Z"}
+    at = times.from_text("2026-11-23T09:24:01Z")
+
+    one, later = (from_webhook(call, at + hours * 3600 * times.SECOND) for hours in (0, 4))
+
+    assert one.message_id == later.message_id

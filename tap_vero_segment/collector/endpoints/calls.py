@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from tap_vero_segment import times, track
 from tap_vero_segment.collection import BY_EVENT
 from tap_vero_segment.collector.http import HTTPError
-from tap_vero_segment.collector.quarantine import log_quarantined
 from tap_vero_segment.collector.refusals import Refusal
 from tap_vero_segment.inputs.body import UnmappableError, check_depth, is_shallow, read_json
-from tap_vero_segment.inputs.ids import canonical_json
+from tap_vero_segment.inputs.ids import canonical_json, ids_alike
 from tap_vero_segment.stores.base import DeadLetter, Event
 
 if TYPE_CHECKING:
@@ -98,13 +97,15 @@ def event_of(call: TrackCall, input_name: str, body: bytes | None) -> Event:
         input_name: Where it came in.
         body: The request's body, where it is more than the track call itself.
     """
+    received_at = times.from_text(call.received_at)
     return Event(
         id=call.message_id,
         collection=BY_EVENT[call.event].stream,
-        received_at=times.from_text(call.received_at),
+        received_at=received_at,
         call=track.encode(call),
         input=input_name,
         body=body,
+        alike=ids_alike(call.message_id, received_at),
     )
 
 
@@ -154,8 +155,6 @@ def map_calls(
 
 async def keep(calls: Calls, committer: Committer) -> None:
     """Store calls, all or none; return when they are synced to disk."""
-    for letter in calls.dead_letters:
-        log_quarantined(letter)
     size = sum(len(event.call) for event in calls.events)
     size += sum(len(letter.body) for letter in calls.dead_letters)
     await committer.commit(

@@ -27,7 +27,8 @@ async def get(
     request: Request, metrics: Metrics, committer: Committer, readers: Readers
 ) -> Response:
     """Answer with all figures; without the store's, where it cannot be read."""
-    scrape = Scrape(committer.pending, committer.pending_bytes, await _store_figures(readers))
+    store = await _store_figures(readers)
+    scrape = Scrape(committer.pending, committer.pending_bytes, committer.clock_behind, store)
     accept = (request.header(b"accept") or b"").decode("latin-1")
     content_type, body = await asyncio.to_thread(metrics.expose, scrape, accept)
     return Response(200, body, content_type.encode())

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_STREAM, COLLECTIONS
+from tap_vero_segment.collector.clock import clock_warning
 from tap_vero_segment.collector.page import snapshot, sparkline
 from tap_vero_segment.collector.page.answers import html
 from tap_vero_segment.collector.page.feed import encode_cursor
@@ -23,6 +24,9 @@ MAX_EVENTS: Final = 20
 
 ARRIVING_SECONDS: Final = 15 * 60
 """How old the last event may be, and events still be said to arrive."""
+
+FUTURE: Final = 60_000
+"""Milliseconds that the last event may be in the future, as not all machines' clocks agree."""
 
 _VERSION: Final = version("tap-vero-segment")
 
@@ -71,6 +75,7 @@ def home(reader: Reader, shown: Shown, now: int) -> Response:
         "home.html",
         form_token=shown.form_token,
         done=DONE.get(shown.done),
+        warning=clock_warning(reader.clock_behind()),
         now=now // 1_000,
         today=times.to_text(now)[:10],
         state=state(last, now),
@@ -106,11 +111,12 @@ def state(last: int | None, now: int) -> str:
     """
     if last is None:
         return "nothing"
-    return "arriving" if now // 1_000 - last < ARRIVING_SECONDS * 1_000 else "quiet"
+    since = now // 1_000 - last
+    return "arriving" if -FUTURE <= since < ARRIVING_SECONDS * 1_000 else "quiet"
 
 
 def age(last: int | None, now: int) -> str:
-    """Return how long ago something was, in the greatest unit; empty: never.
+    """Return how long ago something was, in the greatest unit; empty: never; ``?``: in the future.
 
     Args:
         last: Milliseconds since 1970.
@@ -118,6 +124,8 @@ def age(last: int | None, now: int) -> str:
     """
     if last is None:
         return ""
+    if now // 1_000 - last < -FUTURE:
+        return "?"
     seconds = max(0, now // 1_000 - last) // 1_000
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:

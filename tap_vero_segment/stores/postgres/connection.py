@@ -13,7 +13,12 @@ from psycopg.conninfo import conninfo_to_dict
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.stores.base import StoreBusyError, StoreError, StoreFullError
+from tap_vero_segment.stores.base import (
+    StoreBrokenError,
+    StoreBusyError,
+    StoreError,
+    StoreFullError,
+)
 from tap_vero_segment.stores.postgres.schema import MIGRATIONS, READERS, SCHEMA
 
 if TYPE_CHECKING:
@@ -145,19 +150,25 @@ class Session:
 
         return self.run(in_transaction)
 
-    def run(self, work: Callable[[Connection], T], silence: float = SILENCE) -> T:
+    def run(
+        self,
+        work: Callable[[Connection], T],
+        silence: float = SILENCE,
+        patience: float = PATIENCE,
+    ) -> T:
         """Do something with the connection, and again with a new one where it breaks on the way.
 
         Args:
             work: What to do. It must be something that can be done twice.
             silence: Seconds without a byte after which the server counts as gone.
+            patience: Seconds to wait for a server that restarts.
 
         Raises:
             StoreError: The subclass says whether going on makes sense.
         """
         attempts = Retrying(
             retry=retry_if_exception(_is_worth_another_try),
-            stop=stop_after_delay(PATIENCE),
+            stop=stop_after_delay(patience),
             wait=wait_random(0.02, 0.2),
             reraise=True,
         )
@@ -368,6 +379,9 @@ _PASSING: Final = ("25006", "40", "53", "55P03", "57014")
 
 _DISK_FULL: Final = "53100"
 
+_GONE: Final = ("3F000", "42P01", "42883")
+"""SQLSTATEs of a schema, a table or a function that is not there any more."""
+
 
 def _is_lost(error: BaseException) -> bool:
     if not isinstance(error, psycopg.Error):
@@ -388,6 +402,11 @@ def store_error(error: psycopg.Error) -> StoreError:
     state = error.sqlstate or ""
     if state == _DISK_FULL:
         return StoreFullError(text)
+    if state in _GONE:
+        return StoreBrokenError(
+            f"the schema {SCHEMA} is gone, or is not what it was ({text}): restore the database, "
+            "or start again to go on with what is there now"
+        )
     if _is_lost(error) or state.startswith(_PASSING):
         return StoreBusyError(text)
     return StoreError(text)

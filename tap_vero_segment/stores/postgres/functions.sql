@@ -36,7 +36,11 @@ CREATE FUNCTION vero_collector.append(
     received_ats bigint[],
     inputs       text[],
     calls        bytea[],
-    bodies       bytea[]
+    bodies       bytea[],
+    -- Of an event without a time of its own: the ids of an equal one that came shortly before or
+    -- after, which is the same one where it came within ten minutes. Empty: all have a time.
+    earlier      text[],
+    later        text[]
 ) RETURNS integer LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 -- Whoever holds the lock may hang; the others must be able to say so to those who wait for them.
@@ -46,12 +50,14 @@ DECLARE
     week     CONSTANT bigint := 604800000000;
     slot     CONSTANT bigint := 300000000;
     kept     CONSTANT bigint := 172800000000;   -- 48 hours of slots
+    alike    CONSTANT bigint := 600000000;      -- ten minutes
     size     CONSTANT integer := coalesce(cardinality(ids), 0);
     newest   bigint;
     last_at  bigint;
     first_at bigint;
     starts_at bigint;
     added    integer;
+    timeless bigint[] := '{}';                  -- loaded_at of those that are new
 BEGIN
     IF size = 0 THEN
         RETURN 0;
@@ -66,19 +72,35 @@ BEGIN
         first_at := starts_at;
     END IF;
     PERFORM vero_collector.make_partition(starts_at);
+    -- One after the other, as each may be the same as one before it.
+    FOR i IN 1 .. coalesce(cardinality(earlier), 0) LOOP
+        CONTINUE WHEN earlier[i] IS NULL;
+        INSERT INTO vero_collector.ids (id, loaded_at, received_at)
+        SELECT ids[i], first_at + i - 1, received_ats[i] WHERE NOT EXISTS (
+            SELECT FROM vero_collector.ids near WHERE near.id IN (earlier[i], later[i])
+            AND near.received_at BETWEEN received_ats[i] - alike AND received_ats[i] + alike
+        )
+        ON CONFLICT DO NOTHING;
+        IF FOUND THEN
+            timeless := timeless || (first_at + i - 1);
+        END IF;
+    END LOOP;
     WITH incoming AS (
         SELECT first_at + given.n - 1 AS loaded_at, given.*
         FROM unnest(ids, collections, received_ats, inputs, calls, bodies) WITH ORDINALITY
             AS given (id, collection, received_at, input, call, body, n)
     ), fresh AS (
         INSERT INTO vero_collector.ids (id, loaded_at)
-        SELECT i.id, i.loaded_at FROM incoming i ORDER BY i.loaded_at
+        SELECT i.id, i.loaded_at FROM incoming i WHERE earlier[i.n::integer] IS NULL
+        ORDER BY i.loaded_at
         ON CONFLICT DO NOTHING
         RETURNING ids.loaded_at
+    ), new AS (
+        SELECT f.loaded_at FROM fresh f UNION ALL SELECT unnest(timeless)
     ), stored AS (
         INSERT INTO vero_collector.events
         SELECT i.loaded_at, i.id, i.collection, i.received_at, i.input, i.call, i.body
-        FROM incoming i JOIN fresh f ON f.loaded_at = i.loaded_at ORDER BY i.loaded_at
+        FROM incoming i JOIN new ON new.loaded_at = i.loaded_at ORDER BY i.loaded_at
         RETURNING events.collection, events.loaded_at
     ), counted AS (
         INSERT INTO vero_collector.totals AS t
@@ -111,32 +133,57 @@ CREATE FUNCTION vero_collector.store(
     inputs              text[],
     calls               bytea[],
     bodies              bytea[],
+    earlier             text[],
+    later               text[],
     letter_digests      bytea[],
     letter_received_ats bigint[],
     letter_inputs       text[],
     letter_reasons      text[],
     letter_bodies       bytea[],
-    passed              integer         -- calls that came and are none of the collections
-) RETURNS integer LANGUAGE plpgsql
+    letter_earlier      bytea[],
+    letter_later        bytea[],
+    passed              integer,        -- calls that came and are none of the collections
+    OUT added           integer,
+    OUT newest          bigint,         -- the newest loaded_at before this
+    OUT newest_now      bigint,
+    OUT repaired        integer         -- how often the newest loaded_at was taken back
+) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $function$
+DECLARE
+    alike  CONSTANT bigint := 600000000;        -- ten minutes
+    letter record;
 BEGIN
+    SELECT last INTO STRICT newest FROM vero_collector.clock;
     -- A database or role may be set to answer before the disk has it; a collector must not.
     IF current_setting('synchronous_commit') IN ('off', 'local') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    INSERT INTO vero_collector.dead_letters (digest, received_at, input, reason, body)
-    SELECT * FROM unnest(
-        letter_digests, letter_received_ats, letter_inputs, letter_reasons, letter_bodies
-    )
-    ON CONFLICT DO NOTHING;
+    IF cardinality(letter_digests) > 0 THEN
+        -- Another collector may get the same just now.
+        PERFORM FROM vero_collector.clock FOR UPDATE;
+    END IF;
+    FOR letter IN SELECT * FROM unnest(
+        letter_digests, letter_received_ats, letter_inputs, letter_reasons, letter_bodies,
+        letter_earlier, letter_later
+    ) AS given (digest, received_at, input, reason, body, earlier, later) LOOP
+        INSERT INTO vero_collector.dead_letters (digest, received_at, input, reason, body)
+        SELECT letter.digest, letter.received_at, letter.input, letter.reason, letter.body
+        WHERE NOT EXISTS (
+            SELECT FROM vero_collector.dead_letters near
+            WHERE near.digest IN (letter.earlier, letter.later)
+            AND near.received_at BETWEEN letter.received_at - alike AND letter.received_at + alike
+        )
+        ON CONFLICT DO NOTHING;
+    END LOOP;
     IF passed > 0 THEN
         INSERT INTO vero_collector.passed_over AS p VALUES (1, passed)
         ON CONFLICT (id) DO UPDATE SET calls = p.calls + excluded.calls;
     END IF;
     -- Last, so that the lock is held as briefly as can be.
-    RETURN vero_collector.append(
-        now_at, ids, collections, received_ats, inputs, calls, bodies
+    added := vero_collector.append(
+        now_at, ids, collections, received_ats, inputs, calls, bodies, earlier, later
     );
+    SELECT last, repairs INTO STRICT newest_now, repaired FROM vero_collector.clock;
 END
 $function$;
 

@@ -73,6 +73,13 @@ _ARRIVALS: Final = f"""
 SELECT collection, start, events FROM vero_collector.arrivals WHERE start {_FROM} %s
 ORDER BY start, collection
 """  # noqa: S608
+_BEHIND: Final = """
+SELECT pg_catalog.max(last_loaded_at), extract(epoch FROM pg_catalog.clock_timestamp())
+FROM vero_collector.totals
+"""
+_COUNT_AFTER: Final = (
+    f"SELECT pg_catalog.count(*) FROM vero_collector.events WHERE loaded_at {_OVER} %s"  # noqa: S608
+)
 _HIGH_WATER: Final = "SELECT pg_catalog.max(loaded_at) FROM vero_collector.events"
 _TOTALS: Final = f"""
 SELECT collection, pg_catalog.sum(events)::bigint, pg_catalog.min(first_loaded_at),
@@ -136,6 +143,18 @@ class PostgresReader(Closing):
         if collection is None:
             return self._lines(_NEWEST, (limit,))
         return self._lines(_NEWEST_OF, (NEWEST_SEARCHED, collection, limit))
+
+    def clock_behind(self) -> int:
+        """See :class:`tap_vero_segment.stores.base.Reader`: the clock is the server's."""
+        row = self._session.run(lambda connection: connection.execute(_BEHIND).fetchone())
+        newest, now = row or (None, 0)
+        return 0 if newest is None else max(0, newest - int(now * times.SECOND))
+
+    def count_after(self, loaded_at: int) -> int:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        bindings = (loaded_at,)
+        count = self._session.run(lambda connection: _value(connection, _COUNT_AFTER, bindings))
+        return count or 0
 
     def event(self, loaded_at: int) -> bytes | None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""

@@ -23,14 +23,16 @@ INSERT INTO vero_collector.schema_version VALUES (1, 0);
 -- One row, locked by whoever writes events, from the choice of loaded_at to the end of the commit.
 CREATE TABLE vero_collector.clock (
     id   integer PRIMARY KEY CHECK (id = 1),
-    last bigint NOT NULL                -- the newest loaded_at; outlives the events
+    last bigint NOT NULL,               -- the newest loaded_at; outlives the events
+    repairs integer NOT NULL            -- how often last was taken back, by repair-clock
 ) WITH (fillfactor = 10);               -- updated at each commit, in place where there is room
-INSERT INTO vero_collector.clock VALUES (1, 0);
+INSERT INTO vero_collector.clock VALUES (1, 0, 0);
 
 -- Every id that is held. A partitioned table cannot keep it unique over all of its partitions.
 CREATE TABLE vero_collector.ids (
-    id        text COLLATE "C" PRIMARY KEY,
-    loaded_at bigint NOT NULL
+    id          text COLLATE "C" PRIMARY KEY,
+    loaded_at   bigint NOT NULL,
+    received_at bigint                  -- of an event without a time of its own
 );
 
 CREATE TABLE vero_collector.events (

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.stores.base import Exported, Exports, StoreError
-from tap_vero_segment.stores.digests import digest_of
+from tap_vero_segment.stores.base import Exported, Exports, StoreBrokenError, StoreError
+from tap_vero_segment.stores.digests import digests_alike
 from tap_vero_segment.stores.exports import merged
 from tap_vero_segment.stores.postgres.connection import open_to_write
 from tap_vero_segment.stores.postgres.pruning import prune
@@ -28,19 +28,23 @@ MAX_KEY: Final = 1_000
 # The arrays of text and numbers as text, those of bytes in PostgreSQL's binary format.
 _EVENTS: Final = (
     "%s::bigint, %s::pg_catalog.text[], %s::pg_catalog.text[], %s::bigint[], "
-    "%s::pg_catalog.text[], %b::pg_catalog.bytea[], %b::pg_catalog.bytea[]"
+    "%s::pg_catalog.text[], %b::pg_catalog.bytea[], %b::pg_catalog.bytea[], "
+    "%s::pg_catalog.text[], %s::pg_catalog.text[]"
 )
 _LETTERS: Final = (
     "%b::pg_catalog.bytea[], %s::bigint[], %s::pg_catalog.text[], %s::pg_catalog.text[], "
-    "%b::pg_catalog.bytea[]"
+    "%b::pg_catalog.bytea[], %b::pg_catalog.bytea[], %b::pg_catalog.bytea[]"
 )
-_STORE: Final = f"SELECT vero_collector.store({_EVENTS}, {_LETTERS}, %s)"
+_STORE: Final = f"SELECT * FROM vero_collector.store({_EVENTS}, {_LETTERS}, %s)"  # noqa: S608
 _APPEND: Final = f"SELECT vero_collector.append({_EVENTS})"
 _DELETE_LETTER: Final = "DELETE FROM vero_collector.dead_letters WHERE id = %s"
 _LOCK_LETTERS: Final = """
 SELECT id FROM vero_collector.dead_letters WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE
 """
 _DELETE_LETTERS: Final = "DELETE FROM vero_collector.dead_letters WHERE id = ANY(%s::bigint[])"
+_CHECK: Final = """
+SELECT last, repairs, extract(epoch FROM pg_catalog.clock_timestamp()) FROM vero_collector.clock
+"""
 _BEAT: Final = "SELECT vero_collector.beat()"
 # Exports that run at once see each other's plans and what is written together, or not at all.
 _ONE_EXPORT_AT_ONCE: Final = "LOCK TABLE vero_collector.planned_exports IN EXCLUSIVE MODE"
@@ -73,6 +77,7 @@ class PostgresWriter:
 
     def __init__(self, url: str, setting: str, clock: Callable[[], int] | None = None) -> None:
         self._clock = clock
+        self._newest = self._repairs = 0
         self._session = open_to_write(url, setting)
         try:
             self.probe()
@@ -89,7 +94,36 @@ class PostgresWriter:
         written again, and what is there already is passed over.
         """
         values = (*self._columns(events), *_letter_columns(dead_letters), passed_over)
-        return self._session.run(lambda connection: _number(connection, _STORE, values), SILENCE)
+        row = self._session.run(
+            lambda connection: connection.execute(_STORE, values).fetchone(), SILENCE
+        )
+        added, newest, newest_now, repairs = cast("tuple[int, int, int, int]", row)
+        self._notice(newest, repairs)
+        self._newest = newest_now
+        return added
+
+    def check(self) -> int:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        # What comes in meanwhile would wait, and so would the end.
+        row = self._session.run(
+            lambda connection: connection.execute(_CHECK).fetchone(), SILENCE, patience=0
+        )
+        if row is None:
+            raise _set_back()
+        newest, repairs, seconds = row
+        self._notice(newest, repairs)
+        now = int(seconds * times.SECOND) if self._clock is None else self._clock()
+        return max(0, int(newest) - now)
+
+    def _notice(self, newest: int, repairs: int) -> None:
+        """See that the store has all that it had when this process last looked.
+
+        Raises:
+            StoreBrokenError: It has not.
+        """
+        if repairs < self._repairs or (repairs == self._repairs and newest < self._newest):
+            raise _set_back()
+        self._newest, self._repairs = newest, repairs
 
     def probe(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
@@ -159,6 +193,7 @@ class PostgresWriter:
             [event.input for event in events],
             [event.call for event in events],
             [event.body for event in events],
+            *_alike_columns(events),
         )
 
     def close(self) -> None:
@@ -171,13 +206,30 @@ def _exported(connection: Connection, destination: str) -> list[Exported]:
     return [Exported(*row) for row in rows]
 
 
+def _set_back() -> StoreBrokenError:
+    return StoreBrokenError(
+        "the database has an older state than before, so events are missing: it was restored or "
+        "made anew; start again to go on with what is there now"
+    )
+
+
+def _alike_columns(events: Sequence[Event]) -> tuple[list[str | None], list[str | None]]:
+    if not any(event.alike for event in events):
+        return [], []
+    pairs = [event.alike or (None, None) for event in events]
+    return [earlier for earlier, _ in pairs], [later for _, later in pairs]
+
+
 def _letter_columns(letters: Sequence[DeadLetter]) -> tuple[Any, ...]:
+    digests = [digests_alike(letter) for letter in letters]
     return (
-        [digest_of(letter) for letter in letters],
+        [digest for _, digest, _ in digests],
         [letter.received_at for letter in letters],
         [letter.input for letter in letters],
         [letter.reason for letter in letters],
         [letter.body for letter in letters],
+        [earlier for earlier, _, _ in digests],
+        [later for _, _, later in digests],
     )
 
 

@@ -82,8 +82,13 @@ def open_to_read(path: Path, setting: str) -> apsw.Connection:
     )
 
 
-def open_to_write(path: Path, setting: str) -> apsw.Connection:
+def open_to_write(path: Path, setting: str, *, alone: bool = False) -> apsw.Connection:
     """Open a store's file for writing; make it where there is none.
+
+    Args:
+        path: The file.
+        setting: The name of the setting that the path came from, for errors.
+        alone: Keep all others out, readers too.
 
     Raises:
         SettingError: The file cannot be written, or it is no store.
@@ -94,6 +99,8 @@ def open_to_write(path: Path, setting: str) -> apsw.Connection:
         _make(path)
         connection = apsw.Connection(str(path))
         try:
+            if alone:  # before anything else is done with it: sqlite.org/wal.html#noshm
+                connection.pragma("locking_mode", "exclusive")
             _prepare(connection, known, path, setting)
         except BaseException:
             let_go(connection)

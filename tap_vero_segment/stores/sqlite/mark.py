@@ -86,27 +86,61 @@ class Mark:
     """
 
     def __init__(self, store: Path) -> None:
+        self.path = path_of_mark(store.absolute())
+        self.known = NOTHING
+        """How far the store goes."""
+        self._written = NOTHING
         self._descriptor: int | None = None
-        self._known = NOTHING
+        self._open()
+
+    def _open(self) -> None:
         with contextlib.suppress(OSError):
-            self._descriptor = os.open(path_of_mark(store), os.O_RDWR | os.O_CREAT, 0o600)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
 
     def rise_to(self, loaded_at: int = 0, letter: int = 0) -> None:
         """Note how far the store goes, once that is synced."""
-        known = Known(max(loaded_at, self._known.loaded_at), max(letter, self._known.letter))
-        if self._descriptor is None or known == self._known:
+        self.known = Known(max(loaded_at, self.known.loaded_at), max(letter, self.known.letter))
+        if self._descriptor is None or self.known == self._written:
             return
-        content = b"vero-mark 1 %019d %019d 00000000\n" % known
-        content = content[:-9] + _check(content) + b"\n"
         with contextlib.suppress(OSError):
-            os.pwrite(self._descriptor, content, 0)
-            self._known = known
+            os.pwrite(self._descriptor, _content(self.known), 0)
+            self._written = self.known
+
+    def take_back(self, known: Known) -> None:
+        """Note that the store will go less far, before it does.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self.known = known
+        if self._descriptor is not None:
+            os.pwrite(self._descriptor, _content(known), 0)
+            os.fsync(self._descriptor)
+            self._written = known
+
+    def renew(self) -> bool:
+        """Write the file anew where it was deleted or replaced; return whether that was so."""
+        if self._descriptor is None:
+            return False
+        with contextlib.suppress(OSError):
+            if os.path.samestat(self.path.stat(), os.fstat(self._descriptor)):
+                return False
+        self.close()
+        self._open()
+        self._written = NOTHING
+        self.rise_to()
+        return True
 
     def close(self) -> None:
         """Let go of the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _content(known: Known) -> bytes:
+    content = b"vero-mark 1 %019d %019d 00000000\n" % known
+    return content[:-9] + _check(content) + b"\n"
 
 
 def _check(content: bytes) -> bytes:

@@ -25,6 +25,7 @@ from tap_vero_segment.stores.sqlite.damage import (
     check_end,
     check_letter,
     check_page,
+    newest_event,
     telling_damage,
 )
 from tap_vero_segment.track import with_loaded_at
@@ -114,6 +115,18 @@ class SqliteReader(Closing):
                 for row in rows:
                     check_alone(self._connection, row)
             return [_line(row) for row in rows]
+
+    def clock_behind(self) -> int:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        with self._reading():
+            return max(0, newest_event(self._connection) - times.now())
+
+    def count_after(self, loaded_at: int) -> int:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        with self._reading():
+            query = "SELECT count(*) FROM events WHERE loaded_at > ?"
+            count: int = self._connection.execute(query, (loaded_at,)).get
+        return count
 
     def event(self, loaded_at: int) -> bytes | None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -10,14 +11,22 @@ import apsw
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
+from tap_vero_segment.inputs.ids import ALIKE
 from tap_vero_segment.stores.base import ARRIVALS_SLOT, Exported, Exports, StoreError
-from tap_vero_segment.stores.digests import digest_of
+from tap_vero_segment.stores.digests import digests_alike
 from tap_vero_segment.stores.exports import merged
 from tap_vero_segment.stores.sqlite.arrivals import add_arrivals, forget_arrivals
 from tap_vero_segment.stores.sqlite.connection import let_go, open_to_write, path_of
-from tap_vero_segment.stores.sqlite.damage import call_check, newest, newest_event, rest_check
+from tap_vero_segment.stores.sqlite.damage import (
+    call_check,
+    newest,
+    newest_event,
+    rest_check,
+    telling_damage,
+)
 from tap_vero_segment.stores.sqlite.errors import store_error
-from tap_vero_segment.stores.sqlite.mark import Mark
+from tap_vero_segment.stores.sqlite.mark import Known, Mark, check_mark
+from tap_vero_segment.stores.sqlite.opened import OpenedFiles
 from tap_vero_segment.stores.sqlite.pruning import prune
 
 if TYPE_CHECKING:
@@ -25,14 +34,21 @@ if TYPE_CHECKING:
 
     from tap_vero_segment.stores.base import DeadLetter, Event
 
+logger = logging.getLogger("vero-collector")
+
 _INSERT_EVENT: Final = """
 INSERT INTO events (
     loaded_at, id, collection, received_at, input, call, body, previous, call_check, rest_check
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
 """
+_IS_STORED: Final = """
+SELECT EXISTS (SELECT 1 FROM events WHERE id IN (?, ?) AND received_at BETWEEN ? AND ?)
+"""
 _INSERT_DEAD_LETTER: Final = """
 INSERT INTO dead_letters (digest, received_at, input, reason, body)
-VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING
+SELECT ?, ?, ?, ?, ? WHERE NOT EXISTS (
+    SELECT 1 FROM dead_letters WHERE digest IN (?, ?) AND received_at BETWEEN ? AND ?
+) ON CONFLICT (digest) DO NOTHING
 """
 _ADD_TO_TOTALS: Final = """
 INSERT INTO totals (collection, events, first_loaded_at, last_loaded_at) VALUES (?, ?, ?, ?)
@@ -80,10 +96,11 @@ class SqliteWriter:
         self._connection = open_to_write(path, setting)
         self._clock = clock
         try:
+            self._files = OpenedFiles(self._connection, path)
             # A writer that was killed may have left in the log what no sync has taken to disk. It
             # reads as stored now, so it must be, before a duplicate of it is acknowledged.
             self.probe()
-        except StoreError as error:
+        except (StoreError, apsw.Error, OSError) as error:
             let_go(self._connection)
             raise SettingError(setting, f"{path} accepts no writes: {error}") from error
         self._mark = Mark(path)
@@ -97,7 +114,10 @@ class SqliteWriter:
         with self._transaction():
             new, loaded_at = self._insert_events(events)
             for letter in dead_letters:
-                self._connection.execute(_INSERT_DEAD_LETTER, (digest_of(letter), *letter))
+                earlier, digest, later = digests_alike(letter)
+                near = (letter.received_at - ALIKE, letter.received_at + ALIKE)
+                values = (digest, *letter, earlier, later, *near)
+                self._connection.execute(_INSERT_DEAD_LETTER, values)
                 if self._connection.changes():
                     letter_number = self._connection.last_insert_rowid()
             if passed_over:
@@ -109,6 +129,18 @@ class SqliteWriter:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         with self._transaction():
             self._connection.execute(_BEAT, (self._clock(),))
+
+    def check(self) -> int:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        self._files.check()
+        self._files.check_memory()
+        with telling_damage():
+            found = Known(*newest(self._connection))
+        check_mark(self._mark.known, found, self._mark.path)
+        if self._mark.renew():
+            # It only tells the next process more than the store itself does.
+            logger.warning("%s was deleted or replaced: written anew", self._mark.path)
+        return max(0, found.loaded_at - self._clock())
 
     def plan_export(self, destination: str, planned: Exported) -> Exports:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
@@ -172,6 +204,8 @@ class SqliteWriter:
     @contextmanager
     def _transaction(self) -> Generator[None]:
         connection = self._connection
+        # What is committed may be folded into the file, which must be the store's.
+        self._files.check()
         try:
             # The write lock from the start: two collectors on one file wait for each other here.
             connection.execute("BEGIN IMMEDIATE")
@@ -183,6 +217,8 @@ class SqliteWriter:
                     connection.execute("ROLLBACK")
         except apsw.Error as error:
             raise store_error(error) from error
+        # What was committed to a file that is gone must not be acknowledged.
+        self._files.check()
 
     def _insert_events(self, events: Sequence[Event]) -> tuple[int, int]:
         """Insert events under ``loaded_at`` that rises through all commits, of all processes.
@@ -198,9 +234,12 @@ class SqliteWriter:
         connection = self._connection
         previous: int = connection.execute("SELECT max(loaded_at) FROM events").get or 0
         last = newest_event(connection)  # which may have been deleted
+        check_mark(self._mark.known, self._mark.known._replace(loaded_at=last), self._mark.path)
         first = loaded_at = max(self._clock(), last + 1, previous + 1)
         counts: dict[tuple[int, str], list[int]] = {}
         for event in events:
+            if event.alike and self._is_stored(event):
+                continue
             row = (
                 loaded_at,
                 event.id,
@@ -231,7 +270,13 @@ class SqliteWriter:
             forget_arrivals(connection, previous // ARRIVALS_SLOT)
         return loaded_at - first, previous
 
+    def _is_stored(self, event: Event) -> bool:
+        """Whether there is an event alike, which has another id and is the same all the same."""
+        near = (event.received_at - ALIKE, event.received_at + ALIKE)
+        return bool(self._connection.execute(_IS_STORED, (*event.alike, *near)).get)
+
     def close(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
+        self._files.close()
         let_go(self._connection)
         self._mark.close()

@@ -5,6 +5,7 @@
 const MOST_EVENTS = 100; // in the list
 const ANNOUNCE_EVERY = 10_000; // milliseconds: who listens is not talked over
 const ARRIVING = 15 * 60; // seconds, as in view.py
+const FUTURE = 60; // seconds that the last one may be ahead, as clocks do not all agree
 const AGAIN = 5_000; // milliseconds after which a stream that was refused is asked for again
 
 const byId = (id) => document.getElementById(id);
@@ -62,12 +63,12 @@ function age(seconds) {
   for (const [size, unit] of [[86_400, "d"], [3_600, "h"], [60, "min"]]) {
     if (seconds >= size) return `${Math.floor(seconds / size)} ${unit}`;
   }
-  return `${seconds} s`;
+  return seconds < -FUTURE ? "?" : `${Math.max(0, seconds)} s`;
 }
 
 const state = byId("state");
 let ahead = state ? Date.now() - Number(state.dataset.now) : 0; // of the collector's clock
-const secondsSince = (last) => Math.max(0, Math.floor((Date.now() - ahead - Number(last)) / 1000));
+const secondsSince = (last) => Math.floor((Date.now() - ahead - Number(last)) / 1000);
 
 function put(node, text) {
   if (node.textContent !== text) node.textContent = text;
@@ -78,7 +79,8 @@ function showAges() {
     if (row.dataset.last) put(row.querySelector(".age"), age(secondsSince(row.dataset.last)));
   }
   const last = state.dataset.last;
-  const is = !last ? "nothing" : secondsSince(last) < ARRIVING ? "arriving" : "quiet";
+  const since = secondsSince(last);
+  const is = !last ? "nothing" : -FUTURE <= since && since < ARRIVING ? "arriving" : "quiet";
   if (last) put(byId("state-age"), age(secondsSince(last)));
   if (!state.classList.contains(is)) {
     state.classList.remove("nothing", "arriving", "quiet");

@@ -1,0 +1,45 @@
+"""``vero-collector repair-clock``: taking events back that a wrong clock has put in the future."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from tap_vero_segment import times
+from tap_vero_segment.stores.readers import open_reader
+from tap_vero_segment.stores.repairs import repair_clock as repair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def repair_clock(
+    store: str, *, dry_run: bool, confirm: Callable[[str], None], say: Callable[[str], None]
+) -> None:
+    """Give events that were loaded in the future a ``loaded_at`` up to now, in the same order.
+
+    Args:
+        store: The store's URL.
+        dry_run: Only say what would be done.
+        confirm: Asks whether to go on; raises where not.
+        say: Takes lines of what is and was done.
+
+    Raises:
+        SettingError: The store cannot be opened.
+        StoreError: The store failed.
+        UserError: Another process has the store open.
+    """
+    with open_reader(store, "store") as reader:
+        behind = reader.clock_behind()
+        now = times.now()
+        later = reader.count_after(now)
+    clock = f"the clock says {times.to_text(now)}"
+    if not behind and not later:
+        say(f"{clock}, and nothing was loaded later: there is nothing to repair")
+        return
+    how_far = timedelta(seconds=behind // times.SECOND)
+    say(f"{clock}; {later} events were loaded later, the newest one by {how_far}")
+    if dry_run:
+        return
+    confirm("If the clock is right, go on?")
+    say(f"{repair(store, 'store')} events loaded in the future are now loaded at the present")
