@@ -129,7 +129,20 @@ def with_cookie(collector: Collector, value: str) -> Response:
 
 def test_a_cookie_is_believed_by_every_collector_with_the_token(shared):
     assert with_cookie(shared, cookie()).status_code == 404  # logged in, but no such event
-    assert with_cookie(shared, cookie(age=LIFE_SECONDS - 600)).status_code == 404
+
+
+def test_a_cookie_from_before_the_start_is_not_believed(tmp_path):
+    """The collector cannot know whether its session was logged out of."""
+    with Collector(tmp_path) as collector:
+        visitor = Visitor(collector).log_in()
+        value = visitor.cookie_header().partition("=")[2]
+        assert with_cookie(collector, value).status_code == 404
+        visitor.press("/logout")
+        assert with_cookie(collector, value).status_code == 401
+        collector.stop()
+        collector.start()
+        assert with_cookie(collector, value).status_code == 401
+        assert Visitor(collector).log_in().see(BEHIND_LOGIN[1]).status_code == 404
 
 
 FORGED = {
