@@ -115,8 +115,9 @@ class App:
         self._stopping = True
 
     def end_streams(self) -> None:
-        """End the answers that would go on for ever: in the event loop."""
+        """End the answers that would go on for ever, and log what is left: in the event loop."""
         self._page.close()
+        self._guesses.log()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
