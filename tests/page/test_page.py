@@ -66,11 +66,12 @@ def test_a_store_that_cannot_be_read_is_told(tmp_path, monkeypatch, caplog):
         ) as app:
             monkeypatch.setattr(SqliteReader, "summary", torn)
             page = await ask(app, "GET", "/", headers=headers)
-            parts = app._page._feed.watch("", None, lambda: True)  # noqa: SLF001
+            parts, end = app._page._feed.watch("", None, lambda: True)  # noqa: SLF001
             told = [await anext(parts), await anext(parts)]
             monkeypatch.setattr(SqliteReader, "summary", whole)
             told.append(await anext(parts))
             await parts.aclose()
+            end()
             return page, told
 
     page, told = asyncio.run(asyncio.wait_for(scenario(), 20))
