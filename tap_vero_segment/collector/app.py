@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import msgspec
 
@@ -14,13 +14,15 @@ from tap_vero_segment.collector.clock import clock_warning
 from tap_vero_segment.collector.committer import RefusedError
 from tap_vero_segment.collector.doors import check_method, nothing_here, opened
 from tap_vero_segment.collector.endpoints import events, metrics, segment, tracking, vero
+from tap_vero_segment.collector.guesses import Guesses
 from tap_vero_segment.collector.http import (
+    NO_STORE,
     RETRY_AFTER,
+    Budgets,
     DisconnectedError,
     HTTPError,
     Request,
     Response,
-    Room,
     Stream,
     is_one_of,
     send_response,
@@ -28,10 +30,12 @@ from tap_vero_segment.collector.http import (
 )
 from tap_vero_segment.collector.page.page import Page
 from tap_vero_segment.collector.refusals import Refusal
+from tap_vero_segment.errors import describe_fault
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
+    from typing import Any
 
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.http import Receive, Scope, Send
@@ -39,15 +43,19 @@ if TYPE_CHECKING:
     from tap_vero_segment.collector.reading import Readers
     from tap_vero_segment.collector.settings import Secrets
 
+T = TypeVar("T")
+
 logger = logging.getLogger("vero-collector")
 
 READY_SECONDS: Final = 5
 """How long the store may take to accept a write, and the collector still be ready."""
+PROBE_SECONDS: Final = 1.0
+"""How often the store is tried for those who ask whether it accepts writes."""
 REFUSAL_SECONDS: Final = 0.2
 """How long an overloaded collector takes to say so: clients that come again at once would cost it
 as much as those that it takes."""
 
-_OK: Final = Response(200, b'{"status":"ok"}')
+_OK: Final = Response(200, b'{"status":"ok"}', headers=NO_STORE)
 _REFUSALS: Final = {
     Refusal.OVERLOADED: "overloaded",
     Refusal.SHUTTING_DOWN: "shutting down",
@@ -80,9 +88,12 @@ class App:
         self._readers = readers
         self._counts = counts
         self._legacy_batches = legacy_batches
-        self._room = Room()
+        self._budgets = Budgets()
+        self._guesses = Guesses()
+        self._store_problem = _Shared(self._probe, PROBE_SECONDS)
+        self._store_figures = _Shared(lambda: metrics.read_store(readers))
         self._stopping = False
-        self._page = Page(lambda: self._secrets, committer, readers)
+        self._page = Page(lambda: self._secrets, committer, readers, self._guesses)
         self._endpoints: dict[str, Callable[[Request], Awaitable[Response | Stream]]] = {
             **dict.fromkeys(tracking.PATHS, self._tracking),
             "/segment": self._segment,
@@ -105,33 +116,40 @@ class App:
         self._stopping = True
 
     def end_streams(self) -> None:
-        """End the answers that would go on for ever: in the event loop."""
+        """End the answers that would go on for ever, and log what is left: in the event loop."""
         self._page.close()
+        self._guesses.log()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
         if scope["type"] != "http":
             return
-        request = Request(scope, receive, self._room)
+        request = Request(scope, receive, self._budgets)
         try:
             response = await self._respond(request)
+            if isinstance(response, Stream):
+                await self._stream(send, receive, response)
+            else:
+                request.response_has(len(response.body))
+                await send_response(send, response, head=request.method == "HEAD")
         except DisconnectedError:
             return
-        if isinstance(response, Stream):
-            await self._stream(send, receive, response)
-        else:
-            await send_response(send, response, head=request.method == "HEAD")
+        finally:
+            request.end()
 
     async def _stream(self, send: Send, receive: Receive, stream: Stream) -> None:
         try:
             await send_stream(send, receive, stream)
         except Exception as error:  # noqa: BLE001  # as below; the connection ends with this
-            logger.error("a fault in a stream: %s", type(error).__name__)  # noqa: TRY400
+            logger.error("a fault in a stream: %s", describe_fault(error))  # noqa: TRY400
 
     async def _respond(self, request: Request) -> Response | Stream:
         try:
             return await self._route(request)
         except HTTPError as error:
+            if error.reason is Refusal.WRONG_SECRET:
+                known = request.path in self._endpoints
+                self._guesses.note(request.path if known else _above(request), request.client)
             return self._refuse(error)
         except RefusedError as error:
             if error.reason is Refusal.OVERLOADED:
@@ -148,7 +166,7 @@ class App:
             # The server stops, and has waited for this request as long as it waits for any.
             return self._refuse(_unavailable("shutting down", Refusal.SHUTTING_DOWN))
         except Exception as error:  # noqa: BLE001  # a traceback's locals could name recipients
-            logger.error("a fault while answering: %s", type(error).__name__)  # noqa: TRY400
+            logger.error("a fault while answering: %s", describe_fault(error))  # noqa: TRY400
             return self._refuse(HTTPError(500, "a fault of the collector"))
 
     def _refuse(self, error: HTTPError) -> Response:
@@ -156,11 +174,7 @@ class App:
         return error.response()
 
     async def _route(self, request: Request) -> Response | Stream:
-        endpoint = self._endpoints.get(request.path)
-        if endpoint is None:
-            # One level below: /vero/TOKEN.
-            room = request.path[: request.path.find("/", 1) + 1]
-            endpoint = self._endpoints_below.get(room)
+        endpoint = self._endpoints.get(request.path) or self._endpoints_below.get(_above(request))
         if endpoint is None:
             raise nothing_here()
         return await endpoint(request)
@@ -170,6 +184,7 @@ class App:
         given = request.path.removeprefix("/vero/")
         if not is_one_of(given.encode(errors="replace"), tokens):
             raise nothing_here(Refusal.WRONG_SECRET)
+        request.admit()
         check_method(request, "POST")
         self._committer.check_accepting()
         return await vero.receive(request, self._committer)
@@ -195,6 +210,7 @@ class App:
         scheme, _, given = (request.header(b"authorization") or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not is_one_of(given.strip(), tokens):
             raise HTTPError(401, "a wrong read token", (b"www-authenticate", b"Bearer"))
+        request.admit()
         check_method(request, "GET")
         return await events.get(request, self._readers)
 
@@ -209,16 +225,25 @@ class App:
             warning = clock_warning(self._committer.clock_behind)
             if warning is None:
                 return _OK
-            return Response(200, msgspec.json.encode({"status": "ok", "warning": warning}))
+            body = msgspec.json.encode({"status": "ok", "warning": warning})
+            return Response(200, body, headers=NO_STORE)
         body = msgspec.json.encode({"status": problem})
-        return Response(503, body, headers=(RETRY_AFTER,))
+        return Response(503, body, headers=(RETRY_AFTER, *NO_STORE))
 
     async def _why_not_ready(self) -> str | None:
         if self._stopping:
             return "shutting down"
         try:
+            self._committer.check_accepting()
+        except RefusedError as error:
+            return _REFUSALS[error.reason]
+        return await self._store_problem.get()
+
+    async def _probe(self) -> str | None:
+        """Return why the store accepts no writes, if that is so."""
+        try:
             async with asyncio.timeout(READY_SECONDS):
-                await self._committer.commit([], [])
+                await self._committer.probe()
         except RefusedError as error:
             return _REFUSALS[error.reason]
         except StoreError:
@@ -229,7 +254,7 @@ class App:
 
     async def _metrics(self, request: Request) -> Response:
         check_method(request, "GET")
-        return await metrics.get(request, self._counts, self._committer, self._readers)
+        return await metrics.get(request, self._counts, self._committer, self._store_figures.get)
 
     async def _openapi(self, request: Request) -> Response:
         check_method(request, "GET")
@@ -238,3 +263,31 @@ class App:
 
 def _unavailable(message: str, reason: Refusal) -> HTTPError:
     return HTTPError(503, message, RETRY_AFTER, reason=reason)
+
+
+def _above(request: Request) -> str:
+    """Return what comes before a path's last part: ``/vero/`` of ``/vero/TOKEN``."""
+    return request.path[: request.path.find("/", 1) + 1]
+
+
+class _Shared(Generic[T]):
+    """Work that is done once for all who want its result meanwhile, or soon after it began.
+
+    Args:
+        work: Does it.
+        seconds: For how long a result will do, from when the work began.
+    """
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]], seconds: float = 0.0) -> None:
+        self._work = work
+        self._seconds = seconds
+        self._task: asyncio.Task[T] | None = None
+        self._began = 0.0
+
+    async def get(self) -> T:
+        """Return the result."""
+        now = asyncio.get_running_loop().time()
+        if self._task is None or (self._task.done() and now - self._began >= self._seconds):
+            self._began = now
+            self._task = asyncio.create_task(self._work())
+        return await asyncio.shield(self._task)

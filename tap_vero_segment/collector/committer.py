@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from tap_vero_segment import times
 from tap_vero_segment.collector.clock import BEHIND, clock_warning
 from tap_vero_segment.collector.refusals import Refusal
+from tap_vero_segment.errors import describe_fault
 from tap_vero_segment.stores.base import (
     DeadLetter,
     Event,
@@ -205,8 +206,6 @@ class Committer:
     ) -> None:
         """Store events and dead letters; return when they are synced to disk.
 
-        With none of either, prove that the store accepts writes.
-
         Args:
             events: Track calls.
             dead_letters: Bodies that are none.
@@ -222,6 +221,21 @@ class Committer:
         submission = Submission(events, dead_letters, passed_over, size, loop.create_future())
         self._pending += 1
         self._pending_bytes += size
+        self._queue.put(submission)
+        await submission.done
+
+    async def probe(self) -> None:
+        """Prove that the store accepts writes; return when it has.
+
+        It waits in no place of what has come in, and a full queue does not refuse it.
+
+        Raises:
+            RefusedError: The queue is closed.
+            StoreError: The store failed.
+        """
+        if not self._accepting:
+            self.check_accepting()
+        submission = Submission((), (), 0, 0, asyncio.get_running_loop().create_future())
         self._queue.put(submission)
         await submission.done
 
@@ -343,7 +357,7 @@ class Committer:
         except StoreError as failure:
             error = failure
         except Exception as failure:  # noqa: BLE001  # a fault must not end the thread unseen
-            error = StoreError(f"unexpected {type(failure).__name__}")
+            error = StoreError(f"unexpected {describe_fault(failure)}")
         self._call(self._finish_errand, errand, result, error)
         return error if isinstance(error, StoreBrokenError) else None
 
@@ -363,7 +377,7 @@ class Committer:
     def _finish(self, commit: Commit) -> None:
         """Answer a group's requests: in the event loop."""
         group, error = commit.group, commit.error
-        self._pending -= len(group)
+        self._pending -= sum(not submission.is_probe for submission in group)
         self._pending_bytes -= sum(submission.size for submission in group)
         if isinstance(error, StoreBrokenError):
             self._break(error)
@@ -437,7 +451,7 @@ def _write(writer: Writer, group: list[Submission]) -> Commit:
     except StoreError as error:
         return Commit(group, error)
     except Exception as error:  # noqa: BLE001  # a fault of ours must not end the thread unseen
-        return Commit(group, StoreError(f"unexpected {type(error).__name__}"))
+        return Commit(group, StoreError(f"unexpected {describe_fault(error)}"))
     seconds = time.perf_counter() - began
     return Commit(group, None, len(events), new, dead_letters, passed_over, seconds)
 

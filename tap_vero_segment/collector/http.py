@@ -34,7 +34,23 @@ JSON: Final = b"application/json"
 NDJSON: Final = b"application/x-ndjson"
 
 MAX_HALF_RECEIVED: Final = 64 * 1024 * 1024
-"""Bytes of bodies that have arrived in part, over all connections."""
+"""Bytes of bodies that have arrived in part, over all connections that have shown a secret."""
+MAX_STRANGERS_HALF_RECEIVED: Final = 16 * 1024 * 1024
+"""The same, of clients that have shown none: theirs can be in the body, or be its signature."""
+MAX_RESPONSES: Final = 64 * 1024 * 1024
+"""Bytes of large responses that are being made, or that their clients have not taken yet."""
+PAGE_SIZE: Final = 8 * 1024 * 1024
+"""About how many bytes of events a store returns at once."""
+RESPONSE_SECONDS: Final = 2.0
+"""How long a request waits for memory for its response."""
+_PIECE: Final = 64 * 1024
+"""Bytes of a response that are handed to the connection at once; it says when it wants more."""
+
+NO_STORE: Final = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+)
+"""Headers of what nobody else may see, or take for something else."""
 
 RETRY_AFTER: Final = (b"retry-after", b"1")
 """Seconds: a full queue is empty again in less."""
@@ -50,11 +66,19 @@ class Response(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """An answer that goes on until its parts end or the client goes away; it has status 200."""
+    """An answer that goes on until its parts end or the client goes away; it has status 200.
+
+    Attributes:
+        parts: What is sent.
+        content_type: Its type.
+        headers: Further headers.
+        end: Called when it has ended, even before its first part.
+    """
 
     parts: AsyncGenerator[bytes]
     content_type: bytes
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: tuple[tuple[bytes, bytes], ...]
+    end: Callable[[], None]
 
 
 class HTTPError(Exception):
@@ -83,39 +107,91 @@ class HTTPError(Exception):
     def response(self) -> Response:
         """Return the answer."""
         body = msgspec.json.encode({"success": False, "error": self.message})
-        return Response(self.status, body, headers=self.headers)
+        return Response(self.status, body, headers=(*NO_STORE, *self.headers))
 
 
 class DisconnectedError(Exception):
     """The client went away before its request was complete: there is nobody to answer."""
 
 
-class Room:
-    """Memory for bodies that have arrived in part, shared by all requests.
+class BodyBudget:
+    """Memory for bodies that have arrived in part, shared by many requests.
 
     A body that arrives in one piece needs none of it, so that slow clients cost the quick ones
     nothing.
 
     Args:
         size: Bytes.
+        evict: Whether the request that came first is given up where there is not enough; otherwise
+            the one that wants more is refused.
     """
 
-    def __init__(self, size: int = MAX_HALF_RECEIVED) -> None:
+    def __init__(self, size: int = MAX_HALF_RECEIVED, *, evict: bool = False) -> None:
         self._left = size
+        self._evict = evict
+        self._taken: dict[Request, int] = {}  # by those that came first
 
-    def take(self, size: int) -> None:
+    def take(self, request: Request, size: int) -> None:
         """Take some of it.
 
         Raises:
             HTTPError: 503, there is not so much left.
         """
+        while size > self._left and self._evict and self._taken:
+            oldest = next(iter(self._taken))
+            if oldest is request:
+                break
+            self.give_back(oldest)
+            oldest.give_up()
         if size > self._left:
             raise HTTPError(503, "overloaded", RETRY_AFTER)
         self._left -= size
+        self._taken[request] = self._taken.get(request, 0) + size
+
+    def give_back(self, request: Request) -> None:
+        """Give back what a request has taken."""
+        self._left += self._taken.pop(request, 0)
+
+
+class ResponseBudget:
+    """Memory for large responses, which those that read slowly hold for long.
+
+    Args:
+        size: Bytes.
+    """
+
+    def __init__(self, size: int = MAX_RESPONSES) -> None:
+        self._left = size
+        self._freed = asyncio.Event()
+
+    async def take(self, size: int) -> None:
+        """Take some of it, as soon as there is as much.
+
+        Raises:
+            HTTPError: 503, there was not in time.
+        """
+        try:
+            async with asyncio.timeout(RESPONSE_SECONDS):
+                while size > self._left:
+                    await self._freed.wait()
+        except TimeoutError as error:
+            raise HTTPError(503, "overloaded by slow readers", RETRY_AFTER) from error
+        self._left -= size
 
     def give_back(self, size: int) -> None:
-        """Give back what was taken."""
+        """Give back some of it; a negative size is more that was needed after all."""
         self._left += size
+        waiting, self._freed = self._freed, asyncio.Event()
+        waiting.set()
+
+
+class Budgets:
+    """The memory that all requests share."""
+
+    def __init__(self) -> None:
+        self.bodies = BodyBudget()
+        self.strangers_bodies = BodyBudget(MAX_STRANGERS_HALF_RECEIVED, evict=True)
+        self.responses = ResponseBudget()
 
 
 class Request:
@@ -124,18 +200,57 @@ class Request:
     Args:
         scope: ASGI's.
         receive: ASGI's.
-        room: Where its body waits for the rest of it.
+        budgets: Memory for its body and its response.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, room: Room) -> None:
+    def __init__(self, scope: Scope, receive: Receive, budgets: Budgets) -> None:
+        self._scope = scope
         self._receive = receive
-        self._room = room
+        self._budgets = budgets
+        self._bodies = budgets.strangers_bodies
+        self._response_size = 0
+        # The server's side of it, which keeps its scope itself.
+        self._connection = scope.get("state", {}).pop("connection", None)
         self._headers: list[tuple[bytes, bytes]] = scope["headers"]
         self._query: bytes = scope["query_string"]
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.scheme: str = scope.get("scheme", "http")
         """``https`` where the client used it, as told by a proxy that is trusted."""
+        self.client: str = (scope.get("client") or ("",))[0]
+        """The client's address, as told by a proxy that is trusted."""
+
+    def admit(self) -> None:
+        """Let it have what those have who have shown a secret: a place, and memory."""
+        self._bodies = self._budgets.bodies
+        if self._connection is not None:
+            self._connection.admit(self._scope)
+
+    def give_up(self) -> None:
+        """Refuse it although its body has not come to its end, and never will."""
+        if self._connection is not None:
+            self._connection.give_up()
+
+    async def expect_response(self, size: int = PAGE_SIZE) -> None:
+        """Wait for memory for a large response, before it is made.
+
+        Raises:
+            HTTPError: 503, there is none.
+        """
+        await self._budgets.responses.take(size)
+        self._response_size = size
+
+    def response_has(self, size: int) -> None:
+        """Hold the memory of a response that is made, and of which it was not known how long."""
+        if self._response_size:
+            self._budgets.responses.give_back(self._response_size - size)
+            self._response_size = size
+
+    def end(self) -> None:
+        """Give back what it holds: its response is sent, or will never be."""
+        if self._response_size:
+            self._budgets.responses.give_back(self._response_size)
+            self._response_size = 0
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first header of a name, which is given in lower case."""
@@ -174,7 +289,8 @@ class Request:
             DisconnectedError: The client went away in the middle of it.
         """
         chunks: list[bytes] = []
-        size = taken = 0
+        size = 0
+        bodies = self._bodies
         try:
             while True:
                 message = await self._receive()
@@ -189,13 +305,11 @@ class Request:
                 if not message.get("more_body", False):
                     break
                 if size <= limit:
-                    self._room.take(len(body))
-                    taken += len(body)
+                    bodies.take(self, len(body))
                 else:
-                    self._room.give_back(taken)
-                    taken = 0
+                    bodies.give_back(self)
         finally:
-            self._room.give_back(taken)
+            bodies.give_back(self)
         if size > limit:
             raise too_large(limit)
         return b"".join(chunks)
@@ -217,7 +331,7 @@ def is_one_of(given: bytes, secrets: Sequence[str]) -> bool:
 
 
 async def send_response(send: Send, response: Response, *, head: bool = False) -> None:
-    """Send an answer, or only its headers."""
+    """Send an answer, or only its headers; return when the client has taken most of it."""
     await send(
         {
             "type": "http.response.start",
@@ -229,21 +343,29 @@ async def send_response(send: Send, response: Response, *, head: bool = False) -
             ],
         }
     )
-    await send({"type": "http.response.body", "body": b"" if head else response.body})
+    body = b"" if head else response.body
+    last = max(0, len(body) - 1) // _PIECE * _PIECE
+    for begin in range(0, last, _PIECE):
+        piece = body[begin : begin + _PIECE]
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": body[last:]})
 
 
 async def send_stream(send: Send, receive: Receive, stream: Stream) -> None:
     """Send an answer part by part; return when it ends or the client goes away."""
-    headers = [(b"content-type", stream.content_type), *stream.headers]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    sending = asyncio.create_task(_send_parts(send, stream))
-    leaving = asyncio.create_task(_disconnected(receive))
     try:
-        await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        headers = [(b"content-type", stream.content_type), *stream.headers]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        sending = asyncio.create_task(_send_parts(send, stream))
+        leaving = asyncio.create_task(_disconnected(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sending.cancel()
+            leaving.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
     finally:
-        sending.cancel()
-        leaving.cancel()
-        await asyncio.gather(sending, leaving, return_exceptions=True)
+        stream.end()
     if not sending.cancelled() and (error := sending.exception()) is not None:
         raise error
 

@@ -13,7 +13,14 @@ import msgspec
 
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.collector.endpoints import events, tracking
-from tap_vero_segment.collector.http import JSON, MAX_BODY, NDJSON, RETRY_AFTER, Response
+from tap_vero_segment.collector.http import (
+    JSON,
+    MAX_BODY,
+    NDJSON,
+    NO_STORE,
+    RETRY_AFTER,
+    Response,
+)
 from tap_vero_segment.collector.page import described
 from tap_vero_segment.track import MAX_CALL, MAX_CALLS
 
@@ -31,7 +38,7 @@ _WRITE_KEY: Final[list[dict[str, list[str]]]] = [{"writeKey": []}, {}]
 @cache
 def response() -> Response:
     """Return the answer."""
-    return Response(200, msgspec.json.encode(document()))
+    return Response(200, msgspec.json.encode(document()), headers=NO_STORE)
 
 
 def document() -> dict[str, Any]:

@@ -3,16 +3,20 @@
 uvicorn has a limit of its own neither for the length of a head nor for the time that a request or
 its answer may take. What clients have begun is looked at once in a while, all connections together:
 a timer for each request would cost more than the request.
+
+Clients that have shown no secret must not use up the places of those that have: a connection that
+waits for its client, without a secret, is dropped when its place is needed.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tap_vero_segment.collector.http import RETRY_AFTER, HTTPError
@@ -29,12 +33,16 @@ logger = logging.getLogger("vero-collector")
 MAX_HEAD: Final = 16 * 1024
 """Bytes of a request's line, headers and trailers; a longer one is answered with 431."""
 MAX_PIPELINE: Final = 64
-"""Requests that a connection may send ahead of their answers; each costs kilobytes."""
+"""Requests that are read ahead of their responses, each of which costs kilobytes. The rest of what
+the client has sent waits unread."""
 LINGER_SECONDS: Final = 2.0
 """For how long a connection is still read after it was refused: a client that is cut off while
 it sends may never see the answer."""
 IDLE_SECONDS: Final = 1.0
 """A connection that was not used for so long is given up where another client needs its place."""
+SILENT_SECONDS: Final = 0.1
+"""How long a new connection may be silent before it can lose its place: many that come at once are
+all read before any of them is dropped."""
 SPARE: Final = 4
 """A fourth more connections than are served are taken, to tell them so."""
 
@@ -43,6 +51,10 @@ SPARE: Final = 4
 _LINE: Final = 16
 _HEADER: Final = 4
 _CHUNK: Final = 8
+
+_PIECE: Final = 2048
+"""Bytes that are parsed at once. The parser does not stop between two requests, and a hundred of
+the shortest fit in here."""
 
 
 class Limits(NamedTuple):
@@ -71,6 +83,8 @@ class Guard:
         self._refused: Counter[Refusal] = Counter()
         self._next = 0.0
         self._next_room = 0.0
+        # By their addresses, those that waited longest first.
+        self._strangers: defaultdict[str, dict[GuardedProtocol, None]] = defaultdict(dict)
 
     def count(self, reason: Refusal) -> None:
         """Count a connection that is refused or cut off."""
@@ -91,23 +105,45 @@ class Guard:
             connection.check(now)
         self._tell()
 
-    def make_room(self, connections: Iterable[GuardedProtocol], now: float) -> int:
-        """Hang up on clients that have been idle for a while since their last answer.
+    def enter(self, connection: GuardedProtocol) -> None:
+        """Remember a connection that waits for its client, who has shown no secret."""
+        self._strangers[connection.address][connection] = None
+
+    def leave(self, connection: GuardedProtocol) -> None:
+        """Forget that a connection waits."""
+        waiting = self._strangers[connection.address]
+        waiting.pop(connection, None)
+        if not waiting:
+            del self._strangers[connection.address]
+
+    def make_room(
+        self, newcomer: GuardedProtocol, connections: set[GuardedProtocol], now: float
+    ) -> bool:
+        """Find a place for a connection: a stranger's, or else the places of idle ones.
+
+        The address that holds most of the strangers' places gives up the one that has waited
+        longest. Behind a proxy all are of one address, and the oldest goes.
 
         Args:
+            newcomer: The connection.
             connections: The server's.
             now: The event loop's time.
 
         Returns:
-            On how many.
+            Whether there is one.
         """
+        for waiting in sorted(self._strangers.values(), key=len, reverse=True):
+            for stranger in waiting:
+                if stranger is not newcomer and not stranger.is_fresh(now):
+                    stranger.drop()
+                    return True
         if now < self._next_room:
-            return 0
+            return False
         self._next_room = now + IDLE_SECONDS / 10
         idle = [one for one in connections if one.idle_seconds(now) > IDLE_SECONDS]
         for connection in idle:
             connection.transport.close()
-        return len(idle)
+        return bool(idle)
 
     def abort_unread(self, connections: Iterable[GuardedProtocol]) -> None:
         """Cut off the clients that have not taken what was sent to them."""
@@ -134,8 +170,14 @@ class GuardedProtocol(HttpToolsProtocol):
     def __init__(self, guard: Guard, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._guard = guard
+        self.address = ""
+        """The client's, as far as it tells clients apart."""
+        self._admitted = False  # the request that came last has shown a secret
+        self._waits = False  # for its client, and has its place on sufferance
         self._refused = False
         self._problem: HTTPError | None = None
+        self._problem_behind: HTTPError | None = None  # requests that are answered first
+        self._held = b""  # what came behind too many requests
         # Since when the client owes us something: a request, or the rest of one.
         self._since: float | None = None
         self._at_work: RequestResponseCycle | None = None
@@ -150,33 +192,41 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Serve the client, or tell it that there are too many."""
         super().connection_made(transport)
+        self.flow: _Flow = _Flow(transport)
         self._since = self.loop.time()
         if self.client:
             self.client = (unmapped(self.client[0]), self.client[1])
+            self.address = network_of(self.client[0])
+        self._note_waiting()
         allowed = self._guard.limits.connections
         others = cast("set[GuardedProtocol]", self.connections)
-        if len(others) > allowed and self._guard.make_room(others, self._since):
+        if len(others) > allowed and self._guard.make_room(self, others, self._since):
             return
         if len(self.connections) > allowed + allowed // SPARE:
             self._guard.count(Refusal.TOO_MANY_CONNECTIONS)
             transport.abort()
         elif len(self.connections) > allowed:
-            self._refuse(
-                HTTPError(
-                    503, "too many connections", RETRY_AFTER, reason=Refusal.TOO_MANY_CONNECTIONS
-                )
-            )
+            self._refuse(_too_many_connections())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client."""
         super().connection_lost(exc)
+        self._held = b""
         self._expect_no_answer()
+        if self._waits:
+            self._guard.leave(self)
 
     def on_response_complete(self) -> None:
         """Go on with the next request, where there is one."""
         if self.pipeline:
             self._at_work = self.pipeline[-1][0]
         super().on_response_complete()
+        if self._problem_behind is not None and not self._is_at_work():
+            error, self._problem_behind = self._problem_behind, None
+            self._hang_up(error)
+        elif self._held and len(self.pipeline) <= MAX_PIPELINE // 2:
+            self.loop.call_soon(self._go_on)
+        self._note_waiting()
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, and hang up where it is more than it may be."""
@@ -184,14 +234,44 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         self._is_new = False
-        self._silent_size += len(data)
-        try:
-            self._feed(data)
-        except httptools.HttpParserError:
-            self._refuse(
-                self._problem or HTTPError(400, "this is not HTTP", reason=Refusal.NOT_HTTP)
-            )
+        if self._held:
+            self._held += data
             return
+        self._parse(data)
+        self._note_waiting()
+
+    def resume_writing(self) -> None:
+        """Send on: the client has taken most of what was sent."""
+        self._unsent = 0
+        super().resume_writing()
+
+    def _go_on(self) -> None:
+        """Parse what was held back."""
+        data, self._held = self._held, b""
+        if not data or self._refused or self.transport.is_closing():
+            return
+        self._unset_keepalive_if_required()
+        self.flow.held = False
+        self._parse(data)
+        self.flow.resume_reading()
+        self._note_waiting()
+
+    def _parse(self, data: bytes) -> None:
+        for begin in range(0, len(data), _PIECE):
+            if len(self.pipeline) >= MAX_PIPELINE:
+                self._held = data[begin:]
+                self.flow.pause_reading()
+                self.flow.held = True
+                break
+            piece = data[begin : begin + _PIECE]
+            self._silent_size += len(piece)
+            try:
+                self._feed(piece)
+            except httptools.HttpParserError:
+                self._refuse(
+                    self._problem or HTTPError(400, "this is not HTTP", reason=Refusal.NOT_HTTP)
+                )
+                return
         self._silent_size = 0 if self._since is None else max(0, self._silent_size)
         if self._silent_size > MAX_HEAD:
             self._refuse(_head_too_long())
@@ -235,8 +315,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
+        self.scope["state"]["connection"] = self
         self._since = self.loop.time()
         self._head_size = 0
+        self._admitted = False
+        if self._waits:  # as a newcomer does, from now on
+            self._guard.leave(self)
+            self._waits = False
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the URL."""
@@ -244,8 +329,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._count(len(url) + _LINE)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header or a trailer."""
-        super().on_header(name, value)
+        """Take a header; a trailer could pretend to be one that a proxy has set, and is dropped."""
+        if not self._in_body:
+            super().on_header(name, value)
         self._count(len(name) + len(value) + _HEADER)
 
     def _count(self, size: int) -> None:
@@ -261,10 +347,6 @@ class GuardedProtocol(HttpToolsProtocol):
                 raise self._as_problem(HTTPError(405, "this is no proxy"))
             self._upgrading = True
             return
-        if len(self.pipeline) >= MAX_PIPELINE:
-            raise self._as_problem(
-                HTTPError(503, "too many requests ahead of their answers", reason=Refusal.PIPELINE)
-            )
         super().on_headers_complete()
         self._in_body = True
         if not self.pipeline:
@@ -290,10 +372,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Hang up as soon as all that has arrived is answered."""
-        if self._refused:
-            self.transport.close()
-        else:
+        if not self._refused:
             super().shutdown()
+        elif self._problem_behind is None:
+            self.transport.close()
 
     # What takes too long
 
@@ -315,7 +397,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._since is None:
             return
         if self._refused:
-            if now - self._since > LINGER_SECONDS:
+            if self._problem_behind is None and now - self._since > LINGER_SECONDS:
                 self.transport.abort()
         elif self.flow.read_paused:
             self._since = now  # we do not read it, so it is not the client who is slow
@@ -327,18 +409,78 @@ class GuardedProtocol(HttpToolsProtocol):
         timer = self.timeout_keep_alive_task
         return 0.0 if timer is None else now - (timer.when() - self.timeout_keep_alive)
 
+    # Who has shown a secret
+
+    def admit(self, scope: Any) -> None:
+        """Note that a request has shown a secret, so that its connection keeps its place.
+
+        Args:
+            scope: The request's.
+        """
+        if scope is self.scope:  # no other one has begun behind it
+            self._admitted = True
+            self._note_waiting()
+
+    def drop(self) -> None:
+        """End a connection whose place is needed by another; in no more time than that takes."""
+        if not self._refused:
+            self._refuse(_too_many_connections())
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
+        self.connections.discard(self)
+        self._note_waiting()
+
+    def give_up(self) -> None:
+        """Refuse the request that is being read, as the memory for its body is needed by others."""
+        if not self._refused:
+            self._refuse(HTTPError(503, "overloaded", RETRY_AFTER))
+
+    def is_fresh(self, now: float) -> bool:
+        """Return whether a connection is so new that what was sent may not be read yet."""
+        return self._is_new and self._since is not None and now - self._since < SILENT_SECONDS
+
+    def _note_waiting(self) -> None:
+        """Tell the guard where it has changed whether a client that showed no secret is awaited."""
+        waits = not (self._admitted or self._is_at_work() or self.transport.is_closing())
+        if waits is not self._waits:
+            self._waits = waits
+            (self._guard.enter if waits else self._guard.leave)(self)
+
+    def _is_at_work(self) -> bool:
+        """Return whether a request is answered that has arrived to its end."""
+        at_work = self._at_work
+        if at_work is None or at_work.response_complete:
+            return False
+        return not (self._in_body and at_work is self.cycle)
+
+    # What ends a connection
+
     def _refuse(self, error: HTTPError) -> None:
-        """Answer and hang up; without an answer where it would be taken for another request's."""
+        """Read no more requests; answer those before, then this one, and hang up."""
         self._refused = True
+        self._admitted = False
         self.parser = None  # type: ignore[assignment]  # and what it holds
-        self._since = self.loop.time()
+        self._held = b""
         self._guard.count(error.reason)
+        if not self._is_at_work():
+            self._hang_up(error)
+            return
+        self._problem_behind = error
+        if self._in_body:  # the request that has not come to its end is not answered by itself
+            self.pipeline.popleft()
+            self._in_body = False
+
+    def _hang_up(self, error: HTTPError) -> None:
+        """Answer and hang up; without an answer where it would be taken for another request's."""
+        self._since = self.loop.time()
         nothing_sent = self._is_new and error.status == 408  # noqa: PLR2004
-        if nothing_sent or self.transport.is_closing() or not self._is_next_to_be_answered():
-            self._expect_no_answer()
+        is_answered = self._in_body and self.cycle.response_started
+        self._expect_no_answer()
+        if nothing_sent or self.transport.is_closing() or is_answered:
             self.transport.close()
             return
-        self._expect_no_answer()
         response = error.response()
         headers = [
             *self.server_state.default_headers,
@@ -351,6 +493,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.write(
             b"".join([STATUS_LINE[response.status], *lines, b"\r\n", response.body])
         )
+        self.flow.held = False
         self.flow.resume_reading()
         self.transport.write_eof()
 
@@ -363,16 +506,34 @@ class GuardedProtocol(HttpToolsProtocol):
             self._at_work.disconnected = True
             self._at_work.message_event.set()
 
-    def _is_next_to_be_answered(self) -> bool:
-        """Return whether the client waits for the answer to the request that is being read."""
-        if self._in_body:
-            return not self.cycle.response_started and not self.pipeline
-        return self._owes_nothing()
-
     def _owes_nothing(self) -> bool:
         """Return whether all requests that have arrived are answered."""
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is None or cycle.response_complete
+
+
+class _Flow(FlowControl):
+    """uvicorn's, which reads on with each answer; not while requests are held back, though."""
+
+    held = False
+
+    def resume_reading(self) -> None:
+        if not self.held:
+            super().resume_reading()
+
+
+def network_of(host: str) -> str:
+    """Return what tells clients apart: an IPv4 address, or the /64 that is one client's in IPv6.
+
+    Empty: it is no address, as what a proxy has forwarded can be anything.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return ""
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    return str(ipaddress.IPv6Network((int(address), 64), strict=False))
 
 
 def unmapped(host: str) -> str:
@@ -384,6 +545,11 @@ def unmapped(host: str) -> str:
     except ValueError:
         return host
     return host if mapped is None else str(mapped)
+
+
+def _too_many_connections() -> HTTPError:
+    reason = Refusal.TOO_MANY_CONNECTIONS
+    return HTTPError(503, "too many connections", RETRY_AFTER, reason=reason)
 
 
 def _head_too_long() -> HTTPError:

@@ -15,17 +15,18 @@ class Refusal(StrEnum):
     FORBIDDEN = "forbidden"
     HEADERS_TOO_LARGE = "headers_too_large"
     METHOD = "method"
+    NO_SESSION = "no_session"
     NOT_FOUND = "not_found"
     NOT_HTTP = "not_http"
     NOT_JSON = "not_json"
     OVERLOADED = "overloaded"
-    PIPELINE = "pipeline"
     SHUTTING_DOWN = "shutting_down"
     STORE_BROKEN = "store_broken"
     STORE_FAILED = "store_failed"
     TIMEOUT = "timeout"
     TOO_LARGE = "too_large"
     TOO_MANY_CONNECTIONS = "too_many_connections"
+    TOO_MANY_GUESSES = "too_many_guesses"
     UNSUPPORTED_ENCODING = "unsupported_encoding"
     WRONG_SECRET = "wrong_secret"  # noqa: S105  # a word for the metrics
 
@@ -39,6 +40,7 @@ BY_STATUS: Final = {
     408: Refusal.TIMEOUT,
     413: Refusal.TOO_LARGE,
     415: Refusal.UNSUPPORTED_ENCODING,
+    429: Refusal.TOO_MANY_GUESSES,
     431: Refusal.HEADERS_TOO_LARGE,
     500: Refusal.FAULT,
     503: Refusal.OVERLOADED,

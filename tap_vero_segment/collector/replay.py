@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment.collector.endpoints import segment, tracking, vero
 from tap_vero_segment.collector.http import HTTPError
 from tap_vero_segment.collector.letters import check_there, every_letter, letters_of
+from tap_vero_segment.errors import describe_fault
 from tap_vero_segment.inputs.body import NotAnObjectError, UnmappableError
 from tap_vero_segment.stores.base import StoreError
 from tap_vero_segment.stores.readers import open_reader
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
     from tap_vero_segment.collector.endpoints.calls import Calls
     from tap_vero_segment.stores.base import DeadLetter, KeptLetter, Writer
+
+logger = logging.getLogger("vero-collector")
 
 READERS: Final[dict[str, Callable[[bytes, int], Calls]]] = {
     vero.INPUT: vero.read_kept,
@@ -131,4 +135,5 @@ def _read(letter: DeadLetter) -> tuple[Calls | None, str | None]:
     except (NotAnObjectError, UnmappableError) as error:
         return None, str(error)
     except Exception as error:  # noqa: BLE001  # a fault of the mapping must not cost the others
+        logger.error("a fault in the mapping: %s", describe_fault(error))  # noqa: TRY400
         return None, f"a fault in the mapping: {type(error).__name__}"

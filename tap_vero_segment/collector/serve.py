@@ -28,7 +28,7 @@ from tap_vero_segment.collector.metrics import Metrics
 from tap_vero_segment.collector.notify import START_SECONDS, Notifier
 from tap_vero_segment.collector.protocol import SPARE, Guard, GuardedProtocol, Limits
 from tap_vero_segment.collector.reading import Readers
-from tap_vero_segment.errors import SettingError, UserError
+from tap_vero_segment.errors import SettingError, UserError, describe_fault
 from tap_vero_segment.stores.places import place_of
 from tap_vero_segment.stores.readers import open_reader
 from tap_vero_segment.stores.writers import open_writer
@@ -234,7 +234,9 @@ class _Server(uvicorn.Server):
             sys.exit(self._status)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_log_fault)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         await self._open_store()
         try:
             await super().serve(sockets)
@@ -306,6 +308,12 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _log_fault(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that nobody waited for, without the values that asyncio would tell."""
+    error = context.get("exception")
+    logger.error("a fault in the event loop: %s", describe_fault(error) if error else "no error")
 
 
 def _exit_at_once(status: int) -> NoReturn:

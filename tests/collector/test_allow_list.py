@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from tap_vero_segment.collector import settings
 from tap_vero_segment.errors import SettingError
 from tests.support.collector import SECRETS, Collector, run_collector
 from tests.support.payloads import documented
+from tests.support.raw import connect, read_answer, request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +94,17 @@ def test_a_list_can_be_given_as_options(tmp_path):
 def test_behind_a_trusted_proxy_the_client_counts(proxied, forwarded, expected):
     """The last one that is no proxy of ours: what stands before it, the client may have made up."""
     assert status(proxied, *forwarded) == expected
+
+
+def test_a_trailer_is_no_header(proxied):
+    """The proxy sets its header; the client's trailer comes behind it."""
+    body = json.dumps(documented()).encode()
+    head = request(b"", f"X-Forwarded-For: {OTHER}", "Transfer-Encoding: chunked")
+    head = head.replace(b"Content-Length: 0\r\n", b"")
+    chunks = b"%x\r\n%b\r\n0\r\nX-Forwarded-For: %b\r\n\r\n" % (len(body), body, LISTED.encode())
+    with connect(proxied) as client:
+        client.sendall(head + chunks)
+        assert read_answer(client).status == 403
 
 
 def test_proxies_that_are_not_trusted_are_not_believed(tmp_path):

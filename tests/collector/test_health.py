@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,7 @@ def test_readiness_leaves_no_event(shared):
 
 def test_a_locked_store_is_healthy_but_not_ready_until_it_is_free(tmp_path, monkeypatch):
     monkeypatch.setattr(connection, "BUSY_TIMEOUT", 50)
+    monkeypatch.setattr(application, "PROBE_SECONDS", 0)
     path = tmp_path / "vero-events.db"
 
     async def ask_all():
@@ -141,6 +143,7 @@ def test_a_store_that_takes_no_writes_is_not_ready(kind):
 
 def test_a_store_that_does_not_answer_is_not_ready(monkeypatch):
     monkeypatch.setattr(application, "READY_SECONDS", 0.05)
+    monkeypatch.setattr(application, "PROBE_SECONDS", 0)
     answered = threading.Event()
 
     class Hanging(Refusing):
@@ -169,12 +172,54 @@ def test_a_nearly_full_disk_takes_writes_but_is_not_ready(tmp_path):
         free = shutil.disk_usage(disk).free
         (disk / "filler").write_bytes(b"x" * (free - 500_000))
 
-        ready = collector.get("/ready")
+        ready = ready_with(collector, 503)
         health = collector.get("/health")
         posted = collector.post(documented())
         (disk / "filler").unlink()
-        again = collector.get("/ready")
+        ready_with(collector, 200)
 
-    assert (ready.status_code, ready.json()) == (503, {"status": "the disk is nearly full"})
+    assert ready.json() == {"status": "the disk is nearly full"}
     assert ready.headers["Retry-After"]
-    assert [answer.status_code for answer in (health, posted, again)] == [200, 200, 200]
+    assert [answer.status_code for answer in (health, posted)] == [200, 200]
+
+
+def ready_with(collector: Collector, status: int) -> requests.Response:
+    """Ask until it is so: a collector tries its store once a second."""
+    deadline = time.monotonic() + 30
+    while (response := collector.get("/ready")).status_code != status:
+        assert time.monotonic() < deadline
+    return response
+
+
+def test_many_who_ask_are_one_probe_and_take_no_place():
+    """A full queue is told, and neither refuses the probe nor is filled by it."""
+    probes = []
+
+    class Counting(Refusing):
+        def write(self, *_):
+            assert released.wait(30)
+            return 1
+
+        def probe(self):
+            probes.append(1)
+
+        def nearly_full(self):
+            return False
+
+    released = threading.Event()
+
+    async def ask_all():
+        async with running(lambda: Counting(StoreError()), max_pending=2) as app:
+            ready = await asyncio.gather(*(ask(app, "GET", "/ready") for _ in range(300)))
+            waiting = [asyncio.create_task(post(app, b'{"type": "sent"}')) for _ in range(2)]
+            await asyncio.sleep(0)
+            full = await ask(app, "GET", "/ready")
+            released.set()
+            return ready, full, await asyncio.gather(*waiting)
+
+    ready, full, posted = asyncio.run(ask_all())
+
+    assert {answer.status for answer in ready} == {200}
+    assert len(probes) == 1
+    assert json.loads(full.body) == {"status": "overloaded"}
+    assert [answer.status for answer in posted] == [200, 200]

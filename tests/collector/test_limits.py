@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from tap_vero_segment.collector.http import MAX_BODY, HTTPError, Room
+from tap_vero_segment.collector.http import MAX_BODY, BodyBudget, HTTPError
 from tap_vero_segment.collector.protocol import IDLE_SECONDS, MAX_HEAD, MAX_PIPELINE, unmapped
 from tests.support.collector import READ_TOKEN, SECRETS, WRITE_KEY, Collector
 from tests.support.events import read_events
@@ -237,11 +237,10 @@ def test_few_open_files_mean_few_connections(tmp_path):
         assert told
         served = int(told[1])
         clients = [stack.enter_context(connect(collector)) for _ in range(3 * served)]
-        for client in clients[:served]:
-            client.sendall(request(BODY))
-            assert read_answer(client).status == 200
-        assert read_answer(clients[served]).status == 503
-        assert is_closed(clients[-1])
+
+        assert is_serving(collector)
+        assert read_answer(clients[0]).status == 503
+        assert is_closed(clients[0])
 
 
 def test_idle_connections_make_room_for_new_ones(tmp_path):
@@ -268,21 +267,46 @@ def test_many_requests_ahead_of_their_answers_are_answered_in_order(strict):
     assert [answer.status for answer in answers] == [400, 200] * (MAX_PIPELINE // 2)
 
 
-def test_too_many_requests_ahead_of_their_answers_take_no_memory(collector):
-    """A request of a few bytes costs kilobytes while it waits for its turn."""
+def test_what_is_sent_ahead_of_many_responses_takes_no_memory(collector):
+    """A request of a few bytes costs kilobytes while it waits for its turn; read in time, it is
+    answered."""
     before = resident(collector.process.pid)
-    ahead = request(BODY) + b"GET / HTTP/1.1\r\n\r\n" * 14_000
+    many = 14_000
+    ahead = request(BODY) + b"GET /health HTTP/1.1\r\n\r\n" * many
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(collector.store))
         clients = [stack.enter_context(connect(collector)) for _ in range(30)]
         for client in clients:
+            client.settimeout(0.5)
             with contextlib.suppress(OSError):
                 client.sendall(ahead)
-        assert all(is_closed(client) for client in clients)
         grown = resident(collector.process.pid) - before
 
     assert grown < 40 * MIB
     assert is_serving(collector)
+
+
+@pytest.mark.parametrize("more", [200, 2_000])
+def test_all_that_is_sent_ahead_is_answered(strict, more):
+    with connect(strict) as client:
+        client.sendall(request(BODY) + b"GET /health HTTP/1.1\r\n\r\n" * more + request(b"[]"))
+        answers = read_answers(client, more + 2)
+
+    assert [answer.status for answer in answers] == [200] * (more + 1) + [400]
+
+
+@pytest.mark.parametrize(
+    ("behind", "status"),
+    [(b"no HTTP\r\n\r\n", 400), (request(b"", "X: " + "x" * MAX_HEAD), 431), (b"POST / H", 408)],
+    ids=["no HTTP", "head", "half"],
+)
+def test_what_is_before_a_fault_is_answered(strict, behind, status):
+    with connect(strict) as client:
+        client.sendall(request(BODY) * 3 + behind)
+
+        answers = read_answers(client, 5)
+
+    assert [answer.status for answer in answers] == [200, 200, 200, status]
 
 
 def test_clients_that_vanish_leave_no_fault_in_the_log(strict):
@@ -325,15 +349,39 @@ def test_half_received_bodies_take_no_more_than_their_room(tmp_path):
     assert grown < 130 * MIB  # all of the bodies would be 150
 
 
-def test_room_is_given_back():
-    room = Room(100)
-    room.take(60)
+class Holder:
+    """A request, as far as a budget knows it."""
+
+    given_up = False
+
+    def give_up(self) -> None:
+        self.given_up = True
+
+
+def test_a_body_budget_is_given_back():
+    budget = BodyBudget(100)
+    first, second = Holder(), Holder()
+    budget.take(first, 60)
     with pytest.raises(HTTPError) as refused:
-        room.take(60)
-    room.give_back(60)
-    room.take(100)
+        budget.take(second, 60)
+    budget.give_back(first)
+    budget.take(second, 60)
+    budget.take(second, 40)
 
     assert (refused.value.status, refused.value.reason) == (503, "overloaded")
+    assert not first.given_up
+
+
+def test_a_body_budget_for_strangers_gives_up_the_oldest():
+    budget = BodyBudget(100, evict=True)
+    first, second, third = Holder(), Holder(), Holder()
+    budget.take(first, 60)
+    budget.take(second, 40)
+    budget.take(third, 50)
+    with pytest.raises(HTTPError):  # the oldest itself makes none give way
+        budget.take(second, 60)
+
+    assert [holder.given_up for holder in (first, second, third)] == [True, False, False]
 
 
 # Upgrade

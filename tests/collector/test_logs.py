@@ -142,3 +142,30 @@ def test_a_group_that_was_not_stored_is_told_with_its_size(caplog: pytest.LogCap
 
     (record,) = caplog.records
     assert (record.group, record.error) == (1, "StoreFullError")
+
+
+def test_a_fault_is_logged_by_its_lines_of_code_and_without_values(caplog):
+    class Faulty:
+        def write(self, *_):
+            try:
+                {}["steve@getvero.com"]
+            except KeyError as error:
+                raise RuntimeError(FRAGMENT) from error
+
+        def close(self):
+            pass
+
+    async def ask_all():
+        async with running(Faulty) as app:
+            return await post(app, b'{"type": "sent"}')
+
+    answer = asyncio.run(ask_all())
+
+    assert answer.status == 503
+    [line] = [record.getMessage() for record in caplog.records if "unexpected" in record.message]
+    assert re.search(
+        r"unexpected RuntimeError at test_logs\.py:\d+ in write, "
+        r"from collector/committer\.py:\d+ in _write, caused by KeyError at test_logs\.py:\d+",
+        line,
+    )
+    assert_tells_nothing(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import time
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from tap_vero_segment.collector.page.feed import HEARTBEAT_SECONDS
+from tap_vero_segment.collector.page.feed import HEARTBEAT_SECONDS, MAX_WATCHERS
 from tap_vero_segment.collector.page.session import LIFE_SECONDS, MAX_ENDED, Sessions, begin
 from tests.support.collector import READ_TOKEN, SECRETS, WEBHOOK_TOKEN, Collector
 from tests.support.exposition import scrape
 from tests.support.leaks import assert_tells_nothing
 from tests.support.payloads import documented
+from tests.support.raw import connect, request
 from tests.support.watching import Visitor, Watching
 
 if TYPE_CHECKING:
@@ -129,7 +131,20 @@ def with_cookie(collector: Collector, value: str) -> Response:
 
 def test_a_cookie_is_believed_by_every_collector_with_the_token(shared):
     assert with_cookie(shared, cookie()).status_code == 404  # logged in, but no such event
-    assert with_cookie(shared, cookie(age=LIFE_SECONDS - 600)).status_code == 404
+
+
+def test_a_cookie_from_before_the_start_is_not_believed(tmp_path):
+    """The collector cannot know whether its session was logged out of."""
+    with Collector(tmp_path) as collector:
+        visitor = Visitor(collector).log_in()
+        value = visitor.cookie_header().partition("=")[2]
+        assert with_cookie(collector, value).status_code == 404
+        visitor.press("/logout")
+        assert with_cookie(collector, value).status_code == 401
+        collector.stop()
+        collector.start()
+        assert with_cookie(collector, value).status_code == 401
+        assert Visitor(collector).log_in().see(BEHIND_LOGIN[1]).status_code == 404
 
 
 FORGED = {
@@ -190,6 +205,33 @@ def test_what_is_remembered_of_ended_sessions_has_a_limit():
     sessions.end(latest)
     assert not sessions.holds(latest)
     assert len(sessions._ended) == 1  # noqa: SLF001  # nobody else can tell
+
+
+def test_pages_that_open_at_once_are_limited_too(shared):
+    """Each has its place before anything is sent to it."""
+    visitor = Visitor(shared).log_in()
+    asked = request(b"", f"Cookie: {visitor.cookie_header()}", method="GET", path="/live")
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(shared)) for _ in range(3 * MAX_WATCHERS)]
+        for client in clients:
+            client.sendall(asked)
+        statuses = [client.recv(12) for client in clients]
+
+    assert statuses.count(b"HTTP/1.1 200") == MAX_WATCHERS
+    assert statuses.count(b"HTTP/1.1 503") == 2 * MAX_WATCHERS
+    deadline = time.monotonic() + 30
+    status = 503
+    while status != 200:  # until the collector has seen that they are gone
+        assert time.monotonic() < deadline
+        with Watching(visitor) as again:
+            status = again.status
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/metrics", "/ready", "/openapi.json", "/nothing"])
+def test_what_can_hold_personal_data_is_kept_by_nobody(shared, path):
+    for response in (shared.get(path), shared.get(path, headers={})):
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 @pytest.mark.parametrize("path", FORMS)

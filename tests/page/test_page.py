@@ -56,21 +56,22 @@ def test_a_store_that_cannot_be_read_is_told(tmp_path, monkeypatch, caplog):
     SqliteWriter(url, "store").close()
     whole = SqliteReader.summary
     torn = lambda _: _raise(StoreError("torn"))  # noqa: E731
-    session = begin(READ_TOKEN, [READ_TOKEN], time.time())
-    assert session
-    headers = [(b"cookie", f"vero-collector={session.cookie}".encode())]
 
     async def scenario():
         async with running(
             lambda: SqliteWriter(url, "store"), lambda: SqliteReader(url, "store")
         ) as app:
+            session = begin(READ_TOKEN, [READ_TOKEN], time.time())
+            assert session
+            headers = [(b"cookie", f"vero-collector={session.cookie}".encode())]
             monkeypatch.setattr(SqliteReader, "summary", torn)
             page = await ask(app, "GET", "/", headers=headers)
-            parts = app._page._feed.watch("", None, lambda: True)  # noqa: SLF001
+            parts, end = app._page._feed.watch("", None, lambda: True)  # noqa: SLF001
             told = [await anext(parts), await anext(parts)]
             monkeypatch.setattr(SqliteReader, "summary", whole)
             told.append(await anext(parts))
             await parts.aclose()
+            end()
             return page, told
 
     page, told = asyncio.run(asyncio.wait_for(scenario(), 20))

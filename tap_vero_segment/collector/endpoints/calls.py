@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tap_vero_segment import times, track
 from tap_vero_segment.collection import BY_EVENT
 from tap_vero_segment.collector.http import HTTPError
 from tap_vero_segment.collector.refusals import Refusal
+from tap_vero_segment.errors import describe_fault
 from tap_vero_segment.inputs.body import UnmappableError, check_depth, is_shallow, read_json
 from tap_vero_segment.inputs.ids import canonical_json, ids_alike
 from tap_vero_segment.stores.base import DeadLetter, Event
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
     Mapping = Callable[[dict[str, Any]], TrackCall | None]
 
+
+logger = logging.getLogger("vero-collector")
 
 _MAX_READ: Final = 400
 """Levels of nesting of a whole body; Python itself gives up at some more. With fewer, a call that
@@ -137,6 +141,7 @@ def map_calls(
         except UnmappableError as error:
             reason = str(error)
         except Exception as error:  # noqa: BLE001  # a fault of the mapping must not cost the event
+            logger.error("a fault in the mapping: %s", describe_fault(error))  # noqa: TRY400
             reason = f"a fault in the mapping: {type(error).__name__}"
         else:
             if call is None:

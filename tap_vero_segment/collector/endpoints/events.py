@@ -7,7 +7,13 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.http import NDJSON, RETRY_AFTER, HTTPError, Response
+from tap_vero_segment.collector.http import (
+    NDJSON,
+    NO_STORE,
+    RETRY_AFTER,
+    HTTPError,
+    Response,
+)
 from tap_vero_segment.collector.refusals import Refusal
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.stores.base import StoreError
@@ -30,9 +36,11 @@ async def get(request: Request, readers: Readers) -> Response:
     """Answer with a page of NDJSON: a track call a line, in ``loadedAt`` order.
 
     Raises:
-        HTTPError: 400, a parameter cannot be used; 503, the store cannot be read.
+        HTTPError: 400, a parameter cannot be used; 503, the store cannot be read, or slow readers
+            hold all of the memory for pages.
     """
     after, limit = _parameters(request)
+    await request.expect_response()
     try:
         return await readers.read(lambda reader: _page(reader, after, limit))
     except (StoreError, UserError) as error:
@@ -45,10 +53,11 @@ async def get(request: Request, readers: Readers) -> Response:
 def _page(reader: Reader, after: int, limit: int) -> Response:
     mark = reader.high_water()
     if mark is None:
-        return Response(200, b"", NDJSON)
+        return Response(200, b"", NDJSON, NO_STORE)
     lines = reader.lines(after, mark, limit)
     body = b"\n".join([*lines, b""]) if lines else b""
-    return Response(200, body, NDJSON, ((HIGH_WATER, times.to_text(mark).encode()),))
+    headers = (*NO_STORE, (HIGH_WATER, times.to_text(mark).encode()))
+    return Response(200, body, NDJSON, headers)
 
 
 def _parameters(request: Request) -> tuple[int, int]:

@@ -6,16 +6,20 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from tap_vero_segment.collector.http import Response
+from tap_vero_segment.collector.http import NO_STORE, Response
 from tap_vero_segment.collector.metrics import Metrics, Scrape, StoreFigures
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.http import Request
     from tap_vero_segment.collector.reading import Readers
     from tap_vero_segment.stores.base import Reader
+
+    Figures = Callable[[], Awaitable[StoreFigures | None]]
 
 logger = logging.getLogger("vero-collector")
 
@@ -24,17 +28,18 @@ STORE_SECONDS: Final = 5
 
 
 async def get(
-    request: Request, metrics: Metrics, committer: Committer, readers: Readers
+    request: Request, metrics: Metrics, committer: Committer, figures: Figures
 ) -> Response:
     """Answer with all figures; without the store's, where it cannot be read."""
-    store = await _store_figures(readers)
+    store = await figures()
     scrape = Scrape(committer.pending, committer.pending_bytes, committer.clock_behind, store)
     accept = (request.header(b"accept") or b"").decode("latin-1")
     content_type, body = await asyncio.to_thread(metrics.expose, scrape, accept)
-    return Response(200, body, content_type.encode())
+    return Response(200, body, content_type.encode(), NO_STORE)
 
 
-async def _store_figures(readers: Readers) -> StoreFigures | None:
+async def read_store(readers: Readers) -> StoreFigures | None:
+    """Return what the store says of itself; None: it cannot be read."""
     try:
         async with asyncio.timeout(STORE_SECONDS):
             return await readers.read(_figures)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 INPUT: Final = "segment"
 SUCCESS: Final = Response(200, b'{"success":true}')
 
+_SIGNATURE: Final = b"x-signature"
+_WHOLE_SIGNATURE: Final = b"x-segment-signature"
+
 
 async def receive(
     request: Request, committer: Committer, secrets: Sequence[str], *, legacy_batches: bool
@@ -46,10 +49,13 @@ async def receive(
     Raises:
         HTTPError: 400, the body is no JSON object and no array; 401, a wrong signature.
     """
+    if not any(request.header(name) for name in (_SIGNATURE, _WHOLE_SIGNATURE)):
+        raise _wrong_signature()
     body = await request.body()
     received_at = times.now()
     if not _is_signed(request, body, secrets, legacy_batches=legacy_batches):
-        raise HTTPError(401, "a wrong signature, or none")
+        raise _wrong_signature()
+    request.admit()
     try:
         calls = read_kept(body, received_at)
     except HTTPError as error:
@@ -78,16 +84,20 @@ def read_kept(body: bytes, received_at: int) -> Calls:
 def _is_signed(
     request: Request, body: bytes, secrets: Sequence[str], *, legacy_batches: bool
 ) -> bool:
-    whole = request.header(b"x-segment-signature")
+    whole = request.header(_WHOLE_SIGNATURE)
     if whole is not None and _matches(whole, body, secrets):
         return True
-    signature = request.header(b"x-signature")
+    signature = request.header(_SIGNATURE)
     if signature is None:
         return False
     if _matches(signature, body, secrets):
         return True
     first = _first_call(body) if legacy_batches else None
     return first is not None and _matches(signature, first, secrets)
+
+
+def _wrong_signature() -> HTTPError:
+    return HTTPError(401, "a wrong signature, or none")
 
 
 def _matches(signature: bytes, content: bytes, secrets: Sequence[str]) -> bool:

@@ -67,6 +67,8 @@ async def receive(request: Request, committer: Committer, write_keys: Sequence[s
     basic = _basic_user(request)
     if basic is not None and not is_one_of(basic, write_keys):
         raise _wrong_key()
+    if basic is not None:
+        request.admit()
     body = await request.body()
     received_at = times.now()
     try:
@@ -77,6 +79,7 @@ async def receive(request: Request, committer: Committer, write_keys: Sequence[s
             await quarantine(DeadLetter(received_at, INPUT, error.message, body), committer)
         raise
     _check_key_in_body(content, basic, write_keys)
+    request.admit()
     kind = SINGLES.get(request.path)
     if kind is None:
         calls = _map(_batch(content, body), received_at, _beside(content))

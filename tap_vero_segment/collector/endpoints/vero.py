@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment import times
@@ -9,6 +10,7 @@ from tap_vero_segment.collector.endpoints.calls import Calls, event_of
 from tap_vero_segment.collector.http import HTTPError, Response
 from tap_vero_segment.collector.quarantine import quarantine
 from tap_vero_segment.collector.refusals import Refusal
+from tap_vero_segment.errors import describe_fault
 from tap_vero_segment.inputs.body import NotAnObjectError, UnmappableError, read_object
 from tap_vero_segment.inputs.vero import to_track
 from tap_vero_segment.stores.base import DeadLetter, Event
@@ -16,6 +18,8 @@ from tap_vero_segment.stores.base import DeadLetter, Event
 if TYPE_CHECKING:
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.http import Request
+
+logger = logging.getLogger("vero-collector")
 
 INPUT: Final = "vero"
 SUCCESS: Final = Response(200, b'{"success":true}')
@@ -49,6 +53,7 @@ async def take(body: bytes, committer: Committer) -> None:
     except UnmappableError as error:
         await quarantine(DeadLetter(received_at, INPUT, str(error), body), committer)
     except Exception as error:  # noqa: BLE001  # a fault of the mapping must not cost the event
+        logger.error("a fault in the mapping: %s", describe_fault(error))  # noqa: TRY400
         reason = f"a fault in the mapping: {type(error).__name__}"
         await quarantine(DeadLetter(received_at, INPUT, reason, body), committer)
     else:

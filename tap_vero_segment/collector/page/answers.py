@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from tap_vero_segment.collector.http import HTTPError, Response
+from tap_vero_segment.collector.http import NO_STORE, HTTPError, Response
 from tap_vero_segment.collector.page import static
 from tap_vero_segment.templates import environment
 
@@ -30,10 +31,9 @@ POLICY: Final = "; ".join(f"{name} {value}" for name, value in _POLICY.items())
 
 HEADERS: Final = (
     (b"content-security-policy", POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cache-control", b"no-store"),
+    *NO_STORE,
 )
 
 _ENVIRONMENT: Final = environment("tap_vero_segment.collector.page")
@@ -51,6 +51,16 @@ def html(name: str, status: int = 200, *headers: tuple[bytes, bytes], **context:
     """
     body = _ENVIRONMENT.get_template(name).render(context).encode()
     return Response(status, body, HTML, (*HEADERS, *headers))
+
+
+@cache
+def login_form(*, again: bool) -> Response:
+    """Return the form to log in, which everybody may have, so that it must cost nothing.
+
+    Args:
+        again: Whether the browser shall come again by itself.
+    """
+    return html("login.html", message=None, again=again)
 
 
 def redirect(path: str, *headers: tuple[bytes, bytes]) -> Response:

@@ -106,7 +106,7 @@ def _login(everywhere: tuple[int, ...]) -> dict[str, Any]:
         "summary": "Begin a session of the live page.",
         "security": OPEN,
         "requestBody": _fields({"token": {"type": "string", "format": "password"}}),
-        "responses": {"303": _see_other(), **_refusals((*everywhere, 401, 413))},
+        "responses": {"303": _see_other(), **_refusals((*everywhere, 401, 413, 429))},
     }
 
 
@@ -190,4 +190,4 @@ def _refusal(status: int) -> dict[str, Any]:
     return answer
 
 
-_HEADERS: Final = {405: "Allow", 503: "Retry-After"}
+_HEADERS: Final = {405: "Allow", 429: "Retry-After", 503: "Retry-After"}

@@ -19,7 +19,7 @@ from tap_vero_segment.collector.http import RETRY_AFTER, HTTPError
 from tap_vero_segment.collector.page import snapshot
 from tap_vero_segment.collector.page.snapshot import Cursor, Snapshot
 from tap_vero_segment.collector.refusals import Refusal
-from tap_vero_segment.errors import UserError
+from tap_vero_segment.errors import UserError, describe_fault
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
@@ -75,22 +75,34 @@ class Feed:
 
     def watch(
         self, collection: str, cursor: Cursor | None, holds: Callable[[], bool]
-    ) -> AsyncGenerator[bytes]:
-        """Return what is sent to somebody who watches.
+    ) -> tuple[AsyncGenerator[bytes], Callable[[], None]]:
+        """Return what is sent to an open page, and what must be called when that has ended.
+
+        The page has its place from now on, before anything is sent.
 
         Args:
-            collection: Whose events he wants to see.
-            cursor: How far he has seen them; None: from now on.
-            holds: Whether he still may.
+            collection: Whose events it shows.
+            cursor: How far it has them; None: from now on.
+            holds: Whether its session goes on.
 
         Raises:
-            HTTPError: 503, too many watch.
+            HTTPError: 503, too many pages are open.
         """
         if self._closed or len(self._watchers) >= MAX_WATCHERS:
             # Not overload: what comes in is taken all the same.
             reason = Refusal.TOO_MANY_CONNECTIONS
             raise HTTPError(503, "too many watch already", RETRY_AFTER, reason=reason)
-        return self._parts(collection, cursor, holds)
+        self._watchers.append(collection)
+        if self._poller is None:
+            self._latest = None  # it can be hours old
+            self._poller = asyncio.create_task(self._poll())
+        return self._parts(collection, cursor, holds), lambda: self._leave(collection)
+
+    def _leave(self, collection: str) -> None:
+        self._watchers.remove(collection)
+        if not self._watchers and self._poller is not None:
+            self._poller.cancel()
+            self._poller = None
 
     def close(self) -> None:
         """End all streams."""
@@ -102,29 +114,19 @@ class Feed:
     async def _parts(
         self, collection: str, cursor: Cursor | None, holds: Callable[[], bool]
     ) -> AsyncGenerator[bytes]:
-        self._watchers.append(collection)
-        if self._poller is None:
-            self._latest = None  # it can be hours old
-            self._poller = asyncio.create_task(self._poll())
         watcher = _Watcher(collection, cursor)
-        try:
-            yield RETRY
-            while not self._closed and holds():
-                changed = self._changed
-                if not self._readable:
-                    yield _message("trouble", {})
-                elif self._latest is not None and (news := watcher.news(self._latest)):
-                    yield news
-                try:
-                    async with asyncio.timeout(HEARTBEAT_SECONDS):
-                        await changed.wait()
-                except TimeoutError:
-                    yield b":\n\n"
-        finally:
-            self._watchers.remove(collection)
-            if not self._watchers and self._poller is not None:
-                self._poller.cancel()
-                self._poller = None
+        yield RETRY
+        while not self._closed and holds():
+            changed = self._changed
+            if not self._readable:
+                yield _message("trouble", {})
+            elif self._latest is not None and (news := watcher.news(self._latest)):
+                yield news
+            try:
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await changed.wait()
+            except TimeoutError:
+                yield b":\n\n"
 
     async def _poll(self) -> None:
         while True:
@@ -133,7 +135,7 @@ class Feed:
             except (StoreError, UserError, OSError) as error:
                 self._cannot_read(str(error))
             except Exception as error:  # noqa: BLE001  # whose text could name recipients
-                self._cannot_read(f"unexpected {type(error).__name__}")
+                self._cannot_read(f"unexpected {describe_fault(error)}")
             else:
                 if latest is not self._latest or not self._readable:
                     self._readable = True

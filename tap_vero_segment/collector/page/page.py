@@ -18,7 +18,7 @@ from tap_vero_segment.collector.doors import check_method, nothing_here, opened
 from tap_vero_segment.collector.http import JSON, RETRY_AFTER, Response, Stream
 from tap_vero_segment.collector.letters import letter_of
 from tap_vero_segment.collector.page import actions, feed, snapshot, static, view
-from tap_vero_segment.collector.page.answers import HEADERS, PageError, html, redirect
+from tap_vero_segment.collector.page.answers import HEADERS, PageError, html, login_form, redirect
 from tap_vero_segment.collector.page.entries import entry_of
 from tap_vero_segment.collector.page.origin import base_url, is_own
 from tap_vero_segment.collector.page.session import Session, Sessions, set_cookie
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from tap_vero_segment.collector.committer import Committer
+    from tap_vero_segment.collector.guesses import Guesses
     from tap_vero_segment.collector.http import Request
     from tap_vero_segment.collector.reading import Readers
     from tap_vero_segment.collector.settings import Secrets
@@ -61,14 +62,20 @@ class Page:
         secrets: Returns the secrets of the moment.
         committer: Takes what the page's buttons store.
         readers: Read the store.
+        guesses: Knows who has given a wrong read token.
     """
 
     def __init__(
-        self, secrets: Callable[[], Secrets], committer: Committer, readers: Readers
+        self,
+        secrets: Callable[[], Secrets],
+        committer: Committer,
+        readers: Readers,
+        guesses: Guesses,
     ) -> None:
         self._secrets = secrets
         self._committer = committer
         self._readers = readers
+        self._guesses = guesses
         self._feed = feed.Feed(readers)
         self._sessions = Sessions(lambda: secrets().read_token)
         self.endpoints: dict[str, Endpoint] = {
@@ -111,8 +118,7 @@ class Page:
 
         async def guarded(request: Request) -> Response:
             self._open(request, "POST")
-            fields = await _form(request)
-            self._check_form(request, fields)
+            fields, _ = await self._form_of_session(request)
             try:
                 done = await action(fields)
             except RefusedError as error:
@@ -136,33 +142,39 @@ class Page:
     def _session(self, request: Request) -> Session:
         session = self._sessions.of(request)
         if session is None:
-            raise PageError(401, "Log in first.", login=True)
+            raise PageError(401, "Log in first.", reason=Refusal.NO_SESSION, login=True)
+        request.admit()
         return session
 
-    def _check_form(self, request: Request, fields: Mapping[str, str]) -> Session:
-        """See that a form was sent by a page of ours, by somebody who has logged in.
+    async def _form_of_session(self, request: Request) -> tuple[Mapping[str, str], Session]:
+        """Read a form, which must be sent by a page of ours, by somebody who has logged in.
 
         Raises:
             PageError: 401, he has not; 403, it was not.
         """
         _check_origin(request)
         session = self._session(request)
+        fields = await _form(request)
         if not session.fits(fields.get("form_token", "")):
             raise PageError(403, "This form is not of your session. Go back and reload the page.")
-        return session
+        return fields, session
 
     async def _login(self, request: Request) -> Response:
         self._open(request, "POST")
-        fields = await _form(request)
         _check_origin(request)
+        self._guesses.begin_login(request.client)
+        fields = await _form(request)
         session = self._sessions.begin(fields.get("token", ""))
         if session is None:
             raise PageError(401, "That is not the read token.", login=True)
+        self._guesses.right_login(request.client)
+        request.admit()
         return redirect("/", set_cookie(request, session))
 
     async def _logout(self, request: Request) -> Response:
         self._open(request, "POST")
-        self._sessions.end(self._check_form(request, await _form(request)))
+        _, session = await self._form_of_session(request)
+        self._sessions.end(session)
         self._feed.wake()  # its streams end
         return redirect("/", set_cookie(request, None))
 
@@ -175,7 +187,8 @@ class Page:
             # A browser that comes by a link on another site brings no cookie, but does so when the
             # page itself sends it here again.
             again = request.header(b"sec-fetch-site") == b"cross-site"
-            return html("login.html", message=None, again=again)
+            return login_form(again=again)
+        request.admit()
         query = request.query()
         shown = view.Shown(
             base_url=base_url(request),
@@ -184,26 +197,27 @@ class Page:
             collection=_collection(query),
             done=query.get("done", ""),
         )
-        return await self._read(lambda reader: view.home(reader, shown, times.now()))
+        return await self._read(request, lambda reader: view.home(reader, shown, times.now()))
 
     async def _live(self, request: Request, session: Session) -> Response | Stream:
         if request.method == "HEAD":
             return Response(200, b"", EVENT_STREAM, HEADERS)
         query = request.query()
         since = (request.header(b"last-event-id") or b"").decode("latin-1") or query.get("since")
-        parts = self._feed.watch(
+        parts, end = self._feed.watch(
             _collection(query),
             feed.decode_cursor(since) if since else None,
             lambda: self._sessions.holds(session),
         )
         # nginx would keep events back until it has a pageful.
-        return Stream(parts, EVENT_STREAM, (*HEADERS, (b"x-accel-buffering", b"no")))
+        return Stream(parts, EVENT_STREAM, (*HEADERS, (b"x-accel-buffering", b"no")), end)
 
     async def _event(self, request: Request, session: Session) -> Response:
         at = request.path.removeprefix("/event/")
         loaded_at = _time(at)
-        line = None if loaded_at is None else await self._read(lambda one: one.event(loaded_at))
-        if line is None:
+        if loaded_at is None or not (
+            line := await self._read(request, lambda one: one.event(loaded_at))
+        ):
             raise PageError(404, "There is no such event; it may have been pruned.")
         body = msgspec.json.format(line, indent=2)
         if JSON in (request.header(b"accept") or b""):
@@ -218,7 +232,7 @@ class Page:
 
     async def _letter(self, request: Request, session: Session) -> Response:
         number = _number(request.path.removeprefix("/dead-letter/"))
-        kept = await self._read(lambda reader: letter_of(reader, number))
+        kept = await self._read(request, lambda reader: letter_of(reader, number))
         if kept is None:
             raise PageError(404, "There is no such quarantined body; it may be an event by now.")
         return html(
@@ -235,7 +249,8 @@ class Page:
             raise nothing_here()
         return static.response(name)
 
-    async def _read(self, work: Callable[[Reader], T]) -> T:
+    async def _read(self, request: Request, work: Callable[[Reader], T]) -> T:
+        await request.expect_response()
         try:
             async with asyncio.timeout(feed.STORE_SECONDS):
                 return await self._readers.read(work)

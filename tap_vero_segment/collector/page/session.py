@@ -1,8 +1,10 @@
 """Sessions of the live page: a cookie that every collector with the same read token believes.
 
 A session ends after twelve hours, and when the read token that it was begun with is no longer
-valid. Nothing is kept on the server but which sessions were logged out of here, as long as it runs:
-another collector goes on believing their cookies, which the browser has thrown away.
+valid. Nothing is kept on the server except which sessions were logged out of here, and that for as
+long as it runs: a collector believes no cookie from before its own start, as it cannot know which
+of them were logged out of. Another collector goes on believing their cookies, which the browser has
+thrown away, until they end or it starts again.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from tap_vero_segment import times
 from tap_vero_segment.collector.http import is_one_of, same_secret
 
 if TYPE_CHECKING:
@@ -40,9 +43,10 @@ class Session(NamedTuple):
     token: str
 
     @property
-    def ends(self) -> int:
+    def ends(self) -> float:
         """When it ends, in seconds since 1970."""
-        return int(self.cookie.partition(".")[0])  # proven to be ours, so it is a number
+        # Proven to be ours, so it is a number.
+        return int(self.cookie.partition(".")[0]) / times.SECOND
 
     @property
     def form_token(self) -> str:
@@ -67,17 +71,20 @@ def begin(given: str, tokens: Sequence[str], now: float) -> Session | None:
     right = [token for token in tokens if same_secret(typed, token)]
     if not right:
         return None
-    content = f"{int(now) + LIFE_SECONDS}.{secrets.token_hex(16)}"
+    content = f"{int((now + LIFE_SECONDS) * times.SECOND)}.{secrets.token_hex(16)}"
     return Session(f"{content}.{_proof(right[0], _SESSION, content)}", right[0])
 
 
-def session_of(cookie: str, tokens: Sequence[str], now: float) -> Session | None:
+def session_of(
+    cookie: str, tokens: Sequence[str], now: float, since: float = 0.0
+) -> Session | None:
     """Return the session of a cookie, if it is one and has not ended.
 
     Args:
         cookie: The cookie's value.
         tokens: The read tokens.
         now: Seconds since 1970.
+        since: The same; a session that was begun before is not believed.
     """
     content, _, proof = cookie.rpartition(".")
     given = proof.encode(errors="replace")
@@ -85,7 +92,7 @@ def session_of(cookie: str, tokens: Sequence[str], now: float) -> Session | None
     if not is_one_of(given, list(proofs)):
         return None
     session = Session(cookie, proofs[proof])
-    return session if now < session.ends else None
+    return session if now < session.ends and since + LIFE_SECONDS <= session.ends else None
 
 
 def _proof(token: str, purpose: bytes, content: str) -> str:
@@ -107,7 +114,8 @@ class Sessions:
     ) -> None:
         self._tokens = tokens
         self._clock = clock
-        self._ended: dict[str, int] = {}  # when they would have, by their cookies
+        self._since = clock()
+        self._ended: dict[str, float] = {}  # when they would have, by their cookies
 
     def begin(self, given: str) -> Session | None:
         """Return a new session, if the read token is right."""
@@ -131,7 +139,7 @@ class Sessions:
         self._ended[session.cookie] = session.ends
 
     def _session_of(self, cookie: str) -> Session | None:
-        session = session_of(cookie, self._tokens(), self._clock())
+        session = session_of(cookie, self._tokens(), self._clock(), self._since)
         return None if cookie in self._ended else session
 
 

@@ -26,6 +26,7 @@ PAGE: Final = 1_000
 PAGE_BYTES: Final = 8_000_000
 """Bytes of them, or a larger one alone: they are held in memory, and in the log."""
 
+_BETWEEN: Final = "WHERE until > ? AND until < ? ORDER BY until"
 _NEXT: Final = """
 SELECT loaded_at, collection, call, length(call) + coalesce(length(body), 0) FROM events
 WHERE loaded_at > ? ORDER BY loaded_at LIMIT ?
@@ -176,9 +177,7 @@ class Moving:
             following: The old time of the next event.
         """
         for table in ("exports", "planned_exports"):
-            query = (
-                f"SELECT DISTINCT until FROM {table} WHERE until > ? AND until < ? ORDER BY until"  # noqa: E501, S608
-            )
+            query = f"SELECT DISTINCT until FROM {table} {_BETWEEN}"  # noqa: S608
             found: list[Any] = self._connection.execute(
                 query, (self._reached, following)
             ).fetchall()
