@@ -116,6 +116,8 @@ class App:
             response = await self._respond(request)
         except DisconnectedError:
             return
+        if request.path in tracking.PATHS:
+            response = response._replace(headers=(*response.headers, tracking.ALLOW_ORIGIN))
         if isinstance(response, Stream):
             await self._stream(send, receive, response)
         else:

@@ -7,7 +7,7 @@ import logging
 import queue
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from tap_vero_segment.collector.refusals import Refusal
@@ -19,7 +19,7 @@ from tap_vero_segment.stores.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from tap_vero_segment.stores.base import Writer
 
@@ -166,6 +166,20 @@ class Committer:
         if self._broken:
             raise RefusedError(Refusal.STORE_BROKEN)
         raise RefusedError(Refusal.OVERLOADED if self._accepting else Refusal.SHUTTING_DOWN)
+
+    @contextmanager
+    def holding(self, size: int) -> Generator[None]:
+        """Count bytes of what is still being read as if they waited for their commit.
+
+        Raises:
+            RefusedError: The queue is full or closed.
+        """
+        self.check_accepting()
+        self._pending_bytes += size
+        try:
+            yield
+        finally:
+            self._pending_bytes -= size
 
     async def start(self) -> None:
         """Open the store and start the writer thread.

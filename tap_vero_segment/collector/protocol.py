@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from tap_vero_segment.collector.endpoints import tracking
 from tap_vero_segment.collector.http import RETRY_AFTER, HTTPError
 from tap_vero_segment.collector.refusals import Refusal
 
@@ -347,6 +348,8 @@ class GuardedProtocol(HttpToolsProtocol):
             (b"connection", b"close"),
             *response.headers,
         ]
+        if self.url.partition(b"?")[0].decode("latin-1") in tracking.PATHS:
+            headers.append(tracking.ALLOW_ORIGIN)
         lines = [b"%b: %b\r\n" % header for header in headers]
         self.transport.write(
             b"".join([STATUS_LINE[response.status], *lines, b"\r\n", response.body])

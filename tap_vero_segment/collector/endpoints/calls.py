@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from tap_vero_segment import track
 from tap_vero_segment.collection import BY_EVENT
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
 
     Mapping = Callable[[dict[str, Any]], TrackCall | None]
 
+T = TypeVar("T")
+
+MAX_IN_LOOP: Final = 16 * 1024
+"""Bytes of calls that are read in the event loop itself, which takes some milliseconds at most."""
+
+# One thread: as Python runs one at a time, more would only take turns more often.
+_thread: Final = ThreadPoolExecutor(1, "reading")
 
 _MAX_READ: Final = 400
 """Levels of nesting of a whole body; Python itself gives up at some more. With fewer, a call that
@@ -43,6 +52,25 @@ class Calls(NamedTuple):
     events: list[Event]
     dead_letters: list[DeadLetter]
     passed_over: int
+
+
+async def read_calls(size: int, work: Callable[[], T], committer: Committer) -> T:
+    """Return what ``work`` makes of a body; large ones are read beside the event loop.
+
+    Half a megabyte of calls can take half a second, and the event loop must go on meanwhile.
+
+    Args:
+        size: Bytes of the calls, with what is said for all of them counted for each.
+        work: Reads them.
+        committer: In whose budget they count while they wait.
+
+    Raises:
+        RefusedError: Too much waits already.
+    """
+    if size <= MAX_IN_LOOP:
+        return work()
+    with committer.holding(size):
+        return await asyncio.get_running_loop().run_in_executor(_thread, work)
 
 
 def read_object(body: bytes) -> dict[str, Any]:
