@@ -6,6 +6,7 @@ import functools
 import ipaddress
 from typing import TYPE_CHECKING, Final
 
+from tap_vero_segment.collector.endpoints import tracking
 from tap_vero_segment.collector.http import HTTPError, send_response
 from tap_vero_segment.collector.protocol import unmapped
 
@@ -46,7 +47,9 @@ class AllowList:
         else:
             refusal = HTTPError(403, "not from this address")
             self._count(refusal.reason)
-            await send_response(send, refusal.response(), head=scope["method"] == "HEAD")
+            headers = (tracking.ALLOW_ORIGIN,) if scope["path"] in tracking.PATHS else ()
+            response = refusal.response()._replace(headers=headers)
+            await send_response(send, response, head=scope["method"] == "HEAD")
 
     def _is_listed(self, host: str) -> bool:
         try:

@@ -127,6 +127,8 @@ class App:
         request = Request(scope, receive, self._budgets)
         try:
             response = await self._respond(request)
+            if request.path in tracking.PATHS:
+                response = response._replace(headers=(*response.headers, tracking.ALLOW_ORIGIN))
             if isinstance(response, Stream):
                 await self._stream(send, receive, response)
             else:

@@ -443,7 +443,8 @@ def show_letter(number: int, store: str, *, raw: bool) -> None:
     if raw:
         click.echo(body_of(store, number), nl=False)
     else:
-        click.echo(describe(store, number))
+        secrets = [os.environ.get(name) for name in sorted(settings.secret_variables())]
+        click.echo(describe(store, number, filter(None, secrets)))
 
 
 @dead_letters.command("replay")

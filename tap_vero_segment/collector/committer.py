@@ -7,7 +7,7 @@ import logging
 import queue
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from tap_vero_segment import times
@@ -22,7 +22,7 @@ from tap_vero_segment.stores.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from tap_vero_segment.stores.base import Writer
 
@@ -179,6 +179,20 @@ class Committer:
         if self._broken:
             raise RefusedError(Refusal.STORE_BROKEN)
         raise RefusedError(Refusal.OVERLOADED if self._accepting else Refusal.SHUTTING_DOWN)
+
+    @contextmanager
+    def holding(self, size: int) -> Generator[None]:
+        """Count bytes of what is still being read as if they waited for their commit.
+
+        Raises:
+            RefusedError: The queue is full or closed.
+        """
+        self.check_accepting()
+        self._pending_bytes += size
+        try:
+            yield
+        finally:
+            self._pending_bytes -= size
 
     async def start(self) -> None:
         """Open the store and start the writer thread.
@@ -386,8 +400,7 @@ class Committer:
             message = "nothing of a group of %d was stored: %s"
             logger.error(message, len(group), error, extra=about)
         else:
-            for letter in commit.dead_letters:
-                _log_dead_letter(letter)
+            _log_dead_letters(commit.dead_letters)
         _settle([submission.done for submission in group], error)
         self._on_commit(commit)  # before the answers are sent: those who wait go on after this
 
@@ -456,11 +469,18 @@ def _write(writer: Writer, group: list[Submission]) -> Commit:
     return Commit(group, None, len(events), new, dead_letters, passed_over, seconds)
 
 
-def _log_dead_letter(letter: DeadLetter) -> None:
-    """Say that a dead letter was kept, and why; never what it holds."""
-    size = len(letter.body)
-    about = {"input": letter.input, "bytes": size, "reason": letter.reason}
-    logger.warning("kept a dead letter of %d bytes: %s", size, letter.reason, extra=about)
+def _log_dead_letters(letters: Sequence[DeadLetter]) -> None:
+    """Say that dead letters were kept, and why; never what they hold.
+
+    A request can bring thousands: those of one input and reason are one line.
+    """
+    sizes: dict[tuple[str, str], list[int]] = {}
+    for letter in letters:
+        sizes.setdefault((letter.input, letter.reason), []).append(len(letter.body))
+    for (input_name, reason), those in sizes.items():
+        about = {"input": input_name, "count": len(those), "bytes": sum(those), "reason": reason}
+        what = "a dead letter" if len(those) == 1 else f"{len(those)} dead letters"
+        logger.warning("kept %s of %d bytes: %s", what, sum(those), reason, extra=about)
 
 
 def _is_nearly_full(writer: Writer) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import zlib
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl
@@ -51,6 +52,10 @@ NO_STORE: Final = (
     (b"x-content-type-options", b"nosniff"),
 )
 """Headers of what nobody else may see, or take for something else."""
+
+_GZIP: Final = b"\x1f\x8b"
+"""The first two bytes of gzip data, and of no JSON."""
+_GZIP_WINDOW: Final = 31  # zlib's way to say: with gzip's header
 
 RETRY_AFTER: Final = (b"retry-after", b"1")
 """Seconds: a full queue is empty again in less."""
@@ -318,6 +323,39 @@ class Request:
 def too_large(limit: int) -> HTTPError:
     """Return the answer to a body that is longer than ``limit`` bytes."""
     return HTTPError(413, f"the body is longer than {limit} bytes")
+
+
+def unzip(body: bytes) -> bytes:
+    """Return the content of a gzipped body; any other body stays as it is.
+
+    The first two bytes tell, as not every proxy and client keeps the header true.
+
+    Raises:
+        HTTPError: 400, it is damaged or holds more than one gzip member; 413, its content is
+            longer than :data:`MAX_BODY`.
+    """
+    if not body.startswith(_GZIP):
+        return body
+    member = zlib.decompressobj(_GZIP_WINDOW)
+    try:
+        # One byte more than it may be: a small body can unzip to gigabytes.
+        content = member.decompress(body, MAX_BODY + 1)
+    except zlib.error as error:
+        raise not_gzip() from error
+    if len(content) > MAX_BODY:
+        raise too_large(MAX_BODY)
+    if not member.eof:
+        raise not_gzip()
+    if member.unused_data:
+        # Another one, maybe: thousands of them, each with nothing in it, would take long to read.
+        message = "the body goes on behind its first gzip member"
+        raise HTTPError(400, message, reason=Refusal.NOT_JSON)
+    return content
+
+
+def not_gzip() -> HTTPError:
+    """Return the response to a body that should be gzip and is not."""
+    return HTTPError(400, "the body is not gzip", reason=Refusal.NOT_JSON)
 
 
 def same_secret(given: bytes, secret: str) -> bool:

@@ -57,7 +57,7 @@ def document() -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "paths": {
             "/vero/{webhook_token}": {"post": _vero()},
-            **{path: _tracking(path) for path in sorted(tracking.PATHS)},
+            **{f"/v1/{name}": _tracking(name) for name in sorted(tracking.NAMES)},
             "/segment": {"post": _segment()},
             "/v1/events": _readable("readEvents", _events()),
             "/health": _readable("health", _probe("Whether the collector runs.")),
@@ -99,9 +99,9 @@ def _vero() -> dict[str, Any]:
     }
 
 
-def _tracking(path: str) -> dict[str, Any]:
-    name = path.rpartition("/")[2]
-    batch = path in tracking.BATCHES
+def _tracking(name: str) -> dict[str, Any]:
+    kind = tracking.NAMES[name]
+    batch = kind == tracking.BATCH
     description = (
         f"At most {MAX_CALLS} calls, none longer than {MAX_CALL} bytes, nor what is said for all "
         f"of them. Whole or not at all."
@@ -111,7 +111,7 @@ def _tracking(path: str) -> dict[str, Any]:
     return {
         "post": {
             "operationId": f"receive{name.capitalize()}",
-            "summary": "A batch of Segment's calls." if batch else f"Segment's call {name}.",
+            "summary": "A batch of Segment's calls." if batch else f"Segment's call {kind}.",
             "description": (
                 f"{description} Calls that are none of the collections are counted and not kept. "
                 "The write key comes as the user name, in the body, or both."
@@ -121,7 +121,7 @@ def _tracking(path: str) -> dict[str, Any]:
                 {
                     "name": "Content-Encoding",
                     "in": "header",
-                    "schema": {"type": "string", "enum": ["identity", "gzip"]},
+                    "schema": {"type": "string", "enum": ["identity", "gzip", "x-gzip"]},
                 }
             ],
             "requestBody": _body(_schema("Batch" if batch else "Call")),

@@ -19,6 +19,7 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from tap_vero_segment.collector.endpoints import tracking
 from tap_vero_segment.collector.http import RETRY_AFTER, HTTPError
 from tap_vero_segment.collector.refusals import Refusal
 
@@ -489,6 +490,8 @@ class GuardedProtocol(HttpToolsProtocol):
             (b"connection", b"close"),
             *response.headers,
         ]
+        if self.url.partition(b"?")[0].decode("latin-1") in tracking.PATHS:
+            headers.append(tracking.ALLOW_ORIGIN)
         lines = [b"%b: %b\r\n" % header for header in headers]
         self.transport.write(
             b"".join([STATUS_LINE[response.status], *lines, b"\r\n", response.body])

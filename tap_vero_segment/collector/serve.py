@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import gc
 import logging
 import os
 import resource
@@ -105,6 +106,10 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
     place = place_of(settings.store, "store")
     server = _Server(config, committer, readers, guard, _Doors(app, secrets, reload), place)
     listening = _listen(settings.host, settings.port)
+    # A body of half a megabyte can be a hundred thousand arrays, and Python would spend most of
+    # the time for reading them on looking for garbage, in which no other thread can run.
+    gc.freeze()
+    gc.set_threshold(10_000)
     server.run(sockets=[listening, *(listening.dup() for _ in range(ACCEPTS - 1))])
     server.exit()
 

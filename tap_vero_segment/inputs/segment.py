@@ -7,13 +7,23 @@ set-ups share a write key: a call counts by its ``type`` and ``event``.
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import Any, Final
 
 import msgspec
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_EVENT, Collection
-from tap_vero_segment.inputs.body import UnmappableError, check_depth, clean, is_shallow, read_json
+from tap_vero_segment.inputs.body import (
+    MAX_DEPTH,
+    UnmappableError,
+    as_number,
+    check_depth,
+    clean,
+    is_shallow,
+    read_json,
+)
 from tap_vero_segment.inputs.ids import canonical_json, content_id
 from tap_vero_segment.record import as_text, take_text
 from tap_vero_segment.track import TrackCall
@@ -31,6 +41,9 @@ DROPPED: Final = frozenset(
     }
 )
 """Fields of Segment's own, which no record keeps."""
+
+_WRITE_KEY: Final = re.compile("[_-]*".join(["", *"writekey", ""]), re.IGNORECASE)
+"""Other spellings of its name: ``write_key``, ``WriteKey``."""
 
 EVENTS: Final = {**BY_EVENT, "Unsubscribed": BY_EVENT["Email Unsubscribed"]}
 """Collections by the event's name; the last is how Segment's email spec has it."""
@@ -73,7 +86,7 @@ class _Plain(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=Fals
 
 _head: Final = msgspec.json.Decoder(_Head)
 _plain: Final = msgspec.json.Decoder(_Plain)
-_object: Final = msgspec.json.Decoder(dict[str, Any] | None)
+_object: Final = msgspec.json.Decoder(dict[str, Any] | None, float_hook=as_number)
 
 
 def read_call(line: bytes) -> TrackCall | None:
@@ -100,15 +113,25 @@ def read_call(line: bytes) -> TrackCall | None:
     return from_fields(_read_fields(line))
 
 
-def from_fields(fields: dict[str, Any], *beside: dict[str, Any]) -> TrackCall | None:
+def is_dropped(name: str) -> bool:
+    """Return whether no record keeps a call's field of a name."""
+    return name in DROPPED or _WRITE_KEY.fullmatch(name) is not None
+
+
+def from_fields(
+    fields: dict[str, Any],
+    replaced: dict[str, Any] | None = None,
+    batch: dict[str, Any] | None = None,
+) -> TrackCall | None:
     """Turn a call's fields into a track call, whatever types they have.
 
     What has no place in a track call goes to its ``context``: nothing is dropped but
-    :data:`DROPPED`.
+    what :func:`is_dropped` names.
 
     Args:
         fields: The call's JSON object; it is not changed.
-        beside: What came with it and has no place in it, either.
+        replaced: What it had where it has something else now.
+        batch: What its batch says beside it, already clean.
 
     Returns:
         The track call; None where it is none of the collections.
@@ -119,10 +142,10 @@ def from_fields(fields: dict[str, Any], *beside: dict[str, Any]) -> TrackCall | 
     collection = _collection(fields.get("type"), fields.get("event"))
     if collection is None:
         return None
-    for each in (fields, *beside):
-        for value in each.values():
-            check_depth(value)  # a call is one level deeper than the webhook it may come from
-    rest = clean({key: value for key, value in fields.items() if key not in DROPPED})
+    for each in (fields, replaced or {}, batch or {}):
+        # A call is one level deeper than the webhook it may come from.
+        check_depth(each, MAX_DEPTH + 1)
+    rest = clean({key: value for key, value in fields.items() if not is_dropped(key)})
     del rest["event"]
     moments = {name: _take_time(rest, name) for name in _TIMES}
     received_at = moments["receivedAt"]
@@ -137,11 +160,9 @@ def from_fields(fields: dict[str, Any], *beside: dict[str, Any]) -> TrackCall | 
     anonymous_id = take_text(rest, "anonymousId") or None
     properties = _take_object(rest, "properties")
     context = _take_object(rest, "context") or {}
-    for each in (rest, *map(clean, beside)):
+    for each in (rest, clean(replaced or {}), batch or {}):
         for name, value in each.items():
-            while name in context:
-                name = f"_{name}"  # noqa: PLW2901  # neither of two fields of one name may win
-            context[name] = value
+            context[_free_name(name, context)] = value
     return TrackCall(
         message_id=message_id,
         event=collection.event,
@@ -154,6 +175,14 @@ def from_fields(fields: dict[str, Any], *beside: dict[str, Any]) -> TrackCall | 
         context=context or None,
         properties=properties or None,
     )
+
+
+def _free_name(name: str, taken: dict[str, Any]) -> str:
+    """Return a name for a field beside others: neither of two of one name may win."""
+    if name not in taken:
+        return name
+    numbered = (f"_{name}_{number}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([f"_{name}"], numbered) if each not in taken)
 
 
 def from_client(
@@ -169,8 +198,8 @@ def from_client(
     Args:
         fields: The call; it is not changed.
         received_at: When it was received, in microseconds since 1970.
-        batch: What its batch says beside the calls and their context: ``sentAt`` is for a call
-            without one, the rest goes to the call's ``context``. Empty: it came alone.
+        batch: What its batch says beside the calls and their context, already clean: ``sentAt`` is
+            for a call without one, the rest goes to the call's ``context``. Empty: it came alone.
 
     Returns:
         The track call; None where it is none of the collections.

@@ -56,6 +56,8 @@ def test_who_is_not_listed_may_only_ask_how_it_is(tmp_path):
         for path in ("/v1/events", "/nothing", "/metrics", "/", "//health", "/health/"):
             assert collector.get(path).status_code == 403
         assert requests.head(f"{collector.url}/v1/events", timeout=30).content == b""
+        refused = requests.post(f"{collector.url}/v1/b", b"{}", timeout=30)
+        assert (refused.status_code, refused.headers["Access-Control-Allow-Origin"]) == (403, "*")
         for path in ("/health", "/ready"):
             assert collector.get(path).status_code == 200
 

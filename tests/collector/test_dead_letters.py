@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import hashlib
 import hmac
 import json
 import random
 import shutil
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import apsw
 import pytest
 import requests
 
 from tap_vero_segment import times
+from tap_vero_segment.collector.dead_letters import readable
 from tap_vero_segment.collector.endpoints import segment, tracking, vero
 from tap_vero_segment.collector.replay import READERS, replay
 from tap_vero_segment.stores.base import DeadLetter, StoreBusyError
@@ -26,7 +30,10 @@ from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tap_vero_segment.stores.writers import open_writer
 from tests.support.archived import killed_when
 from tests.support.collector import (
+    READ_TOKEN,
+    SECRETS,
     SEGMENT_SECRET,
+    WEBHOOK_TOKEN,
     WRITE_KEY,
     Collector,
     clean_environment,
@@ -572,3 +579,76 @@ def test_a_write_key_in_a_body_is_shown_to_nobody(tmp_path, body):
         assert "…" in shown
         assert WRITE_KEY not in shown
     assert WRITE_KEY in good(collector.store, "show", "1", "--raw")
+
+
+KEY = "kEy-of/others_1"
+NAMES = ["write\\u004bey", "WriteKey", "write_key", "WRITE-KEY", "write\u212aey", "\\u0077riteKey"]
+SPELT = {
+    **{name: f'{{"a":[{{"{name}":"{KEY}"}}]}}' for name in NAMES},
+    "array": json.dumps({"writeKey": [KEY, [KEY]], "b": 1}),
+    "object": json.dumps({"writeKey": {"a": {"b": KEY}, "c": KEY}, "b": 1}),
+    "percent": quote(json.dumps({"writeKey": KEY})),
+    "percent, twice": "payload=" + quote(quote(json.dumps({"writeKey": [KEY]}))),
+    "percent in JSON": json.dumps({"payload": quote(json.dumps({"write_key": KEY}))}),
+    "JSON in JSON in JSON": json.dumps(json.dumps(json.dumps({"writeKey": [KEY]}))),
+    "cut": '{"batch":[{"write\\u004bey":["' + KEY,
+    "form": f"write%4bey={KEY}",
+    "UTF-16": json.dumps({"writeKey": KEY}).encode("utf-16").decode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("body", SPELT.values(), ids=map(ascii, SPELT))
+def test_a_write_key_is_not_shown_however_it_is_spelt(body, zipped):
+    body = body.encode("latin-1" if "\xff" in body else "utf-8")
+    shown = readable(gzip.compress(body) if zipped else body, [])
+    assert "…" in shown
+    for encoded in (KEY, quote(KEY, safe=""), "\0".join(KEY)):
+        assert encoded not in shown
+
+
+ESCAPED = "".join(f"\\u{ord(each):04x}" for each in KEY)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [f'{{"a":["{KEY}"]}}', f'["{ESCAPED}"]', f"a={quote(KEY, safe='')}", f"GET /vero/{KEY}", KEY],
+)
+def test_no_other_secret_is_shown_either(body):
+    shown = readable(body.encode(), ["another", KEY])
+    assert "…" in shown
+    for encoded in (KEY, quote(KEY, safe=""), ESCAPED):
+        assert encoded not in shown
+
+
+@pytest.mark.parametrize(
+    "unit", ["\\", "%25", "%22", "writekey", "writekey:[", 'writekey:"', "\\u00"]
+)
+def test_no_body_takes_long_to_show(unit):
+    started = time.thread_time()
+    readable(unit.encode() * (512 * 1024 // len(unit)), [KEY] * 4)
+    assert time.thread_time() - started < 3
+
+
+def test_secrets_are_shown_neither_by_the_command_nor_on_the_page(tmp_path):
+    with Collector(tmp_path) as collector:
+        collector.post({"type": "unheard of", "note": [WEBHOOK_TOKEN, f"x{READ_TOKEN}"]})
+        page = Visitor(collector).log_in().see("/dead-letter/1").text
+        told = run_collector("dead-letters", "show", "1", cwd=tmp_path, env=SECRETS).stdout
+
+    for shown in (told, page):
+        assert shown.count("…") >= 2
+        assert WEBHOOK_TOKEN not in shown
+        assert READ_TOKEN not in shown
+
+
+@pytest.mark.parametrize("input_name", ["vero", "tracking", "segment"])
+def test_a_zipped_body_is_read_again(tmp_path, input_name):
+    store = tmp_path / "vero-events.db"
+    content = documented() if input_name == "vero" else call("zipped")
+    body = gzip.compress(b"\xef\xbb\xbf" + json.dumps(content).encode())
+    writer = SqliteWriter(url_of(store), "store")
+    writer.write([], [DeadLetter(NOW, input_name, "not JSON", body)])
+    writer.close()
+
+    assert "new events: 1" in good(store, "replay")

@@ -27,6 +27,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tap_vero_segment.collector import openapi
+from tap_vero_segment.collector.endpoints import tracking
 from tap_vero_segment.collector.http import MAX_BODY
 from tap_vero_segment.track import MAX_CALL, MAX_CALLS
 from tests.support.asgi import running
@@ -120,7 +121,9 @@ def test_the_document_has_every_endpoint():
             return {*app._endpoints, *app._endpoints_below}  # noqa: SLF001
 
     described = {path.partition("{")[0] for path in openapi.document()["paths"]}
-    assert described == asyncio.run(scenario())
+    # The same endpoints with other slashes, for clients that cannot do better.
+    others = {path for path in tracking.PATHS if path != f"/{path.strip('/')}"}
+    assert described == asyncio.run(scenario()) - others
 
 
 @SCHEMA.parametrize()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import hmac
 import json
@@ -96,6 +97,33 @@ def test_the_signature_is_of_the_bytes_as_they_came(collector: Collector) -> Non
     spaced = json.dumps(CALL, indent=1).encode()
     assert post(collector, spaced, sign(body)).status_code == 401
     assert post(collector, spaced, sign(spaced)).status_code == 200
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("content", [CALL, [CALL]], ids=["call", "array"])
+@pytest.mark.parametrize("mark", [b"", BOM], ids=["", "mark"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_body_may_be_zipped_and_begin_with_a_byte_order_mark(
+    collector: Collector, content: Any, mark: bytes, *, zipped: bool
+) -> None:
+    body = mark + compact(content)
+    body = gzip.compress(body) if zipped else body
+
+    # The signature is of the bytes as they are sent.
+    assert post(collector, body, sign(compact(content) + b" ")).status_code == 401
+    assert post(collector, body, sign(body)).status_code == 200
+    assert len(events(collector)) == 1
+
+
+def test_a_zipped_body_is_bounded_and_kept_where_it_is_damaged(collector: Collector) -> None:
+    bomb, cut = gzip.compress(b" " * 50_000_000), gzip.compress(compact(CALL))[:-9]
+
+    assert post(collector, bomb, sign(bomb)).status_code == 413
+    assert status(collector)["quarantined"] == 0
+    assert post(collector, cut, sign(cut)).status_code == 400
+    assert status(collector)["quarantined"] == 1
 
 
 def test_an_array_is_taken_when_the_signature_covers_it(collector: Collector) -> None:

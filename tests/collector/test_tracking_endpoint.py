@@ -14,11 +14,13 @@ import requests
 from tap_vero_segment.collector.endpoints.tracking import read_kept
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tests.support.collector import SECRETS, WRITE_KEY, Collector, run_collector
+from tests.support.raw import connect, read_answer, request
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 BASIC = (WRITE_KEY, "")
+BOM = b"\xef\xbb\xbf"
 CALL = {
     "type": "track",
     "event": "Email Opened",
@@ -394,6 +396,136 @@ def test_a_browser_may_post_from_another_origin(collector: Collector) -> None:
 
     posted = post(collector, "/v1/track", CALL, headers={"Origin": "https://shop.example"})
     assert posted.headers["Access-Control-Allow-Origin"] == "*"
+
+
+CLIENTS = ["/v1/import/", "/v1/b", "//v1/batch", "/v1/t", "/v1/track/", "//v1/b/"]
+"""What Segment's clients post to: for Java, C#, older Node, Analytics.js, and mixtures."""
+
+
+@pytest.mark.parametrize("path", CLIENTS)
+def test_the_paths_of_segments_own_clients_are_there(collector: Collector, path: str) -> None:
+    body = CALL if "/v1/t" in path else {"batch": [CALL]}
+
+    assert post(collector, path, body).status_code == 200
+    assert [event["messageId"] for event in events(collector)] == ["message-1"]
+
+
+def test_other_calls_are_counted_under_all_their_paths(collector: Collector) -> None:
+    kinds = ["identify", "page", "screen", "group", "alias"]
+    paths = [f"/v1/{name}{end}" for kind in kinds for name in (kind, kind[0]) for end in ("", "/")]
+
+    for path in paths:
+        assert post(collector, path, CALL).status_code == 200
+
+    assert (events(collector), status(collector)["passed_over"]) == ([], len(paths))
+
+
+def test_what_is_no_path_of_a_client_is_not_there(collector: Collector) -> None:
+    for path in ("/v1/x", "/v1/", "/v1", "/v1/batch/x", "/v1//batch", "/b", "/v1/events/"):
+        assert post(collector, path, {"batch": [CALL]}).status_code == 404
+    assert events(collector) == []
+
+
+def test_a_browser_may_see_every_status(tmp_path: Path) -> None:
+    """Without the header it sees none, and sends again what was refused."""
+    patient = SECRETS | {"VERO_COLLECTOR_CLIENT_TIMEOUT": "0.6"}
+    with Collector(tmp_path, patient) as collector:
+        for path in ("/v1/track", "/v1/t/", "//v1/b"):
+            url = collector.url + path
+            brotli = {"Content-Encoding": "br"}
+            responses = [
+                post(collector, path, b"{"),
+                post(collector, path, CALL, ("wrong", "")),
+                post(collector, path, b" " * 600_000),
+                post(collector, path, CALL, headers=brotli),
+                requests.put(url, timeout=30),
+                requests.options(url, timeout=30),
+            ]
+            found = [response.status_code for response in responses]
+            assert found == [400, 401, 413, 415, 405, 200]
+            for response in responses:
+                assert response.headers["Access-Control-Allow-Origin"] == "*"
+        with connect(collector) as client:
+            client.sendall(request(b"{}", path="/v1/b?x=1")[:-1])
+            late = read_answer(client)
+        assert (late.status, late.headers["Access-Control-Allow-Origin"]) == (408, "*")
+        assert "Access-Control-Allow-Origin" not in collector.get("/v1/events").headers
+
+
+def test_a_page_that_is_left_can_still_send(collector: Collector) -> None:
+    """A beacon has no headers of its own, and its body is text."""
+    body = json.dumps({"batch": [CALL | {"writeKey": WRITE_KEY}], "writeKey": WRITE_KEY})
+    headers = {"Content-Type": "text/plain;charset=UTF-8", "Origin": "https://shop.example"}
+
+    assert post(collector, "/v1/b", body.encode(), None, headers=headers).status_code == 200
+    assert len(events(collector)) == 1
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZip", None])
+def test_a_zipped_body_may_be_called_so_or_not(collector: Collector, coding: str | None) -> None:
+    headers = {"Content-Encoding": coding} if coding else {}
+    body = gzip.compress(BOM + json.dumps({"batch": [CALL]}).encode())
+
+    assert post(collector, "/v1/batch", body, headers=headers).status_code == 200
+    assert len(events(collector)) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/track", "/v1/batch"])
+def test_a_byte_order_mark_is_no_part_of_a_body(collector: Collector, path: str) -> None:
+    body = json.dumps(CALL if "track" in path else {"batch": [CALL], "context": {"a": 1}})
+    assert post(collector, path, BOM + body.encode()).status_code == 200
+    assert len(events(collector)) == 1
+
+
+FIELDS = {f"{number:04}": 0 for number in range(2_700)}
+FILLED = {"x": "x" * 32_000}
+
+
+@pytest.mark.parametrize("said", [{"context": FILLED}, FILLED, {"context": FIELDS}, FIELDS])
+def test_what_is_said_for_all_calls_counts_for_each(collector: Collector, said: Any) -> None:
+    small = {"type": "track", "event": "Email Sent"}
+    body = gzip.compress(json.dumps({"batch": [small] * 2_500, **said}).encode())
+
+    refused = post(collector, "/v1/batch", body)
+
+    assert refused.status_code == 400
+    assert "fewer calls" in refused.json()["error"]
+    assert events(collector) == []
+    assert 'requests_refused_total{reason="too_large"} 1.0' in collector.get("/metrics").text
+    few = [small | {"messageId": str(number)} for number in range(100)]
+    assert post(collector, "/v1/batch", {"batch": few, **said}).status_code == 200
+    assert len(events(collector)) == 100
+
+
+def test_a_full_batch_of_a_usual_client_is_taken(collector: Collector) -> None:
+    context = {"library": {"name": "analytics", "version": "1.0"}, "userAgent": "M" * 700}
+    calls = [CALL | {"messageId": str(number)} for number in range(2_500)]
+
+    assert post(collector, "/v1/batch", {"batch": calls, "context": context}).status_code == 200
+    assert len(events(collector)) == 2_500
+
+
+@pytest.mark.parametrize("half", ["", "\ud83d"], ids=["", "half"])
+@pytest.mark.parametrize("key", [WRITE_KEY, "wrong"])
+def test_a_long_body_can_show_its_own_key(collector: Collector, half: str, key: str) -> None:
+    calls = [
+        CALL | {"messageId": str(number), "properties": {"text": half + "x" * 9_000}}
+        for number in range(20)
+    ]
+    body = {"batch": calls, "writeKey": key}
+
+    refused = post(collector, "/v1/batch", body, None)
+
+    assert refused.status_code == (200 if key == WRITE_KEY else 401)
+    assert len(events(collector)) == (20 if key == WRITE_KEY else 0)
+
+
+@pytest.mark.parametrize("name", ["write_key", "WriteKey", "WRITE-KEY"])
+def test_a_write_key_is_kept_under_no_name(collector: Collector, name: str) -> None:
+    batch = {"batch": [CALL | {name: WRITE_KEY}], name: WRITE_KEY}
+
+    assert post(collector, "/v1/batch", batch).status_code == 200
+    assert WRITE_KEY not in json.dumps(events(collector))
 
 
 def test_only_post_is_answered(collector: Collector) -> None:

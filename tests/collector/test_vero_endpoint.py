@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import http.client
 import json
 import socket
@@ -13,6 +14,7 @@ import apsw
 import pytest
 import requests
 
+from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tests.support.collector import WEBHOOK_TOKEN, Collector
 from tests.support.events import quarantined, read_events, status
 from tests.support.leaks import FRAGMENT, assert_tells_nothing
@@ -273,6 +275,38 @@ def test_an_encoded_body_is_the_same_event_as_the_plain_one(shared, encode):
     assert shared.post(payload).status_code == 200
     assert users(shared).count(str(payload["user"]["id"])) == 1
     assert quarantined(shared) == dead_letters
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    "disguise",
+    [
+        lambda body: BOM + body,
+        gzip.compress,
+        lambda body: gzip.compress(BOM + body),
+        lambda body: gzip.compress(urlencode({"payload": BOM + body}).encode()),
+    ],
+    ids=["mark", "gzip", "gzip of a mark", "gzip of a form"],
+)
+def test_a_zipped_body_and_one_after_a_byte_order_mark_are_the_plain_event(shared, disguise):
+    payload = fresh()
+    body = json.dumps(payload).encode()
+
+    assert send(shared, disguise(body)).status == 200
+    assert shared.post(payload).status_code == 200
+    assert users(shared).count(str(payload["user"]["id"])) == 1
+
+
+def test_a_zipped_body_is_bounded_and_kept_where_it_is_damaged(tmp_path):
+    whole = gzip.compress(json.dumps(fresh()).encode())
+    damaged = [whole[:-9], whole + whole]
+    with Collector(tmp_path) as collector:
+        assert send(collector, gzip.compress(b" " * 50_000_000)).status == 413
+        assert [send(collector, body).status for body in damaged] == [400, 400]
+        with SqliteReader(collector.store_url, "store") as reader:
+            assert [kept.letter.body for kept in reader.dead_letters(0, 9)] == damaged
 
 
 @pytest.mark.parametrize(

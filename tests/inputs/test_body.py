@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from typing import Any
-from urllib.parse import quote, quote_plus, urlencode
+from urllib.parse import quote, quote_plus, unquote_to_bytes, urlencode
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from tap_vero_segment.inputs.body import (
     UnmappableError,
     clean,
     read_object,
+    unquote,
 )
 from tests.support.fuzz import fuzz, payloads
 from tests.support.payloads import documented
@@ -36,6 +39,7 @@ disguises = {
     "form-encoded": lambda body: quote_plus(body).encode(),
     "a form's field": lambda body: urlencode({"payload": body}).encode(),
     "a form's field among others": lambda body: urlencode({"v": "1", "json": body}).encode(),
+    "a form's field after a byte order mark": lambda body: urlencode({"a": BOM + body}).encode(),
     "a form's name": lambda body: urlencode({body: ""}).encode(),
 }
 each_disguise = pytest.mark.parametrize("disguise", disguises.values(), ids=disguises.keys())
@@ -203,6 +207,57 @@ def test_keys_that_are_alike_once_cleaned_are_both_kept():
     assert sorted(cleaned.values()) == ["b", "c", "\ufffd"]
     assert all(key.startswith("a\ufffd") for key in cleaned)
     assert clean(dict(reversed(alike.items()))) == cleaned
+
+
+def test_a_key_that_needs_no_cleaning_keeps_its_name():
+    alike = zip(
+        ["a\0", "a\ud800", "a\udfff", "a\ufffd", "a\ufffd\ufffd1"], range(1, 6), strict=True
+    )
+    expected = {
+        "a\ufffd": 4,
+        "a\ufffd\ufffd1": 5,
+        "a\ufffd\ufffd2": 1,
+        "a\ufffd\ufffd3": 2,
+        "a\ufffd\ufffd4": 3,
+    }
+    for items in itertools.permutations(alike):
+        assert clean(dict(items)) == expected
+
+
+HALVES = [chr(code) for code in range(0xD800, 0xE000)]
+SLOW = {
+    # Each was read in more than a second, most in many.
+    "keys of two halves": json.dumps(
+        {one + other: 1 for one in HALVES[-175:] for other in HALVES[-175:]}
+    ).encode(),
+    "keys with numbers": json.dumps(
+        dict.fromkeys(["\0", *HALVES[:9000], *(f"\ufffd\ufffd{n}" for n in range(15_000))], 1)
+    ).encode(),
+    "braces of a form": b"{&" * 262_144,
+    "quoted braces of a form": b"%7B&" * 131_072,
+    "names of a form": b"a={&" * 131_072,
+    "percent signs": b"%" * 524_288,
+    "a brace and percent signs": b"%7B" + b"%" * 524_285,
+    "floats that are hard to round": b'{"a":[%b]}'
+    % b",".join([b"1.7976931348623157e308"] * 22_000),
+}
+
+
+@pytest.mark.parametrize("body", SLOW.values(), ids=SLOW.keys())
+def test_no_body_takes_long_to_read(body):
+    started = time.thread_time()
+    try:
+        cleaned = clean(read_object(body))
+    except NotAnObjectError:
+        cleaned = {}
+    assert time.thread_time() - started < 1
+    assert len(json.dumps(cleaned, ensure_ascii=False).encode()) < 4 * len(body)
+
+
+@fuzz
+@given(st.text("%aF09 é+", max_size=30).map(str.encode))
+def test_percent_encoding_is_undone_as_the_standard_library_does(text):
+    assert unquote(text) == unquote_to_bytes(text)
 
 
 @fuzz

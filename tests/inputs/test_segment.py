@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,32 @@ def test_every_field_of_a_call_is_kept_somewhere_but_those_that_are_dropped(call
     made = record_of(found)
     assert_shape(made)
     assert_no_field_lost(fields, made)
+
+
+def test_a_byte_order_mark_before_a_line_is_no_part_of_it():
+    line = msgspec.json.encode(track(1, "Email Sent", FIRST_DAY))
+    assert read_call(b"\xef\xbb\xbf" + line) == read_call(line)
+
+
+@pytest.mark.parametrize(
+    "name", ["write_key", "WriteKey", "WRITE-KEY", "_writekey_", "write\u212aey"], ids=ascii
+)
+def test_a_write_key_is_dropped_however_it_is_spelt(name):
+    call = msgspec.json.decode(msgspec.json.encode(track(1, "Email Sent", FIRST_DAY)))
+    assert from_fields(call | {name: "secret"}) == from_fields(call)
+    assert from_fields(call | {"writeKeys": "kept"}).context["writeKeys"] == "kept"
+
+
+def test_names_that_are_taken_cost_little():
+    """Each further underscore was tried, of which a name can have thousands."""
+    taken = {"_" * number + "a": number for number in range(900)}
+    call = msgspec.json.decode(msgspec.json.encode(track(1, "Email Sent", FIRST_DAY)))
+    started = time.thread_time()
+    found = from_fields(call | taken | {"context": taken})
+
+    assert time.thread_time() - started < 0.15
+    assert sorted(found.context.values()) == sorted([*range(900)] * 2)
+    assert len(msgspec.json.encode(found.context)) < 1.1 * 2 * len(msgspec.json.encode(taken))
 
 
 def test_most_calls_take_the_quick_way(monkeypatch):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from tap_vero_segment import times, track
 from tap_vero_segment.collection import BY_EVENT
@@ -22,6 +25,13 @@ if TYPE_CHECKING:
 
     Mapping = Callable[[dict[str, Any]], TrackCall | None]
 
+T = TypeVar("T")
+
+MAX_IN_LOOP: Final = 16 * 1024
+"""Bytes of calls that are read in the event loop itself, which takes some milliseconds at most."""
+
+# One thread: as Python runs one at a time, more would only take turns more often.
+_thread: Final = ThreadPoolExecutor(1, "reading")
 
 logger = logging.getLogger("vero-collector")
 
@@ -46,6 +56,25 @@ class Calls(NamedTuple):
     events: list[Event]
     dead_letters: list[DeadLetter]
     passed_over: int
+
+
+async def read_calls(size: int, work: Callable[[], T], committer: Committer) -> T:
+    """Return what ``work`` makes of a body; large ones are read beside the event loop.
+
+    Half a megabyte of calls can take half a second, and the event loop must go on meanwhile.
+
+    Args:
+        size: Bytes of the calls, with what is said for all of them counted for each.
+        work: Reads them.
+        committer: In whose budget they count while they wait.
+
+    Raises:
+        RefusedError: Too much waits already.
+    """
+    if size <= MAX_IN_LOOP:
+        return work()
+    with committer.holding(size):
+        return await asyncio.get_running_loop().run_in_executor(_thread, work)
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -132,6 +161,7 @@ def map_calls(
     result = Calls([], [], 0)
     passed_over = 0
     no_objects = []
+    faults: Counter[str] = Counter()
     for fields in calls:
         if not isinstance(fields, dict):
             no_objects.append(fields)
@@ -141,7 +171,7 @@ def map_calls(
         except UnmappableError as error:
             reason = str(error)
         except Exception as error:  # noqa: BLE001  # a fault of the mapping must not cost the event
-            logger.error("a fault in the mapping: %s", describe_fault(error))  # noqa: TRY400
+            faults[describe_fault(error)] += 1
             reason = f"a fault in the mapping: {type(error).__name__}"
         else:
             if call is None:
@@ -152,6 +182,8 @@ def map_calls(
             continue
         body = canonical_json(body_of([fields]))
         result.dead_letters.append(DeadLetter(received_at, input_name, reason, body))
+    for fault, count in faults.items():
+        logger.error("a fault in the mapping of %d calls: %s", count, fault)
     if no_objects:
         body = canonical_json(body_of(no_objects))
         result.dead_letters.append(DeadLetter(received_at, input_name, NO_OBJECTS, body))

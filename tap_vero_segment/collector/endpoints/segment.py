@@ -7,14 +7,22 @@ What they send is told at segment.com/docs/connections/destinations/catalog/webh
 from __future__ import annotations
 
 import hmac
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.endpoints.calls import Calls, keep, map_calls, read_array
-from tap_vero_segment.collector.http import HTTPError, Response, is_one_of
+from tap_vero_segment.collector.endpoints.calls import (
+    Calls,
+    keep,
+    map_calls,
+    read_array,
+    read_calls,
+)
+from tap_vero_segment.collector.http import HTTPError, Response, is_one_of, unzip
 from tap_vero_segment.collector.quarantine import quarantine
+from tap_vero_segment.inputs.body import BOM
 from tap_vero_segment.inputs.segment import from_webhook
 from tap_vero_segment.stores.base import DeadLetter
 
@@ -47,7 +55,8 @@ async def receive(
             request can put calls of his own behind the first.
 
     Raises:
-        HTTPError: 400, the body is no JSON object and no array; 401, a wrong signature.
+        HTTPError: 400, the body is no JSON object and no array; 401, a wrong signature; 413, it is
+            too long when unzipped.
     """
     if not any(request.header(name) for name in (_SIGNATURE, _WHOLE_SIGNATURE)):
         raise _wrong_signature()
@@ -57,9 +66,11 @@ async def receive(
         raise _wrong_signature()
     request.admit()
     try:
-        calls = read_kept(body, received_at)
+        content = unzip(body)
+        calls = await read_calls(len(content), lambda: read_kept(content, received_at), committer)
     except HTTPError as error:
-        await quarantine(DeadLetter(received_at, INPUT, error.message, body), committer)
+        if error.status == HTTPStatus.BAD_REQUEST:
+            await quarantine(DeadLetter(received_at, INPUT, error.message, body), committer)
         raise
     await keep(calls, committer)
     return SUCCESS
@@ -69,10 +80,10 @@ def read_kept(body: bytes, received_at: int) -> Calls:
     """Turn a body, one that a store has kept as a dead letter as well, into what it is today.
 
     Raises:
-        HTTPError: 400, the body is no JSON object and no array.
+        HTTPError: 400, the body is no JSON object and no array, or cannot be unzipped.
     """
     return map_calls(
-        read_array(body),
+        read_array(unzip(body)),
         lambda fields: from_webhook(fields, received_at),
         received_at,
         INPUT,
@@ -109,7 +120,7 @@ def _matches(signature: bytes, content: bytes, secrets: Sequence[str]) -> bool:
 def _first_call(body: bytes) -> bytes | None:
     """Return the bytes of an array's first call: what ``JSON.stringify`` has made of it."""
     try:
-        calls = msgspec.json.decode(body, type=list[msgspec.Raw])
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+        calls = msgspec.json.decode(unzip(body).removeprefix(BOM), type=list[msgspec.Raw])
+    except (HTTPError, msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return bytes(calls[0]) if calls else None

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import json
-import zlib
+import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.endpoints.calls import Calls, keep, map_calls, read_object
-from tap_vero_segment.collector.http import (
-    MAX_BODY,
-    HTTPError,
-    Response,
-    is_one_of,
-    too_large,
+from tap_vero_segment.collector.endpoints.calls import (
+    MAX_IN_LOOP,
+    Calls,
+    keep,
+    map_calls,
+    read_calls,
+    read_object,
 )
+from tap_vero_segment.collector.http import HTTPError, Response, is_one_of, not_gzip, unzip
 from tap_vero_segment.collector.quarantine import quarantine
+from tap_vero_segment.collector.refusals import Refusal
+from tap_vero_segment.inputs.body import BOM, clean
 from tap_vero_segment.inputs.ids import canonical_json
-from tap_vero_segment.inputs.segment import DROPPED, from_client
+from tap_vero_segment.inputs.segment import from_client, is_dropped
 from tap_vero_segment.stores.base import DeadLetter
 from tap_vero_segment.track import MAX_CALL, MAX_CALLS
 
@@ -38,23 +42,41 @@ if TYPE_CHECKING:
 
 INPUT: Final = "tracking"
 
-BATCHES: Final = frozenset({"/v1/batch", "/v1/import"})
-SINGLES: Final = {
-    f"/v1/{kind}": kind for kind in ("track", "identify", "page", "screen", "group", "alias")
+BATCH: Final = "batch"
+NAMES: Final = {
+    **dict.fromkeys(("batch", "import", "b"), BATCH),
+    **{
+        name: kind
+        for kind in ("track", "identify", "page", "screen", "group", "alias")
+        for name in (kind, kind[0])
+    },
 }
-PATHS: Final = BATCHES | SINGLES.keys()
+"""Kinds of calls by what stands behind ``/v1/``: Segment's clients for C#, Kotlin and React Native
+and its Analytics.js post to ``/v1/b`` and ``/v1/t``."""
+
+PATHS: Final = {
+    f"{start}v1/{name}{end}": kind
+    for name, kind in NAMES.items()
+    for start in ("/", "//")  # an older client for Node, whose host ends with a slash
+    for end in ("", "/")  # the client for Java
+}
+"""The kinds of calls by all paths that Segment's clients post them to."""
 
 # Browsers ask before they post JSON to another origin.
+ALLOW_ORIGIN: Final = (b"access-control-allow-origin", b"*")
+"""On each response: without it a browser sees no status, and sends again what was refused."""
 CORS: Final = (
-    (b"access-control-allow-origin", b"*"),
+    ALLOW_ORIGIN,
     (b"access-control-allow-methods", b"POST, OPTIONS"),
     (b"access-control-allow-headers", b"authorization, content-type, content-encoding"),
     (b"access-control-max-age", b"86400"),
 )
-SUCCESS: Final = Response(200, b'{"success":true}', headers=CORS[:1])
-PREFLIGHT: Final = Response(200, b"", headers=CORS)
+SUCCESS: Final = Response(200, b'{"success":true}')
+PREFLIGHT: Final = Response(200, b"", headers=CORS[1:])
 
-_GZIP_WINDOW: Final = 31  # zlib's way to say: with gzip's header
+MAX_SHARED: Final = 4 * 1024 * 1024
+"""Bytes of what a batch says for all its calls, counted for each: a kilobyte and a half in each of
+the most calls that it may have."""
 
 
 async def receive(request: Request, committer: Committer, write_keys: Sequence[str]) -> Response:
@@ -62,7 +84,7 @@ async def receive(request: Request, committer: Committer, write_keys: Sequence[s
 
     Raises:
         HTTPError: 400, the body is none of these or too large for Segment; 401, a wrong write key;
-            413, the body is too long.
+            413, the body is too long; 415, it has another ``Content-Encoding`` than gzip.
     """
     basic = _basic_user(request)
     if basic is not None and not is_one_of(basic, write_keys):
@@ -73,20 +95,37 @@ async def receive(request: Request, committer: Committer, write_keys: Sequence[s
     received_at = times.now()
     try:
         body = _decoded(request, body)
-        content = read_object(body)
+        if basic is None and len(body) > MAX_IN_LOOP:
+            _check_key_shown(body, write_keys)
+        content = await read_calls(len(body), lambda: read_object(body), committer)
     except HTTPError as error:
         if basic is not None and error.status == HTTPStatus.BAD_REQUEST:
             await quarantine(DeadLetter(received_at, INPUT, error.message, body), committer)
         raise
     _check_key_in_body(content, basic, write_keys)
     request.admit()
-    kind = SINGLES.get(request.path)
-    if kind is None:
-        calls = _map(_batch(content, body), received_at, _beside(content))
-    else:
-        calls = _map([_single(content, kind, len(body))], received_at, {})
+    kind = PATHS[request.path]
+    size = len(body)
+    if kind == BATCH and size <= MAX_IN_LOOP:
+        size += min(_shared_size(content), MAX_SHARED)
+    calls = await read_calls(size, lambda: _read(content, kind, body, received_at), committer)
     await keep(calls, committer)
     return SUCCESS
+
+
+def _read(content: dict[str, Any], kind: str, body: bytes, received_at: int) -> Calls:
+    """Turn a request's content into what the store keeps.
+
+    Raises:
+        HTTPError: 400, it is more than Segment would take.
+    """
+    if kind == BATCH:
+        _check_batch(content, body)
+        return _map_batch(content, received_at)
+    if len(body) > MAX_CALL:
+        message = f"a call longer than {MAX_CALL} bytes"
+        raise HTTPError(400, message, reason=Refusal.TOO_LARGE)
+    return _map([{**content, "type": kind}], received_at, {})
 
 
 def read_kept(body: bytes, received_at: int) -> Calls:
@@ -98,24 +137,53 @@ def read_kept(body: bytes, received_at: int) -> Calls:
     Raises:
         HTTPError: 400, the body is neither.
     """
-    content = read_object(body)
+    content = read_object(unzip(body))
     # A call can have a field of that name, and a batch whatever a call has, but for its type.
     is_call = "event" in content and (
         "type" in content or not isinstance(content.get("batch"), list)
     )
     if "batch" in content and not is_call:
-        return _map(_calls(content), received_at, _beside(content))
+        return _map_batch(content, received_at)
     # A call that was posted to /v1/track need not say what it is, and no other kind has an event.
     return _map([{"type": "track", **content}], received_at, {})
+
+
+def _map_batch(content: dict[str, Any], received_at: int) -> Calls:
+    """Map a batch's calls, each with what the batch says for all of them.
+
+    Raises:
+        HTTPError: 400, it is no batch, or the calls would become too much.
+    """
+    batch = _calls(content)
+    if _shared_size(content) > MAX_SHARED:
+        _too_much(
+            f"what is said for all calls, counted for each, is longer than {MAX_SHARED} bytes; "
+            "send fewer calls in a batch"
+        )
+    shared = content.get("context")
+    calls = [_with_context(call, shared) for call in batch] if isinstance(shared, dict) else batch
+    return _map(calls, received_at, _beside(content))
 
 
 def _map(calls: list[Any], received_at: int, batch: dict[str, Any]) -> Calls:
     def body_of(calls: list[Any]) -> Any:
         return {**batch, "batch": calls} if batch or not isinstance(calls[0], dict) else calls[0]
 
+    cleaned = clean(batch)
     return map_calls(
-        calls, lambda fields: from_client(fields, received_at, batch), received_at, INPUT, body_of
+        calls, lambda fields: from_client(fields, received_at, cleaned), received_at, INPUT, body_of
     )
+
+
+def _shared_size(content: dict[str, Any]) -> int:
+    """Return the bytes of what a batch says for all its calls, counted for each of them."""
+    batch = content.get("batch")
+    return len(_shared(content)) * len(batch) if isinstance(batch, list) else 0
+
+
+def _shared(content: dict[str, Any]) -> bytes:
+    shared = content.get("context")
+    return canonical_json({**_beside(content), "context": shared})
 
 
 def _beside(content: dict[str, Any]) -> dict[str, Any]:
@@ -123,8 +191,8 @@ def _beside(content: dict[str, Any]) -> dict[str, Any]:
 
     ``sentAt``, and whatever a client adds: the batch's number, an id of its own.
     """
-    rest = {name: value for name, value in content.items() if name not in DROPPED}
-    del rest["batch"]
+    rest = {name: value for name, value in content.items() if not is_dropped(name)}
+    rest.pop("batch", None)
     if rest.get("context") is None or isinstance(rest["context"], dict):
         rest.pop("context", None)
     return rest
@@ -153,7 +221,36 @@ def _check_key_in_body(
 
 
 def _wrong_key() -> HTTPError:
-    return HTTPError(401, "a wrong write key, or none", *CORS[:1])
+    return HTTPError(401, "a wrong write key, or none")
+
+
+class _WithKey(msgspec.Struct):
+    """As much of a body as shows its write key."""
+
+    write_key: str = msgspec.field(default="", name="writeKey")
+
+
+_with_key: Final = msgspec.json.Decoder(_WithKey)
+_KEY: Final = re.compile(rb'"writeKey"[ ]{0,8}:[ ]{0,8}"([^"\\]{1,200})"')
+
+
+def _check_key_shown(body: bytes, write_keys: Sequence[str]) -> None:
+    """Refuse a long body without the right write key before work is spent on reading it.
+
+    Raises:
+        HTTPError: 401, it has no right one.
+    """
+    try:
+        given = [_with_key.decode(body.removeprefix(BOM)).write_key.encode()]
+    except msgspec.ValidationError:
+        given = []
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Half of a surrogate pair, say: it may be read with patience.
+        found = itertools.islice(re.finditer(rb'"writeKey"', body), MAX_CALLS + 1)
+        keys = (_KEY.match(body, each.start()) for each in found)
+        given = [key[1] for key in keys if key]
+    if not any([is_one_of(key, write_keys) for key in given]):  # noqa: C419  # as there
+        raise _wrong_key()
 
 
 def _decoded(request: Request, body: bytes) -> bytes:
@@ -164,46 +261,33 @@ def _decoded(request: Request, body: bytes) -> bytes:
             another kind.
     """
     encoding = (request.header(b"content-encoding") or b"identity").strip().lower()
-    if encoding == b"identity":
-        return body
-    if encoding != b"gzip":
+    if encoding not in {b"identity", b"gzip", b"x-gzip"}:
         raise HTTPError(415, "a content-encoding other than gzip")
-    unzip = zlib.decompressobj(_GZIP_WINDOW)
-    try:
-        # One byte more than it may be: a small body can unzip to gigabytes.
-        content = unzip.decompress(body, MAX_BODY + 1)
-    except zlib.error as error:
-        raise HTTPError(400, "the body is not gzip") from error
-    if len(content) > MAX_BODY:
-        raise too_large(MAX_BODY)
-    if not unzip.eof:
-        raise HTTPError(400, "the body is not gzip")
-    if unzip.unused_data:
-        # Another one, maybe: thousands of them, each with nothing in it, would take long to read.
-        raise HTTPError(400, "the body goes on behind its first gzip member")
+    content = unzip(body)
+    if content is body and encoding != b"identity":
+        raise not_gzip()
     return content
 
 
-def _single(content: dict[str, Any], kind: str, size: int) -> dict[str, Any]:
-    if size > MAX_CALL:
-        raise HTTPError(400, f"a call longer than {MAX_CALL} bytes")
-    return {**content, "type": kind}
+def _check_batch(content: dict[str, Any], body: bytes) -> None:
+    """Refuse a batch that Segment would refuse.
 
-
-def _batch(content: dict[str, Any], body: bytes) -> list[Any]:
-    """Return a batch's calls; refuse one that Segment would refuse."""
-    calls = _calls(content)
-    batch = content["batch"]
+    Raises:
+        HTTPError: 400, it is none or too large.
+    """
+    batch = _calls(content)
     if len(batch) > MAX_CALLS:
-        raise HTTPError(400, f"batch: more than {MAX_CALLS} calls")
-    if len(canonical_json({**_beside(content), "context": content.get("context")})) > MAX_CALL:
-        # A few hundred kilobytes, in each of some thousand calls, are a gigabyte.
-        raise HTTPError(400, f"batch: what is said for all calls is longer than {MAX_CALL} bytes")
+        _too_much(f"more than {MAX_CALLS} calls")
+    if len(_shared(content)) > MAX_CALL:
+        _too_much(f"what is said for all calls is longer than {MAX_CALL} bytes")
     if any(len(canonical_json(call)) > MAX_CALL for call in batch):
         for number, size in enumerate(_sizes_as_sent(body, batch), start=1):
             if size > MAX_CALL:
-                raise HTTPError(400, f"batch: call {number} is longer than {MAX_CALL} bytes")
-    return calls
+                _too_much(f"call {number} is longer than {MAX_CALL} bytes")
+
+
+def _too_much(problem: str) -> NoReturn:
+    raise HTTPError(400, f"batch: {problem}", reason=Refusal.TOO_LARGE)
 
 
 class _Sent(msgspec.Struct):
@@ -215,21 +299,18 @@ class _Sent(msgspec.Struct):
 def _sizes_as_sent(body: bytes, batch: list[Any]) -> list[int]:
     """Return the bytes of each call as it came: written anew, ``1e9`` is four times as long."""
     try:
-        return [len(bytes(call)) for call in msgspec.json.decode(body, type=_Sent).batch]
+        sent = msgspec.json.decode(body.removeprefix(BOM), type=_Sent)
+        return [len(bytes(call)) for call in sent.batch]
     except msgspec.MsgspecError:  # half of a surrogate pair, say, of which only the text is known
         texts = (json.dumps(call, ensure_ascii=False, separators=(",", ":")) for call in batch)
         return [len(text.encode(errors="surrogatepass")) for text in texts]
 
 
 def _calls(content: dict[str, Any]) -> list[Any]:
-    """Return a batch's calls, each with what the batch says for all of them."""
     batch = content.get("batch")
     if not isinstance(batch, list):
         raise HTTPError(400, "batch: an array of objects")
-    shared = content.get("context")
-    if not isinstance(shared, dict):
-        return batch
-    return [_with_context(call, shared) for call in batch]
+    return batch
 
 
 def _with_context(call: Any, shared: dict[str, Any]) -> Any:

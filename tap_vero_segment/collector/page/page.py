@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import re
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from tap_vero_segment.collector.http import Request
     from tap_vero_segment.collector.reading import Readers
     from tap_vero_segment.collector.settings import Secrets
-    from tap_vero_segment.stores.base import Reader
+    from tap_vero_segment.stores.base import KeptLetter, Reader
 
     T = TypeVar("T")
     Endpoint = Callable[[Request], Awaitable[Response | Stream]]
@@ -232,14 +233,21 @@ class Page:
 
     async def _letter(self, request: Request, session: Session) -> Response:
         number = _number(request.path.removeprefix("/dead-letter/"))
-        kept = await self._read(request, lambda reader: letter_of(reader, number))
-        if kept is None:
+        secrets = list(itertools.chain(*self._secrets()))
+
+        def read(reader: Reader) -> tuple[KeptLetter, str] | None:
+            kept = letter_of(reader, number)
+            return kept and (kept, printable(readable(kept.letter.body, secrets)))
+
+        found = await self._read(request, read)
+        if found is None:
             raise PageError(404, "There is no such quarantined body; it may be an event by now.")
+        kept, text = found
         return html(
             "letter.html",
             form_token=session.form_token,
             letter=snapshot.listed(kept),
-            text=printable(readable(kept.letter.body)),
+            text=text,
         )
 
     async def _static(self, request: Request) -> Response:
