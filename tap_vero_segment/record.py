@@ -69,10 +69,15 @@ class Row(msgspec.Struct, gc=False):
         return asdict(self.common)
 
 
-def to_row(call: TrackCall, collection: Collection) -> Row:
+def to_row(call: TrackCall, collection: Collection, *, objects_as_text: bool = False) -> Row:
     """Return a track call's columns; the call's context and properties are used up for it.
 
     What has no column of its own stays in ``context`` or ``properties``: nothing is dropped.
+
+    Args:
+        call: The track call.
+        collection: Its collection.
+        objects_as_text: Whether ``context`` and ``properties`` become text that holds their JSON.
     """
     context = call.context
     email = ip = user_agent = None
@@ -100,7 +105,7 @@ def to_row(call: TrackCall, collection: Collection) -> Row:
         email,
         ip,
         user_agent,
-        context or None,
+        _object(context, as_text=objects_as_text),
     )
     properties = call.properties or {}
     values = []
@@ -113,7 +118,15 @@ def to_row(call: TrackCall, collection: Collection) -> Row:
                 properties[name] = value
             value = text
         values.append(value)
-    return Row(common, _OWN[collection.event](*values, properties or None))
+    own = _OWN[collection.event](*values, _object(properties, as_text=objects_as_text))
+    return Row(common, own)
+
+
+def _object(value: dict[str, Any] | None, *, as_text: bool) -> dict[str, Any] | str | None:
+    """Return what a column of objects holds."""
+    if not value:
+        return None
+    return msgspec.json.encode(value).decode() if as_text else value
 
 
 def to_record(call: TrackCall, collection: Collection) -> Record:
