@@ -113,6 +113,18 @@ def test_a_page_is_never_longer_than_the_read_api_allows(
     assert read == ids
 
 
+def test_large_events_are_read_few_at_a_time(lines: list[bytes]) -> None:
+    large = []
+    for line in lines[:20]:
+        call = json.loads(line)
+        call["properties"] = {"text": "x" * 480_000}
+        large.append(json.dumps(call).encode())
+    with EventServer(large) as server, HttpSource(server.url, READ_TOKEN) as source:
+        pages = [page.calls for page in source.pages(None, 1_000)]
+    assert max(map(len, pages)) <= 3
+    assert [call.message_id for page in pages for call in page] == ids_in(lines[:20])
+
+
 # The URL
 
 
