@@ -152,8 +152,8 @@ def to_fields(record: Record) -> Fields:
     property.
     """
     rest = {name: value for name, value in record.items() if value is not None}
-    context = take_object(rest, "context")
-    properties = take_object(rest, "properties")
+    context = _take_object_or_text(rest, "context")
+    properties = _take_object_or_text(rest, "properties")
     if "context_traits_email" in rest:
         traits = context.get("traits")
         email = {"email": rest["context_traits_email"]}
@@ -177,6 +177,20 @@ def to_fields(record: Record) -> Fields:
         "properties": properties or None,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _take_object_or_text(record: Record, column: str) -> dict[str, Any]:
+    """Move an object out of a record, where text can hold it: see :func:`to_row`."""
+    value = record.get(column)
+    if isinstance(value, str):
+        try:
+            found = msgspec.json.decode(value)
+        except ValueError:  # msgspec's errors are ValueErrors
+            found = None
+        if isinstance(found, dict):
+            del record[column]
+            return found
+    return take_object(record, column)
 
 
 def as_text(value: Any) -> str | None:

@@ -129,6 +129,8 @@ class TapVeroSegment(SingerProgram, Tap):
             self.logger.warning("dead_letter: only an archive's lines go there, so it is ignored")
         selected = [stream for stream in self.vero_streams if stream.selected]
         self.logger.info("Selected streams: %s", ", ".join(stream.name for stream in selected))
+        if not selected:
+            self.logger.warning("no stream is selected, so nothing is read: check the catalog")
         self._reset_state_progress_markers()
         with open_source(self.settings.source) as source:
             for stream in selected:
