@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tap_vero_segment import times
+from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.support.archive import Maker, write_folder
 from tests.support.collector import READ_TOKEN
 from tests.support.event_server import EventServer
@@ -18,6 +21,7 @@ from tests.support.streams import bookmark_of, catalog_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.collector import Collector
     from tests.support.forked_tap import ForkedTap
     from tests.support.tap import Run
 
@@ -154,6 +158,21 @@ def test_a_bookmark_of_an_empty_store_hides_nothing_that_comes_later(
         {"source": url_of(path)}, state=run.messages.state, catalog=catalog_of("tracks")
     )
     assert again.ids("tracks") == ids
+
+
+def test_a_store_whose_events_were_all_pruned_has_come_as_far_as_before(
+    tap: ForkedTap, collector: Collector
+) -> None:
+    fill(collector.store, many(3))
+    configs = ({"source": collector.store_url}, {"source": collector.url, "token": READ_TOKEN})
+    state = tap.good(configs[0]).state
+    with closing(SqliteWriter(collector.store_url, "store")) as writer:
+        assert writer.prune(times.LATEST) == 3
+    for config in configs:
+        run = tap.run(config, state=state)
+        assert warnings(run) == []
+        assert run.messages.counts() == {}
+        assert run.messages.state == state
 
 
 def test_a_bookmark_of_an_archive_that_is_later_than_now_is_not_used(
