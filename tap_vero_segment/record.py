@@ -69,10 +69,15 @@ class Row(msgspec.Struct, gc=False):
         return asdict(self.common)
 
 
-def to_row(call: TrackCall, collection: Collection) -> Row:
+def to_row(call: TrackCall, collection: Collection, *, objects_as_text: bool = False) -> Row:
     """Return a track call's columns; the call's context and properties are used up for it.
 
     What has no column of its own stays in ``context`` or ``properties``: nothing is dropped.
+
+    Args:
+        call: The track call.
+        collection: Its collection.
+        objects_as_text: Whether ``context`` and ``properties`` become text that holds their JSON.
     """
     context = call.context
     email = ip = user_agent = None
@@ -100,7 +105,7 @@ def to_row(call: TrackCall, collection: Collection) -> Row:
         email,
         ip,
         user_agent,
-        context or None,
+        _object(context, as_text=objects_as_text),
     )
     properties = call.properties or {}
     values = []
@@ -113,7 +118,15 @@ def to_row(call: TrackCall, collection: Collection) -> Row:
                 properties[name] = value
             value = text
         values.append(value)
-    return Row(common, _OWN[collection.event](*values, properties or None))
+    own = _OWN[collection.event](*values, _object(properties, as_text=objects_as_text))
+    return Row(common, own)
+
+
+def _object(value: dict[str, Any] | None, *, as_text: bool) -> dict[str, Any] | str | None:
+    """Return what a column of objects holds."""
+    if not value:
+        return None
+    return msgspec.json.encode(value).decode() if as_text else value
 
 
 def to_record(call: TrackCall, collection: Collection) -> Record:
@@ -139,8 +152,8 @@ def to_fields(record: Record) -> Fields:
     property.
     """
     rest = {name: value for name, value in record.items() if value is not None}
-    context = take_object(rest, "context")
-    properties = take_object(rest, "properties")
+    context = _take_object_or_text(rest, "context")
+    properties = _take_object_or_text(rest, "properties")
     if "context_traits_email" in rest:
         traits = context.get("traits")
         email = {"email": rest["context_traits_email"]}
@@ -164,6 +177,20 @@ def to_fields(record: Record) -> Fields:
         "properties": properties or None,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _take_object_or_text(record: Record, column: str) -> dict[str, Any]:
+    """Move an object out of a record, where text can hold it: see :func:`to_row`."""
+    value = record.get(column)
+    if isinstance(value, str):
+        try:
+            found = msgspec.json.decode(value)
+        except ValueError:  # msgspec's errors are ValueErrors
+            found = None
+        if isinstance(found, dict):
+            del record[column]
+            return found
+    return take_object(record, column)
 
 
 def as_text(value: Any) -> str | None:

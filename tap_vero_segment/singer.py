@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 from singer_sdk.configuration._dict_config import parse_environment_config
@@ -48,6 +50,47 @@ def end_at_the_next_signal() -> None:
     """Let a second signal, of either kind, end the run at once: the first may wait for ever."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+
+
+def parse_json(option: str, name: str, text: str) -> Any:
+    """Read the content of a file of the command line.
+
+    Args:
+        option: The option that names the file, for errors.
+        name: The file.
+        text: Its content.
+
+    Raises:
+        UserError: It is not JSON. What stands there is not repeated.
+    """
+    try:
+        return json.loads(text.removeprefix("\ufeff"), parse_float=Decimal, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        problem = f"not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
+        raise _unusable(option, name, problem) from error
+    except RecursionError as error:
+        raise _unusable(option, name, "nested too deeply") from error
+    except ValueError as error:
+        problem = "not JSON that can be used: it has NaN, Infinity, or a number of too many digits"
+        raise _unusable(option, name, problem) from error
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+def _unusable(option: str, name: str, problem: str) -> UserError:
+    return UserError(f"{option}: {name} is {problem}")
+
+
+def _read_json(option: str, name: str) -> Any:
+    try:
+        text = Path(name).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:  # not UTF-8, or a NUL in its name
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        msg = f"{option}: {name} cannot be read: {reason}"
+        raise UserError(msg) from error
+    return parse_json(option, name, text)
 
 
 class SingerProgram(PluginBase):
@@ -129,17 +172,21 @@ class SingerProgram(PluginBase):
 
     @classmethod
     def cb_config(
-        cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]
+        cls,
+        ctx: click.Context,  # noqa: ARG003
+        param: click.Option,  # noqa: ARG003
+        value: tuple[str, ...],
     ) -> _ConfigInput:
         """Read the files of ``--config``, and warn of settings in them that there are not."""
-        try:
-            found = super().cb_config(ctx, param, value)
-        except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            msg = f"--config: {error}"
-            raise UserError(msg) from error
-        except (TypeError, ValueError) as error:
-            msg = "--config: a file is JSON, but no object"
-            raise UserError(msg) from error
+        found = _ConfigInput()
+        for name in value:
+            if name == "ENV":
+                found.parse_env = True
+                continue
+            config = _read_json("--config", name)
+            if not isinstance(config, dict):
+                raise _unusable("--config", name, "JSON, but not an object of settings")
+            found.config |= config
         schema = cls.config_jsonschema
         cls.append_builtin_config(schema)
         for told in unknown_settings(found.config, schema):
@@ -189,8 +236,17 @@ def _told_in_a_line(logger: logging.Logger) -> Generator[None]:
     except (InvalidInputLine, MissingKeyPropertiesError, RecordsWithoutSchemaException) as error:
         logger.error("the tap: %s", " ".join(str(error).split()))  # noqa: TRY400
         sys.exit(1)
+    except MemoryError:
+        logger.error("out of memory: allow the process more")  # noqa: TRY400
+        sys.exit(1)
     except BrokenPipeError:
         logger.error("whoever reads the output has closed the pipe")  # noqa: TRY400
         # What is left in the buffer can go nowhere: not an error of its own at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno is None:  # of a library: not what the system says
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        logger.error("the system refuses: %s%s", error.strerror, where)  # noqa: TRY400
         sys.exit(1)

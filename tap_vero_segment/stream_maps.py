@@ -1,4 +1,4 @@
-"""The setting ``stream_maps``: what of it cannot be used, and what fails on an event.
+"""The setting ``stream_maps``: what of it cannot be used, what it names, what fails on an event.
 
 The SDK evaluates it. Its own errors repeat the expressions, which may hold a secret or somebody's
 address, and an expression that fails on a value ends in a traceback that names no column.
@@ -9,6 +9,9 @@ from __future__ import annotations
 import ast
 import logging
 from copy import deepcopy
+from difflib import get_close_matches
+from fnmatch import fnmatch
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from singer_sdk.exceptions import MapExpressionError, StreamMapConfigError
@@ -26,7 +29,7 @@ from singer_sdk.mapper import (
 from tap_vero_segment.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 SETTING: Final = "stream_maps"
 """The setting, for errors."""
@@ -37,6 +40,16 @@ _NO_EXPRESSIONS: Final = frozenset(
 
 _NOTHING: Final = (None, NULL_STRING)
 """How a stream or a column is left out."""
+
+_FLATTENING: Final = (
+    "flattening_max_depth",
+    "flattening_max_key_length",
+    "flattening_separator",
+)
+
+_HASHES: Final = frozenset({"md5", "sha256"})
+_ALIKE: Final = 0.85
+"""How like a column's name another must be to be taken for a slip of it; difflib's ratio."""
 
 _MISSING: Final = {"NameNotDefined": "name", "FunctionNotDefined": "func_name"}
 """Errors of simpleeval, which the SDK evaluates with, and their attribute that says what is
@@ -102,6 +115,120 @@ def _check_expression(value: Any, name: str, column: str) -> None:
     raise _error(name, column, "it is no expression in Python")
 
 
+def check_names(config: Mapping[str, Any], columns: Mapping[str, Collection[str]]) -> list[str]:
+    """See that the streams and columns exist that the stream maps name.
+
+    The SDK passes over what does not exist, so that what was to be removed or hashed would go out
+    as it is.
+
+    Args:
+        config: The configuration.
+        columns: The columns of each stream that exists.
+
+    Returns:
+        Warnings of names that were meant to do something else perhaps.
+
+    Raises:
+        SettingError: Something that does not exist is to be removed, hashed or replaced.
+    """
+    maps = config.get(SETTING) or {}
+    warnings = list(_unused(config))
+    for name, options in maps.items():
+        if name == MAPPER_ELSE_OPTION:
+            continue
+        source = options.get(MAPPER_SOURCE_OPTION, name) if isinstance(options, dict) else name
+        matched = [of for stream, of in columns.items() if fnmatch(stream, source)]
+        if isinstance(options, dict) and matched:
+            known = set().union(*matched)
+            for column, expression in options.items():
+                if column not in known and not column.startswith("__"):
+                    warnings += _check_column(column, expression, options, known, name)
+        elif not matched:
+            problem = f"there is no stream {source}{hint_of(source, columns)}"
+            if (
+                _protects(options, set().union(*columns.values()))
+                and MAPPER_ELSE_OPTION not in maps
+            ):
+                raise _error(SETTING, name, f"{problem}. Nothing would be removed or changed")
+            warnings.append(f"{SETTING}.{name}: {problem}. It is ignored")
+    return warnings
+
+
+def _unused(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield warnings of settings that need another one, or a package, to have an effect."""
+    if not config.get("flattening_enabled"):
+        for name in _FLATTENING:
+            if config.get(name) is not None:
+                yield f"{name}: ignored, as flattening_enabled is not true"
+    if config.get("faker_config") and find_spec("faker") is None:
+        yield "faker_config: ignored, as the package faker is not installed"
+
+
+def _protects(options: Any, known: Collection[str]) -> bool:
+    """Whether a stream's map keeps something from going out as it is."""
+    if not isinstance(options, dict):
+        return True
+    return any(
+        column in {MAPPER_ELSE_OPTION, MAPPER_FILTER_OPTION}
+        or (column not in _NO_EXPRESSIONS and (column in known or _masks(expression)))
+        for column, expression in options.items()
+    )
+
+
+def _check_column(
+    column: str,
+    expression: Any,
+    options: Mapping[str, Any],
+    known: Collection[str],
+    stream: str,
+) -> list[str]:
+    """See what a map makes of a column that no stream has; return warnings."""
+    problem = f"there is no column {column}{hint_of(column, known)}"
+    meant = get_close_matches(column, known, n=1, cutoff=_ALIKE)
+    setting = f"{SETTING}.{stream}.{column}"
+    removes = expression in _NOTHING
+    if (removes or (meant and _masks(expression))) and MAPPER_ELSE_OPTION not in options:
+        done = "removed" if removes else "hashed or replaced"
+        raise SettingError(setting, f"{problem}. Nothing would be {done}")
+    if removes or meant:
+        done = "ignored" if removes else "added"
+        return [f"{setting}: {problem}. It is {done}"]
+    if MAPPER_ELSE_OPTION in options:
+        return []
+    return [
+        f"{setting}: a new column has the hash of {each}, which also goes out "
+        f"as it is: set {each} to null to remove it"
+        for each in sorted((_hashed(expression) & set(known)) - options.keys())
+    ]
+
+
+def _masks(expression: Any) -> bool:
+    """Whether an expression puts something else in the place of a value."""
+    if expression in _NOTHING:
+        return True
+    names = _names(ast.parse(expression))
+    return bool(names & {*_HASHES, "fake", "self"}) or not names
+
+
+def _hashed(expression: str) -> set[str]:
+    """Return the names of what an expression hashes."""
+    hashed: set[str] = set()
+    for node in ast.walk(ast.parse(expression)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            hashed |= _names(node) if node.func.id in _HASHES else set()
+    return hashed
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def hint_of(name: str, known: Iterable[str]) -> str:
+    """Return the name that was probably meant, as the end of a message; empty: none is close."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"; {near[0]} was meant perhaps" if near else ""
+
+
 class Mapper(PluginMapper):
     """The SDK's stream maps, which tell what fails in one line.
 
@@ -130,6 +257,12 @@ class Mapper(PluginMapper):
             super().register_raw_stream_schema(stream_name, schema, key_properties)
         except StreamMapConfigError as error:
             raise SettingError(SETTING, str(error)) from error
+        except ValueError as error:
+            if not self.flattening_options.enabled:
+                raise
+            # The SDK shortens the names of columns, those that are not nested among them.
+            problem = f"too short for {stream_name}: two of its columns would have the same name"
+            raise SettingError("flattening_max_key_length", problem) from error
         for stream_map in self.stream_maps[stream_name]:
             if type(stream_map) is CustomStreamMap:
                 stream_map.__class__ = _ToldMap  # the SDK has no place to say so

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from singer_sdk.helpers import capabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Mapping
 
 _OF_THE_SDK: Final = frozenset(
     name
@@ -27,18 +27,24 @@ _OF_THE_SDK: Final = frozenset(
 """What the SDK reads, or declares for others, whether or not a plugin has it among its own."""
 
 
-def unknown_settings(config: Iterable[str], schema: dict[str, Any]) -> Iterator[str]:
+def unknown_settings(
+    config: Mapping[str, Any], schema: dict[str, Any], within: str = ""
+) -> Iterator[str]:
     """Yield a line for each setting that there is not, with the name that was meant perhaps.
 
     A setting's value may be a secret, and is never told.
 
     Args:
-        config: The settings' names.
+        config: The settings.
         schema: The JSON schema of the settings that there are, those of the SDK among them.
+        within: The setting that these are parts of, with a point.
     """
-    known = schema["properties"].keys()
-    for name in config:
+    known = schema["properties"]
+    for name, value in config.items():
         if name not in known and name not in _OF_THE_SDK:
             near = get_close_matches(name, known, n=1)
-            hint = f"; {near[0]!r} was meant perhaps" if near else ""
-            yield f"there is no setting {name!r}, so it is ignored{hint}"
+            hint = f"; {within + near[0]!r} was meant perhaps" if near else ""
+            yield f"there is no setting {within + name!r}, so it is ignored{hint}"
+        parts = known.get(name, {})
+        if isinstance(value, dict) and parts.get("properties"):
+            yield from unknown_settings(value, parts, f"{within}{name}.")

@@ -239,6 +239,14 @@ def test_the_sdks_settings_are_read_from_the_environment(
     assert not config_of(project, plugin).keys() & wanted.keys()
 
 
+def test_the_collectors_source_is_not_taken_for_an_archive(project: Project) -> None:
+    archive = "tap-vero-segment--archive"
+    collectors = {"TAP_VERO_SEGMENT_SOURCE": "https://collector.example"}
+    assert "source" not in config_of(project, archive, **collectors)
+    own = {"TAP_VERO_SEGMENT__ARCHIVE_SOURCE": "s3://bucket"}
+    assert config_of(project, archive, **collectors, **own)["source"] == "s3://bucket"
+
+
 def config_of(project: Project, plugin: str, **environment: str) -> dict[str, Any]:
     """The configuration that Meltano gives a plugin."""
     printed = project.run("config", "--unsafe", "print", plugin, **environment)

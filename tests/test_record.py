@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tap_vero_segment.collection import BY_STREAM, COLLECTIONS
 from tap_vero_segment.inputs.body import clean
-from tap_vero_segment.record import as_text, to_record, to_row
+from tap_vero_segment.record import as_text, to_fields, to_record, to_row
 from tap_vero_segment.track import TrackCall
 from tests.support.contract import COLUMNS, TRACKS_COLUMNS
 from tests.support.fuzz import fuzz, known_objects, values
@@ -219,3 +219,21 @@ def test_any_call_has_a_record_of_its_streams_shape_and_stays_as_it_was(
     assert_shape(record)
     assert msgspec.structs.asdict(given_call) == before
     assert to_record(given_call, collection) == record
+
+
+def test_objects_as_text_are_the_same_call():
+    one = {"context": {"traits": {"email": "a@example.com", "age": 7}, "page": {"url": "x"}}}
+    one["properties"] = {"campaign_id": 7, "order": {"id": [1, None]}}
+    objects, texts = (
+        to_row(call(**copy.deepcopy(one)), SENT, objects_as_text=as_text_).record()
+        for as_text_ in (False, True)
+    )
+    assert isinstance(texts["context"], str)
+    assert isinstance(texts["properties"], str)
+    assert to_fields(texts) == to_fields(objects)
+
+
+@pytest.mark.parametrize("text", ["order 7", "[1]", "7", "{", ""])
+def test_text_that_holds_no_object_stays_a_property(text: str):
+    record = to_record(call(), SENT) | {"properties": text, "context": text}
+    assert to_fields(record)["properties"] == {"properties": text, "context": text}

@@ -91,6 +91,13 @@ class ArchiveSource(Closing):
         """See :class:`tap_vero_segment.sources.base.Source`: the lookback before the bookmark."""
         return times.to_text(max(times.from_text(bookmark) - self._lookback, times.EARLIEST))
 
+    def has_reached(self, bookmark: str) -> bool:
+        """See :class:`tap_vero_segment.sources.base.Source`: it can be as late as the clock says.
+
+        The newest object may have been deleted, and clocks differ by less than the lookback.
+        """
+        return times.from_text(self.resume_from(bookmark)) <= self._mark
+
     def pages(self, after: str | None, size: int) -> Iterator[Page]:
         """See :class:`tap_vero_segment.sources.base.Source`.
 

@@ -60,6 +60,10 @@ class ArchiveTrial(Closing):
         """See :class:`tap_vero_segment.sources.base.Source`: a trial follows no run."""
         return bookmark
 
+    def has_reached(self, bookmark: str) -> bool:  # noqa: ARG002
+        """See :class:`tap_vero_segment.sources.base.Source`: a trial follows no run."""
+        return True
+
     def pages(self, after: str | None, size: int) -> Iterator[Page]:  # noqa: ARG002
         """See :class:`tap_vero_segment.sources.base.Source`; there are no bookmarks.
 

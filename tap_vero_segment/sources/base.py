@@ -48,6 +48,9 @@ SLICE: Final = 100
 """Track calls that are made, written and forgotten together. Of a thousand, the first would have
 left the processor's cache when its turn comes: that took a third of the time on top."""
 
+SLICE_BYTES: Final = 1_000_000
+"""Bytes of their lines after which a slice ends: what is made of them takes many times as much."""
+
 
 class Page(NamedTuple):
     """Some of a source's track calls.
@@ -82,6 +85,13 @@ class Source(Closable, Protocol):
         It lies before the bookmark where a source can show late what belongs before it.
         """
 
+    def has_reached(self, bookmark: str) -> bool:
+        """Return whether a bookmark can be of this source.
+
+        False: the source has not come as far. It was restored from a copy, is another one, or its
+        clock was set back.
+        """
+
     def pages(self, after: str | None, size: int) -> Iterator[Page]:
         """Yield what became readable after a cursor, up to the high-water mark, page by page.
 
@@ -107,8 +117,12 @@ def decode_lines(lines: Sequence[bytes], where: str) -> Iterator[list[TrackCall]
     Raises:
         SettingError: A line is no such thing. Its content is not repeated.
     """
-    for start in range(0, len(lines), SLICE):
-        yield _decode(lines[start : start + SLICE], where, start)
+    start = held = 0
+    for end, line in enumerate(lines, start=1):
+        held += len(line)
+        if end - start == SLICE or held >= SLICE_BYTES or end == len(lines):
+            yield _decode(lines[start:end], where, start)
+            start, held = end, 0
 
 
 def _decode(lines: Sequence[bytes], where: str, before: int) -> list[TrackCall]:

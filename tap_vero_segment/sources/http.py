@@ -9,9 +9,10 @@ import requests
 from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.http_client import Tries, reason_of
+from tap_vero_segment.http_client import TooLargeError, Tries, read_body, reason_of
 from tap_vero_segment.sources.base import SETTING, Page, decode_lines
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ TRIES: Final = 6
 CONNECT_TRIES: Final = 4
 RETRY_AFTER_MAX: Final = 120
 """Seconds to wait at most, whatever a server asks for."""
+MAX_BODY: Final = 64_000_000
+"""Bytes of a page, unzipped; a collector's pages end at about 8 MB, or after one event."""
 
+_NDJSON: Final = "application/x-ndjson"
 _HIGH_WATER: Final = "High-Water-Mark"
 _PATH: Final = "/v1/events"
 
@@ -53,6 +57,8 @@ class HttpSource(Closing):
         self._session = requests.Session()
         self._session.trust_env = True
         self._session.headers["User-Agent"] = "tap-vero-segment"
+        self._session.headers["Accept-Encoding"] = "gzip"
+        self._session.hooks["response"].append(_unread_redirect)
         self._session.auth = _Bearer(token)
         adapter = HTTPAdapter(
             max_retries=Tries(
@@ -71,7 +77,9 @@ class HttpSource(Closing):
         # The mark is what the collector says with any page. A server that says nothing is read
         # until it has nothing more.
         body, self._mark = self._page(None, limit=1)
-        list(self._decode(body.splitlines(), None))
+        lines = body.splitlines()
+        list(self._decode(lines, None))
+        self._empty = self._mark is None and not lines
 
     def check(self) -> None:
         """See :class:`tap_vero_segment.sources.base.Source`: the first answer has shown it."""
@@ -79,6 +87,10 @@ class HttpSource(Closing):
     def resume_from(self, bookmark: str) -> str:
         """See :class:`tap_vero_segment.sources.base.Source`: a collector shows nothing late."""
         return bookmark
+
+    def has_reached(self, bookmark: str) -> bool:
+        """See :class:`tap_vero_segment.sources.base.Source`."""
+        return not self._empty and (self._mark is None or bookmark <= self._mark)
 
     def pages(self, after: str | None, size: int) -> Iterator[Page]:
         """See :class:`tap_vero_segment.sources.base.Source`."""
@@ -115,9 +127,11 @@ class HttpSource(Closing):
                 wait=wait_random_exponential(multiplier=0.5, max=30),
                 reraise=True,
             ):
-                with attempt:
-                    response = self._get(after, limit)
-                    return response.content, response.headers.get(_HIGH_WATER)
+                with attempt, self._get(after, limit) as response:
+                    return read_body(response, MAX_BODY), self._mark_of(response)
+        except TooLargeError as error:
+            problem = f"{self._shown} sends more than {MAX_BODY:,} bytes in a page of {limit}"
+            raise SettingError(SETTING, f"{problem}: is it a collector?") from error
         except requests.RequestException as error:
             problem = f"{self._shown} breaks off its answers: {reason_of(error)}"
             raise SettingError(SETTING, problem) from error
@@ -139,7 +153,25 @@ class HttpSource(Closing):
         if response.status_code != requests.codes.ok:
             with response:
                 self._refused(response.status_code)
+        if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() != _NDJSON:
+            # A login page, or the empty page of a server that is not a collector: not "no events".
+            redirected = " after a redirect" if response.history else ""
+            with response:
+                raise SettingError(
+                    SETTING,
+                    f"{self._shown} responds{redirected} with something other than {_NDJSON}, so "
+                    "it is not a collector: check the URL, and what stands between",
+                )
         return response
+
+    def _mark_of(self, response: requests.Response) -> str | None:
+        """Return the high-water mark that a response bears; None: it bears none."""
+        mark = response.headers.get(_HIGH_WATER)
+        try:
+            return None if mark is None else times.canonical(mark)
+        except ValueError as error:
+            problem = f"{self._shown} sends a header {_HIGH_WATER} that is not a date or time"
+            raise SettingError(SETTING, problem) from error
 
     def _refused(self, status: int) -> NoReturn:
         if status in {401, 403}:
@@ -155,6 +187,12 @@ class HttpSource(Closing):
     def close(self) -> None:
         """See :class:`tap_vero_segment.sources.base.Source`."""
         self._session.close()
+
+
+def _unread_redirect(response: requests.Response, **_: object) -> None:
+    """Close a redirect: requests would read its body, however long that is."""
+    if response.is_redirect:
+        response.close()
 
 
 class _Bearer(requests.auth.AuthBase):

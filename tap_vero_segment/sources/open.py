@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
 from tap_vero_segment.errors import SettingError
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tap_vero_segment.sources.base import Source
+
+Kind = Literal["collector", "archive"]
+"""What gives events their ``loaded_at``: bookmarks of two kinds cannot be compared."""
 
 
 def _http(settings: SourceSettings) -> Source:
@@ -71,6 +74,11 @@ def check(settings: SourceSettings) -> None:
 def is_archive(url: str) -> bool:
     """Whether a source is an archive, whose objects can be read apart from each other."""
     return SOURCES.get(_scheme(url)) is _archive
+
+
+def kind_of(url: str) -> Kind:
+    """Return the kind of a source; a collector's stores and its read API are one kind."""
+    return "archive" if is_archive(url) else "collector"
 
 
 def open_source(settings: SourceSettings) -> Source:

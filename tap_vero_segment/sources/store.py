@@ -39,6 +39,10 @@ class StoreSource(Closing):
         """See :class:`tap_vero_segment.sources.base.Source`: a store shows nothing late."""
         return bookmark
 
+    def has_reached(self, bookmark: str) -> bool:
+        """See :class:`tap_vero_segment.sources.base.Source`."""
+        return self._mark is not None and times.from_text(bookmark) <= self._mark
+
     def pages(self, after: str | None, size: int) -> Iterator[Page]:
         """See :class:`tap_vero_segment.sources.base.Source`."""
         cursor = 0 if after is None else times.from_text(after)

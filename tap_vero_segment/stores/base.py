@@ -177,9 +177,9 @@ class Reader(Closable, Protocol):
     """A store's reading half. It may be used from one thread at a time."""
 
     def high_water(self) -> int | None:
-        """Return the newest ``loaded_at`` in microseconds since 1970, or None when empty.
+        """Return the newest ``loaded_at`` in microseconds since 1970; None: there never was one.
 
-        Events that are stored later have a greater one.
+        Events that are stored later have a greater one. It outlives events that are pruned.
         """
 
     def lines(self, after: int, until: int | None, limit: int) -> list[bytes]:

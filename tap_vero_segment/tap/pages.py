@@ -88,6 +88,7 @@ class Outputs:
         tracks = by_collection.get(None)
         self._all = list(by_collection.values())
         self._settings = settings
+        self._as_text = settings.objects_as_text
         self._bounded = settings.received_from is not None or settings.received_before is not None
         self._wanted = {
             collection.event: (
@@ -112,7 +113,7 @@ class Outputs:
                 continue
             collection, output, of_tracks = found
             loaded_at = call.loaded_at or ""
-            row = to_row(call, collection)
+            row = to_row(call, collection, objects_as_text=self._as_text)
             if of_tracks is not None and loaded_at > of_tracks.start:
                 of_tracks.rows.append(row)
             if output is not None and loaded_at > output.start:

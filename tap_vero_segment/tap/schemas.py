@@ -23,22 +23,32 @@ _KINDS: Final[dict[str, Any]] = {
 _TRACKS_DESCRIPTION: Final = "Every event of the seven email collections, common columns only."
 
 
-def collection_schema(collection: Collection) -> dict[str, Any]:
-    """Return the JSON schema of a collection's stream."""
-    return _schema(columns(collection), collection.event, collection.description)
+def collection_schema(collection: Collection, *, objects_as_text: bool = False) -> dict[str, Any]:
+    """Return the JSON schema of a collection's stream.
+
+    Args:
+        collection: The collection.
+        objects_as_text: Whether columns of objects are text that holds JSON.
+    """
+    return _schema(
+        columns(collection), collection.event, collection.description, as_text=objects_as_text
+    )
 
 
-def tracks_schema() -> dict[str, Any]:
-    """Return the JSON schema of the stream ``tracks``."""
-    return _schema(COMMON_COLUMNS, "Tracks", _TRACKS_DESCRIPTION)
+def tracks_schema(*, objects_as_text: bool = False) -> dict[str, Any]:
+    """Return the JSON schema of the stream ``tracks``; the argument is as for a collection."""
+    return _schema(COMMON_COLUMNS, "Tracks", _TRACKS_DESCRIPTION, as_text=objects_as_text)
 
 
-def _schema(wanted: Iterable[Column], title: str, description: str) -> dict[str, Any]:
+def _schema(
+    wanted: Iterable[Column], title: str, description: str, *, as_text: bool
+) -> dict[str, Any]:
+    kinds = _KINDS | {"object": th.StringType} if as_text else _KINDS
     properties = th.PropertiesList(
         *(
             th.Property(
                 column.name,
-                _KINDS[column.kind],
+                kinds[column.kind],
                 required=not column.nullable,
                 nullable=column.nullable,
                 title=column.title,

@@ -84,6 +84,16 @@ SCHEMA: Final[dict[str, Any]] = th.PropertiesList(
         ),
     ),
     th.Property(
+        "objects_as_text",
+        th.BooleanType,
+        default=False,
+        title="Objects as text",
+        description=(
+            "Whether the columns context and properties are text that holds JSON, for targets that "
+            "change or cannot take objects."
+        ),
+    ),
+    th.Property(
         "dask_scheduler",
         th.StringType,
         title="Dask scheduler",
@@ -106,6 +116,7 @@ class Settings(NamedTuple):
         received_before: Only events received before then, as fixed-width UTC text.
         batch: How BATCH messages are written; None: RECORD messages instead.
         scheduler: The address of the Dask scheduler; None: no workers.
+        objects_as_text: Whether ``context`` and ``properties`` are text that holds JSON.
     """
 
     source: SourceSettings
@@ -113,6 +124,7 @@ class Settings(NamedTuple):
     received_before: str | None
     batch: BatchSettings | None
     scheduler: str | None
+    objects_as_text: bool
 
     def covers(self, call: TrackCall) -> bool:
         """Whether an event was received between the start and the end."""
@@ -145,7 +157,8 @@ class Settings(NamedTuple):
             raise SettingError("end_date", "it is not after start_date, so no event could match")
         batch = BatchSettings.read(config)
         scheduler = scheduler_of(config, batch)
-        return cls(source, start, end, batch, scheduler)
+        as_text = bool(config.get("objects_as_text"))
+        return cls(source, start, end, batch, scheduler, as_text)
 
 
 def _time(config: Mapping[str, Any], setting: str) -> str | None:

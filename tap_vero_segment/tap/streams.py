@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from singer_sdk import Stream
 from singer_sdk.helpers.conform import TypeConformanceLevel
+from singer_sdk.singerlib import Schema
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 
 from tap_vero_segment.collection import BY_EVENT, TRACKS, Collection
 from tap_vero_segment.record import Row, to_row
-from tap_vero_segment.sources.open import open_source
+from tap_vero_segment.sources.open import kind_of, open_source
 from tap_vero_segment.tap.schemas import collection_schema, tracks_schema
+from tap_vero_segment.tap.state import BOOKMARKS, SOURCE, VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from tap_vero_segment.tap.tap import TapVeroSegment
 
 REPLICATION_KEY: Final = "loaded_at"
+
+_OBJECTS: Final = frozenset({"context", "properties"})
 
 PAGE_SIZE: Final = 1_000
 """Events in a page: what an interrupted run may send twice."""
@@ -50,11 +54,17 @@ class VeroStream(Stream):
 
     def __init__(self, tap: TapVeroSegment, collection: Collection | None) -> None:
         self.collection = collection
+        # Discovery has no settings that were checked.
+        self._as_text = tap.config.get("objects_as_text") is True
         self.selected_by_default = collection is None or collection.email
         super().__init__(
             tap,
             name=TRACKS if collection is None else collection.stream,
-            schema=tracks_schema() if collection is None else collection_schema(collection),
+            schema=(
+                tracks_schema(objects_as_text=self._as_text)
+                if collection is None
+                else collection_schema(collection, objects_as_text=self._as_text)
+            ),
         )
         self._settings_of = tap
 
@@ -63,7 +73,9 @@ class VeroStream(Stream):
         """The ``loaded_at`` that an earlier run came to, as fixed-width UTC text."""
         if self.replication_method != REPLICATION_INCREMENTAL:
             return None
-        bookmark: str | None = self.stream_state.get("replication_key_value")
+        # Not stream_state, which would make an entry in the state.
+        own_state = self._settings_of.state.get(BOOKMARKS, {}).get(self.name, {})
+        bookmark: str | None = own_state.get(VALUE)
         return bookmark
 
     def advance(self, loaded_at: str) -> None:
@@ -71,9 +83,24 @@ class VeroStream(Stream):
         bookmark = self.bookmark
         if bookmark is None or loaded_at > bookmark:
             self._increment_stream_state({REPLICATION_KEY: loaded_at})
+            if self.replication_method == REPLICATION_INCREMENTAL:
+                self.stream_state[SOURCE] = kind_of(self._settings_of.settings.source.url)
+
+    def forget(self) -> None:
+        """Remove the bookmark: the stream is read from the beginning."""
+        self._settings_of.state[BOOKMARKS].pop(self.name, None)
 
     def apply_catalog(self, catalog: Catalog) -> None:
-        """Take over a catalog; the replication key stays, as the source has no other order."""
+        """Take over a catalog, except what the records do not follow.
+
+        The replication key stays, as the source has no other order; and the catalog can have been
+        discovered with another value of ``objects_as_text``.
+        """
+        entry = catalog.get_stream(self.name)
+        described = (entry.schema.properties if entry else None) or {}
+        for name in _OBJECTS & described.keys():
+            if ("object" in (described[name].type or ())) == self._as_text:
+                described[name] = Schema.from_dict(self.schema["properties"][name])
         super().apply_catalog(catalog)
         self.replication_key = REPLICATION_KEY
 
@@ -93,7 +120,8 @@ class VeroStream(Stream):
                     if self.collection is collection or (
                         self.collection is None and collection.email
                     ):
-                        yield from self.records_of([to_row(call, collection)])
+                        row = to_row(call, collection, objects_as_text=settings.objects_as_text)
+                        yield from self.records_of([row])
 
     def records_of(self, rows: Iterable[Row]) -> Iterable[Record]:
         """Return rows as this stream's records, before anything is left out or changed."""

@@ -30,6 +30,23 @@ PATIENCE: Final = 60.0
 little is ours can take hours to fill them, and an interrupted run must not have been in vain."""
 
 
+def begin_again_if_behind(stream: VeroStream, source: Source) -> None:
+    """Remove a stream's bookmark if the source has not come as far: it is not of this source.
+
+    Whatever the source takes until it has come as far would be skipped.
+    """
+    if stream.bookmark is None or source.has_reached(stream.bookmark):
+        return
+    stream.logger.warning(
+        "state: the bookmark of %s (%s) is later than anything in the source: the source was "
+        "restored from a copy, is another one, or its clock was set back. The stream is read again "
+        "from the beginning, so that nothing is skipped",
+        stream.name,
+        stream.bookmark,
+    )
+    stream.forget()
+
+
 def start_of(stream: VeroStream, source: Source) -> str:
     """Return the ``loaded_at`` after which a stream is read; empty: from the beginning."""
     return source.resume_from(stream.bookmark) if stream.bookmark else ""

@@ -13,15 +13,17 @@ from singer_sdk import Tap
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
 from singer_sdk.singerlib import Catalog, MetadataMapping
 
-from tap_vero_segment import times
+from tap_vero_segment import stream_maps
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.errors import UserError
-from tap_vero_segment.singer import SingerProgram, end_at_the_next_signal
-from tap_vero_segment.sources.open import is_archive, open_source
+from tap_vero_segment.singer import SingerProgram, end_at_the_next_signal, parse_json
+from tap_vero_segment.sources.open import is_archive, kind_of, open_source
+from tap_vero_segment.tap.catalog import check_form, check_names
 from tap_vero_segment.tap.messages import PageWriter
 from tap_vero_segment.tap.settings import SCHEMA, Settings
+from tap_vero_segment.tap.state import BOOKMARKS, check_is_state, read_state
 from tap_vero_segment.tap.streams import VeroStream
-from tap_vero_segment.tap.sync import sync
+from tap_vero_segment.tap.sync import begin_again_if_behind, sync
 from tap_vero_segment.tap.trial import try_out
 
 if TYPE_CHECKING:
@@ -78,6 +80,17 @@ class TapVeroSegment(SingerProgram, Tap):
         The SDK takes every column from a deselected stream, and a map for ``*`` would then fail
         for want of its key.
         """
+        columns = {
+            stream.name: {
+                *stream.schema["properties"],
+                *stream.effective_schema.get("properties", {}),
+            }
+            for stream in self.vero_streams
+        }
+        if self.input_catalog is not None:
+            check_names(self.input_catalog, columns)
+        for warning in stream_maps.check_names(self.config, columns):
+            self.logger.warning("%s", warning)
         super().setup_mapper()
         self.mapper.register_raw_streams_from_catalog(
             Catalog(
@@ -94,29 +107,14 @@ class TapVeroSegment(SingerProgram, Tap):
         ]
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over an earlier run's state, its bookmarks rewritten as fixed-width text.
-
-        Singer compares bookmarks as text; a state that was written by hand must compare too.
+        """Take over an earlier run's state.
 
         Raises:
-            UserError: A bookmark is no date or time.
+            UserError: It cannot be used: see :func:`tap_vero_segment.tap.state.read_state`.
         """
-        bookmarks = state.get("bookmarks", {})
-        if not isinstance(bookmarks, dict) or not all(
-            isinstance(stream_state, dict) for stream_state in bookmarks.values()
-        ):
-            msg = 'state: "bookmarks" is an object that holds an object for each stream'
-            raise UserError(msg)
-        super().load_state(state)
-        for name, stream_state in self.state.get("bookmarks", {}).items():
-            value = stream_state.get("replication_key_value")
-            if value is None:
-                continue
-            try:
-                stream_state["replication_key_value"] = times.canonical(value)
-            except (TypeError, ValueError) as error:
-                msg = f"state: the bookmark of {name} is not a date or time"
-                raise UserError(msg) from error
+        bookmarks = read_state(state, self.streams.keys(), lambda: kind_of(self.config["source"]))
+        super().load_state({BOOKMARKS: bookmarks})
+        self.state.setdefault(BOOKMARKS, {})
 
     def sync_all(self) -> None:  # type: ignore[misc]  # final in the SDK
         """Sync all selected streams, in one pass over the source.
@@ -131,11 +129,16 @@ class TapVeroSegment(SingerProgram, Tap):
             self.logger.warning("dead_letter: only an archive's lines go there, so it is ignored")
         selected = [stream for stream in self.vero_streams if stream.selected]
         self.logger.info("Selected streams: %s", ", ".join(stream.name for stream in selected))
+        if not selected:
+            self.logger.warning("no stream is selected, so nothing is read: check the catalog")
         self._reset_state_progress_markers()
         with open_source(self.settings.source) as source:
+            for stream in selected:
+                begin_again_if_behind(stream, source)
             with self.uninterrupted():
-                if self.state:
-                    self.state_writer.write_state(self.state)
+                # Before any record, also in a first run: there are loaders that take the first
+                # STATE they see for what is loaded already.
+                self.state_writer.write_state(self.state)
                 for stream in selected:
                     stream._write_schema_message()  # noqa: SLF001  # the SDK's own path
             if selected and self.settings.scheduler is None:
@@ -193,8 +196,8 @@ class TapVeroSegment(SingerProgram, Tap):
     ) -> None:
         """Run the tap as its command line says."""
         super().invoke(
-            state=_checked("--state", state, _of_a_state),
-            catalog=_checked("--catalog", catalog, lambda _: None),
+            state=_checked("--state", state, check_is_state),
+            catalog=_checked("--catalog", catalog, check_form),
             **options,
         )
 
@@ -206,30 +209,28 @@ def _selected(metadata: MetadataMapping) -> MetadataMapping:
     return selected
 
 
-def _checked(
-    option: str, file: IO[str] | None, known: Callable[[str], str | None]
-) -> IO[str] | None:
-    """Return a file of the command line, read and seen to be JSON.
+def _checked(option: str, file: IO[str] | None, check: Callable[[Any], None]) -> IO[str] | None:
+    """Return a file of the command line, read and checked.
 
     Args:
         option: The option that names it.
         file: The file; None: there is none.
-        known: What is known to be wrong with a text that is not JSON.
+        check: Raises what is wrong with its content.
 
     Raises:
-        UserError: It is not JSON.
+        UserError: It cannot be used.
     """
     if file is None:
         return None
     try:
-        text = file.read()
-        json.loads(text)
-    except UnicodeDecodeError as error:
-        msg = f"{option}: {file.name} is not JSON: {error}"
+        text = file.read().removeprefix("\ufeff")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{option}: {file.name} cannot be read: {error}"
         raise UserError(msg) from error
-    except ValueError as error:
-        msg = f"{option}: {file.name} {known(text) or f'is not JSON: {error}'}"
-        raise UserError(msg) from error
+    if option == "--state" and (problem := _of_a_state(text)):
+        msg = f"{option}: {file.name} {problem}"
+        raise UserError(msg)
+    check(parse_json(option, file.name, text))
     return io.StringIO(text)
 
 
@@ -252,6 +253,6 @@ def _of_a_state(text: str) -> str | None:
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True

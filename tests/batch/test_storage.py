@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -105,3 +106,22 @@ def test_a_folder_that_cannot_be_made_is_told(
     assert run.status == 1
     assert "batch_config.storage.root: cannot write to" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [(None, 0o600), (0o755, 0o600), (0o2770, 0o640)],
+    ids=["new", "old", "g+s"],
+)
+def test_files_are_as_private_as_the_store_unless_the_folder_is_a_groups(
+    tap: ForkedTap, source: dict[str, Any], tmp_path: Path, mode: int | None, expected: int
+) -> None:
+    folder = tmp_path / "batches"
+    if mode is not None:
+        folder.mkdir()
+        folder.chmod(mode)
+    messages = tap.good(source | batches_to(folder))
+    urls = [url for message in messages.all for url in message.get("manifest", [])]
+    assert urls
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.glob("part-*")} == {expected}
+    assert stat.S_IMODE(folder.stat().st_mode) == (mode or 0o700)

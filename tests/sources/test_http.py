@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +15,7 @@ from tap_vero_segment.sources import http
 from tap_vero_segment.sources.http import HttpSource
 from tests.support import event_server
 from tests.support.collector import READ_TOKEN
-from tests.support.event_server import EventServer, status
+from tests.support.event_server import NDJSON, EventServer, status
 from tests.support.payloads import many
 from tests.support.store import fill
 from tests.support.stored import lines_of
@@ -109,6 +111,18 @@ def test_a_page_is_never_longer_than_the_read_api_allows(
     with HttpSource(collector.url, READ_TOKEN) as source:
         read = [call.message_id for page in source.pages(None, 1_000_000) for call in page.calls]
     assert read == ids
+
+
+def test_large_events_are_read_few_at_a_time(lines: list[bytes]) -> None:
+    large = []
+    for line in lines[:20]:
+        call = json.loads(line)
+        call["properties"] = {"text": "x" * 480_000}
+        large.append(json.dumps(call).encode())
+    with EventServer(large) as server, HttpSource(server.url, READ_TOKEN) as source:
+        pages = [page.calls for page in source.pages(None, 1_000)]
+    assert max(map(len, pages)) <= 3
+    assert [call.message_id for page in pages for call in page] == ids_in(lines[:20])
 
 
 # The URL
@@ -249,7 +263,22 @@ def test_a_server_that_asks_for_an_eternity_is_asked_again_before(
         pytest.param(status(404), "source", "404", id="404"),
         pytest.param(status(400), "source", "400", id="400"),
         pytest.param(status(204), "source", "204", id="204"),
-        pytest.param(status(200, b"<!doctype html><p>Hello"), "source", "line 1", id="html"),
+        pytest.param(
+            status(200, b"<p>Hello", Content_Type="text/html"),
+            "source",
+            "not a collector",
+            id="html",
+        ),
+        pytest.param(status(200), "source", "not a collector", id="nothing"),
+        pytest.param(
+            status(200, Content_Type="application/json"),
+            "source",
+            "not a collector",
+            id="empty-json",
+        ),
+        pytest.param(
+            status(200, Content_Type=NDJSON, High_Water_Mark="soon"), "source", "Mark", id="no-mark"
+        ),
         pytest.param(status(301, Location="/v1/events"), "source", "Redirects", id="in-a-circle"),
         pytest.param(
             event_server.lines(b'{"type":"identify"}'), "source", "no track call", id="no-track"
@@ -296,6 +325,48 @@ def test_a_token_goes_to_no_other_host(server: EventServer) -> None:
             HttpSource(server.url, READ_TOKEN)
     told(error, "token")
     assert [asked.authorization for asked in elsewhere.asked] == [None]
+
+
+def test_a_redirect_to_an_empty_page_is_not_taken_for_nothing_new(server: EventServer) -> None:
+    server.faults.append(status(302, Location="/login"))
+    server.faults.append(status(200, Content_Type="text/html"))
+    with pytest.raises(SettingError) as error:
+        HttpSource(server.url, READ_TOKEN)
+    assert "after a redirect" in told(error, "source")
+
+
+def test_a_trial_run_on_a_server_that_is_not_a_collector_fails(
+    server: EventServer, tmp_path: Path
+) -> None:
+    server.always = status(200)
+    run = run_tap(tmp_path, {"source": server.url, "token": READ_TOKEN}, "--test")
+    assert run.status == 1
+    assert "not a collector" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+BOMB = gzip.compress(b"\n" * 10_000_000) * 40
+"""400 MB in 400 KB."""
+
+
+@pytest.mark.parametrize(
+    ("code", "says"), [(200, "more than"), (302, ""), (503, "503"), (404, "404")]
+)
+def test_of_what_a_server_sends_no_more_is_kept_than_a_page_may_have(
+    server: EventServer, few_tries: None, code: int, says: str
+) -> None:
+    server.always = status(
+        code, BOMB, Content_Encoding="gzip", Content_Type=NDJSON, Location="/v1/events"
+    )
+    tracemalloc.start()
+    try:
+        with pytest.raises(SettingError) as error:
+            HttpSource(server.url, READ_TOKEN)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert says in told(error, "source")
+    assert peak < 3 * http.MAX_BODY
 
 
 # Lines

@@ -205,6 +205,8 @@ def test_loaded_at_does_not_go_back_in_a_later_process_or_after_all_was_pruned(o
         last = loaded(reader)[-1]
         assert prune_all(open_writer(), times.LATEST) == 20
         assert loaded(reader) == []
+        # A tap whose bookmark it is, must not take the store for another one.
+        assert reader.high_water() == last
         open_writer(lambda: START - WEEK).write(events(20, seed=3), [])
         assert loaded(reader)[0] > last
 

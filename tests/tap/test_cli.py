@@ -29,7 +29,7 @@ OF_THE_SDK = {"stream_maps", "stream_map_config", "flattening_enabled", "batch_c
 
 def test_the_console_script_is_the_tap() -> None:
     (script,) = entry_points(group="console_scripts", name="tap-vero-segment")
-    assert script.value == "tap_vero_segment.tap:TapVeroSegment.cli"
+    assert script.value == "tap_vero_segment.console_scripts:tap"
     assert TapVeroSegment.name == "tap-vero-segment"
 
 

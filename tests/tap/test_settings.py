@@ -18,6 +18,7 @@ from tests.support.inline_tap import inline_tap, sync_inline
 from tests.support.payloads import documented, many
 from tests.support.store import fill
 from tests.support.stored import fill_at, lines_of, url_of
+from tests.support.streams import catalog_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -255,6 +256,43 @@ def test_settings_that_are_null_are_unset(tap: ForkedTap, one_of_each: Path) -> 
     assert messages.counts()["tracks"] == 7
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"source": ', "line 1, column 12"),
+        ('{\n  "token": "hidden-secret"\n  "source": 7}', "line 3, column 3"),
+        ('{"source": "x", "a": NaN}', "NaN"),
+        ("[" * 100_000, "nested too deeply"),
+        ("9" * 5_000, "too many digits"),
+    ],
+    ids=["cut-off", "comma", "nan", "deep", "digits"],
+)
+@pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])
+def test_a_file_that_cannot_be_used_is_told_by_name_line_and_column(
+    tap: ForkedTap, one_of_each: Path, tmp_path: Path, option: str, content: str, said: str
+) -> None:
+    path = tmp_path / "odd.json"
+    path.write_text(content)
+    error = is_refused(tap.run({"source": url_of(one_of_each)}, option, str(path)), option)
+    assert str(path) in error
+    assert said in error
+    assert SECRET not in error
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(
+    tap: ForkedTap, one_of_each: Path, tmp_path: Path
+) -> None:
+    config = {"source": url_of(one_of_each)}
+    for option, content in (
+        ("--config", config),
+        ("--state", {}),
+        ("--catalog", catalog_of("tracks")),
+    ):
+        path = tmp_path / "marked.json"
+        path.write_text(json.dumps(content), encoding="utf-8-sig")
+        assert tap.good(config, option, str(path)).counts()["tracks"] == 7
+
+
 @pytest.mark.parametrize("content", ["[1]", '"text"', "7"])
 def test_a_config_file_without_an_object_is_told_as_such(
     tap: ForkedTap, tmp_path: Path, content: str
@@ -376,6 +414,17 @@ def test_a_setting_that_there_is_not_is_told_with_the_one_that_was_meant(
     assert "there is no setting 'qqqq'" in far
     assert "meant" not in far
     assert "secret" not in run.stderr.replace("tap-vero-segment", "")
+
+
+def test_a_part_of_a_setting_that_there_is_not_is_told_too(
+    tap: ForkedTap, one_of_each: Path, tmp_path: Path
+) -> None:
+    encoding = {"format": "jsonl", "compresion": "none"}
+    batch = {"encoding": encoding, "storage": {"root": str(tmp_path / "b")}, "size": 7}
+    run = tap.run({"source": url_of(one_of_each), "batch_config": batch})
+    encoding_warning, size_warning = warnings_of(run)
+    assert "'batch_config.encoding.compression' was meant" in encoding_warning
+    assert "no setting 'batch_config.size'" in size_warning
 
 
 def test_settings_of_the_sdk_are_known(tap: ForkedTap, one_of_each: Path) -> None:

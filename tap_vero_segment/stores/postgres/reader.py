@@ -80,7 +80,13 @@ FROM vero_collector.totals
 _COUNT_AFTER: Final = (
     f"SELECT pg_catalog.count(*) FROM vero_collector.events WHERE loaded_at {_OVER} %s"  # noqa: S608
 )
-_HIGH_WATER: Final = "SELECT pg_catalog.max(loaded_at) FROM vero_collector.events"
+# Of a store whose events were all pruned, the totals still know it.
+_HIGH_WATER: Final = """
+SELECT coalesce(
+    (SELECT pg_catalog.max(loaded_at) FROM vero_collector.events),
+    (SELECT pg_catalog.max(last_loaded_at) FROM vero_collector.totals)
+)
+"""
 _TOTALS: Final = f"""
 SELECT collection, pg_catalog.sum(events)::bigint, pg_catalog.min(first_loaded_at),
     pg_catalog.max(last_loaded_at)

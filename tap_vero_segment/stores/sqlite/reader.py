@@ -90,6 +90,8 @@ class SqliteReader(Closing):
         with self._reading():
             newest: int | None = self._connection.execute("SELECT max(loaded_at) FROM events").get
             check_page(self._connection, [], newest or 0, times.LATEST, last_page=True)
+            if newest is None:  # all pruned, perhaps: what comes will be later all the same
+                newest = self._connection.execute("SELECT max(last_loaded_at) FROM totals").get
         return newest
 
     def lines(self, after: int, until: int | None, limit: int) -> list[bytes]:

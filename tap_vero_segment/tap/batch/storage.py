@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 ROOT: Final = f"{SETTING}.storage.root"
 """The setting that names the place, for errors."""
+
+
+_MODE_OF_FILE: Final = 0o600
+_MODE_OF_FOLDER: Final = 0o700
+"""Batch files hold what the collector's store holds, and are as private."""
 
 
 class Draft(Protocol):
@@ -77,12 +83,12 @@ def folder_of(root: str) -> Path | None:
     """Return the folder that a root means; None: it is a bucket."""
     try:
         parts = urlsplit(root)
-    except ValueError as error:
-        raise SettingError(ROOT, "it is no URL") from error
-    if parts.scheme == "file":
-        host = "" if parts.netloc == "localhost" else parts.netloc
-        return Path(unquote(host + parts.path)).resolve()
-    return None if parts.scheme else Path(root).resolve()
+        if parts.scheme == "file":
+            host = "" if parts.netloc == "localhost" else parts.netloc
+            return Path(unquote(host + parts.path)).resolve()
+        return None if parts.scheme else Path(root).resolve()
+    except ValueError as error:  # of a URL that is none, or a path with a NUL
+        raise SettingError(ROOT, "it is neither a URL nor the path of a folder") from error
 
 
 @contextmanager
@@ -101,7 +107,7 @@ class _Folder:
     def __init__(self, path: Path) -> None:
         self._path = path
         with told(path):
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode=_MODE_OF_FOLDER, parents=True, exist_ok=True)
 
     def draft(self, name: str) -> Draft:
         return _LocalDraft(self._path / name)
@@ -117,8 +123,13 @@ class _LocalDraft:
 
     def begin(self) -> IO[bytes]:
         with told(self._path.parent):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._temporary.open("wb")
+            folder = self._path.parent
+            folder.mkdir(mode=_MODE_OF_FOLDER, parents=True, exist_ok=True)
+            mode = _MODE_OF_FILE
+            if folder.stat().st_mode & stat.S_ISGID:  # whose files are the group's
+                mode |= stat.S_IRGRP
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            self._file = open(os.open(self._temporary, flags, mode), "wb")  # noqa: PTH123, SIM115
         return self._file
 
     def complete(self) -> str:
