@@ -30,6 +30,34 @@ _UNKNOWN_AUTHORITY: Final = frozenset({18, 19, 20, 21})
 _NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST"})
 """OpenSSL's names of an answer that is no TLS at all."""
 
+_PIECE: Final = 65_536
+"""Bytes of a response that are unzipped at once."""
+
+
+class TooLargeError(Exception):
+    """A response has more bytes than it may have."""
+
+
+def read_body(response: requests.Response, most: int) -> bytes:
+    """Return a response's body, unzipped piece by piece.
+
+    Args:
+        response: A response that was asked for with ``stream=True``.
+        most: The most bytes that it may have once unzipped; a megabyte of gzip can hold a
+            gigabyte.
+
+    Raises:
+        TooLargeError: It has more; the connection is closed.
+        requests.RequestException: It breaks off.
+    """
+    body = bytearray()
+    for piece in response.iter_content(_PIECE):
+        body += piece
+        if len(body) > most:
+            response.close()
+            raise TooLargeError
+    return bytes(body)
+
 
 class Tries(Retry):
     """Tries again what can pass; a certificate that is not trusted, and no TLS at all, cannot."""
