@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 from singer_sdk.sinks import BatchSink
 
-from tap_vero_segment.collection import BY_EVENT, BY_STREAM
+from tap_vero_segment.collection import BY_EVENT
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.target.calls import DeadCall
 from tap_vero_segment.target.mapping import OF_COLLECTIONS, StreamMapping, is_tracks
@@ -63,8 +63,8 @@ class EventSink(BatchSink):
                 "stream %s is not sent: its events come with their collections' streams",
                 stream_name,
             )
-        elif stream_name not in BY_STREAM or BY_STREAM[stream_name].email:
-            target.has_collections = True
+        else:
+            target.others.add(stream_name)
 
     @property
     def current_size(self) -> int:
@@ -106,7 +106,9 @@ class EventSink(BatchSink):
 
     def _is_dropped(self, record: Record) -> bool:
         """Whether a record is one of ``tracks``, which is counted."""
-        if self.stream_name not in self._target.tracks or record.keys() & OF_COLLECTIONS:
+        if self.stream_name not in self._target.tracks:
+            return False
+        if self.stream_name in self._target.others and record.keys() & OF_COLLECTIONS:
             return False
         self._target.dropped[_event_of(record)] += 1
         return True

@@ -6,6 +6,7 @@ read, each time that it has drained all sinks.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from singer_sdk import Target
 from singer_sdk.helpers.capabilities import PluginCapabilities
 
-from tap_vero_segment.collection import BY_EVENT
+from tap_vero_segment.collection import BY_EVENT, COLLECTIONS
 from tap_vero_segment.dead_letters import DeadLetters
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.singer import SingerProgram, end_at_the_next_signal
@@ -36,14 +37,7 @@ sink has sent, when a STATE message is worth sending all that wait."""
 
 
 class TargetSegment(SingerProgram, Target):
-    """Singer target that sends events to Segment, or to any server that speaks its Tracking API.
-
-    Attributes:
-        tracks: The names of the streams that are ``tracks``.
-        dropped: How many records of ``tracks`` were not sent, by the event's name.
-        sent_events: The names of the events that other streams have had.
-        has_collections: Whether there is a stream that events of ``tracks`` can come with.
-    """
+    """Singer target that sends events to Segment, or to any server that speaks its Tracking API."""
 
     name = "target-segment"
     package_name = "tap-vero-segment"
@@ -63,10 +57,15 @@ class TargetSegment(SingerProgram, Target):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
+        # Not in the class's docstring, which --about prints: what the sinks tell of tracks.
         self.tracks: set[str] = set()
+        """The names of the streams that are ``tracks``."""
+        self.others: set[str] = set()
+        """The names of other streams; a stream map can give them all one name."""
         self.dropped: Counter[str | None] = Counter()
+        """How many records of ``tracks`` were not sent, by the event's name."""
         self.sent_events: set[str | None] = set()
-        self.has_collections = False
+        """The names of the events that other streams have had."""
         # One sink after the other: requests that run at once are the client's business.
         self.max_parallelism = 1
         self._input = cast("MessageReader", self.message_reader)
@@ -130,10 +129,20 @@ class TargetSegment(SingerProgram, Target):
     def _write_state_message(self, state: dict[str, Any]) -> None:
         if self._has_only_tracks():
             return  # the collections' streams may come yet
-        super()._write_state_message(state)
+        try:
+            super()._write_state_message(state)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # Python tries once more when it ends, and would say it in its own words.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            msg = f"standard output: the state cannot be written: {error.strerror}"
+            raise UserError(msg) from error
 
     def _has_only_tracks(self) -> bool:
-        return bool(self.dropped) and not self.has_collections
+        # The events of some streams never come with tracks.
+        not_in_tracks = {each.stream for each in COLLECTIONS if not each.email}
+        return bool(self.dropped) and self.others <= not_in_tracks
 
     def process_endofpipe(self) -> None:
         """Deliver what waits, write the state, and tell the figures.

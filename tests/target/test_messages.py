@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,9 @@ from singer_sdk.exceptions import MissingKeyPropertiesError, RecordsWithoutSchem
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 from tap_vero_segment.errors import UserError
+from tests.support.collector import clean_environment
 from tests.support.inline_target import send_inline
+from tests.support.pipeline import TARGET
 from tests.support.rounds import rounds
 from tests.support.singer_events import (
     batch_line,
@@ -135,3 +138,31 @@ def test_whatever_a_tap_writes_ends_in_a_line_and_no_state_is_ahead(
     except TOLD:
         return
     assert all(position_of(state) in {0, 4, 8, 12} for state in states if "position" in state)
+
+
+def test_a_state_that_cannot_be_written_is_told_in_a_line(
+    server: TrackingServer, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(server.config()), encoding="utf-8")
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [*TARGET, "--config", str(tmp_path / "config.json")],
+            input=b"".join(run_lines(records(3))),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=clean_environment(),
+            timeout=60,
+            check=False,
+        )
+    errors = [each for each in done.stderr.decode().splitlines() if "INFO" not in each]
+    assert done.returncode == 1
+    assert len(errors) == 1, errors
+    assert "the state cannot be written: No space left on device" in errors[0]
+
+
+def test_a_dead_letter_that_cannot_be_kept_holds_the_state_back(server: TrackingServer) -> None:
+    nobody = records(1)[0] | {"user_id": None, "anonymous_id": None}
+    states: list[dict[str, Any]] = []
+    with pytest.raises(UserError, match="dead_letter: cannot write /dev/full: No space left"):
+        send_inline(server.config(dead_letter="/dev/full"), run_lines([nobody]), states.append)
+    assert states == []
