@@ -176,7 +176,11 @@ def to_fields(record: Record) -> Fields:
         "context": context or None,
         "properties": properties or None,
     }
-    return {name: value for name, value in fields.items() if value is not None}
+    fields = {name: value for name, value in fields.items() if value is not None}
+    if record.get("original_timestamp", "") is None:
+        # Where the call says nothing of it, a Tracking API takes timestamp for it.
+        fields["originalTimestamp"] = None
+    return fields
 
 
 def _take_object_or_text(record: Record, column: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -18,6 +19,7 @@ from dotenv import load_dotenv
 from tap_vero_segment import times
 from tap_vero_segment.collector import logs, settings
 from tap_vero_segment.errors import UserError
+from tap_vero_segment.pasted import check_pasted
 from tap_vero_segment.stores.base import StoreError
 
 logger = logging.getLogger("vero-collector")
@@ -33,7 +35,13 @@ class _Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().main(*args, **kwargs)
+        except MemoryError:
+            click.echo("vero-collector: there is not enough memory", err=True)
+            sys.exit(1)
         except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE}:
+                click.echo("vero-collector: too many open files: raise ulimit -n", err=True)
+                sys.exit(1)
             if not _is_of_printing(error):
                 raise
             click.echo(f"vero-collector: standard output: {error.strerror}", err=True)
@@ -55,12 +63,22 @@ def _is_of_printing(error: OSError) -> bool:
     return frame.f_code is click.echo.__code__
 
 
+def _check_pasted(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    del context
+    if value is not None:
+        check_pasted(parameter.opts[0], value)
+    return value
+
+
 def _store_option(default: str = settings.DEFAULT_STORE, **attributes: Any) -> _Decorator:
     return click.option(
         "--store",
         default=default,
         show_default=True,
         metavar="URL",
+        callback=_check_pasted,
         help="Where the events are kept.",
         **attributes,
     )
@@ -144,6 +162,8 @@ def main(context: click.Context) -> None:
     with settings.reading(ENV_FILE):
         load_dotenv(ENV_FILE)
     logs.configure()
+    if context.invoked_subcommand != serve.name:  # which chooses the log's format first
+        context.obj.warn_if_others_can_read()
 
 
 @main.command()
@@ -155,8 +175,9 @@ def main(context: click.Context) -> None:
 )
 def init(url: str) -> None:
     """Write .env with fresh secrets, and print the URL to paste into Vero."""
-    from tap_vero_segment.collector.init import webhook_path, write_env  # noqa: PLC0415
+    from tap_vero_segment.collector.init import check_url, webhook_path, write_env  # noqa: PLC0415
 
+    check_url(url)
     written = write_env(ENV_FILE)
     path = webhook_path(ENV_FILE)
     if written:
@@ -175,6 +196,7 @@ def init(url: str) -> None:
     show_default=True,
     envvar=settings.variable("host"),
     show_envvar=True,
+    callback=_check_pasted,
     help="The address to listen on.",
 )
 @click.option(
@@ -263,9 +285,11 @@ def serve(context: click.Context, /, *, log_format: str, **told: Any) -> None:
     if given is ParameterSource.COMMANDLINE:
         _warn_of_password(told["store"], "--store", settings.variable("store"))
     _warn_of_misspelt(os.environ)
+    context.obj.warn_if_others_can_read()
 
     def reload() -> settings.Secrets:
         environment = context.obj.read()
+        context.obj.warn_if_others_can_read()
         _warn_of_misspelt(environment)
         return settings.Secrets.from_environment(environment)
 
@@ -308,6 +332,7 @@ def sample(store: str) -> None:
     metavar="URL",
     envvar=settings.variable("report_postgres"),
     show_envvar=True,
+    callback=_check_pasted,
     help="The PostgreSQL database that the tables were loaded into.",
 )
 @click.option("--schema", default="vero", show_default=True, help="The schema of the tables.")
@@ -351,6 +376,7 @@ def report(context: click.Context, /, *, file: Path | None, url: str | None, **t
     "--to",
     required=True,
     metavar="URL",
+    callback=_check_pasted,
     help="The archive: file:///…, s3://…, gs://… or az://…, with the provider's usual environment.",
 )
 @click.option(
@@ -466,7 +492,7 @@ def replay_letters(numbers: tuple[int, ...], store: str) -> None:
 def delete_letters(numbers: tuple[int, ...], store: str) -> None:
     """Delete dead letters for good: all that are named, or none where a number has none.
 
-    A body that comes again is quarantined again, under another number.
+    A body that comes again is a dead letter again, under another number.
     """
     from tap_vero_segment.collector.dead_letters import delete_letters as run  # noqa: PLC0415
 

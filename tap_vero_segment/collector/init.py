@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import os
 import secrets
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from dotenv import dotenv_values
 
 from tap_vero_segment.collector.settings import Secrets, variable
-from tap_vero_segment.errors import UserError
+from tap_vero_segment.errors import SettingError, UserError
+from tap_vero_segment.pasted import check_pasted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+logger = logging.getLogger("vero-collector")
+
 SECRET_BYTES: Final = 32
+URL_FORM: Final = "a URL such as https://collector.example"
 
 
 def write_env(path: Path) -> bool:
@@ -36,11 +42,49 @@ def write_env(path: Path) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        msg = f"cannot write {path}: {error.strerror}"
-        raise UserError(msg) from error
-    with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor, no path
-        file.write("\n".join(lines) + "\n")
+        raise _cannot_write(path, error) from error
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor, no path
+            file.write("\n".join(lines) + "\n")
+    except OSError as error:
+        path.unlink()  # half a file would be taken for a whole one
+        raise _cannot_write(path, error) from error
     return True
+
+
+def _cannot_write(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write {path}: {error.strerror}")
+
+
+def check_url(url: str) -> None:
+    """Check the URL of a collector as Vero reaches it, and warn of one without TLS.
+
+    Raises:
+        SettingError: Vero could not post to a URL that begins with it.
+    """
+    check_pasted("--url", url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # which is read only when it is asked for
+    except ValueError as error:
+        raise SettingError("--url", f"it is not a URL; give {URL_FORM}") from error
+    if parts.scheme not in {"http", "https"}:
+        raise SettingError("--url", f"it does not begin with https:// or http://; give {URL_FORM}")
+    if not parts.hostname or " " in url:
+        raise SettingError("--url", f"it does not name a host; give {URL_FORM}")
+    if "@" in parts.netloc:
+        raise SettingError("--url", "it contains a user name; the token in the path replaces that")
+    if "?" in url or "#" in url:
+        raise SettingError("--url", f"it contains a query or a fragment; give {URL_FORM}")
+    if parts.scheme == "http" and not _is_this_machine(parts.hostname):
+        logger.warning("--url begins with http://: the token and addresses travel unencrypted")
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def webhook_path(path: Path) -> str:

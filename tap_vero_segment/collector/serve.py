@@ -115,7 +115,11 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
 
 
 def _connections(wanted: int) -> int:
-    """Return how many connections can be served, having asked for the descriptors they need."""
+    """Return how many connections can be served, having asked for the descriptors they need.
+
+    Raises:
+        UserError: Not even one.
+    """
     needed = wanted + wanted // SPARE + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
@@ -126,6 +130,12 @@ def _connections(wanted: int) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= needed:
         return wanted
+    if soft <= OTHER_FILES:
+        msg = (
+            f"open files are limited to {soft}, which is too few to start: allow {needed} "
+            "(ulimit -n, or LimitNOFILE of systemd)"
+        )
+        raise UserError(msg)
     possible = max(1, (soft - OTHER_FILES) * SPARE // (SPARE + 1))
     logger.warning("open files are limited to %d: %d connections are served", soft, possible)
     return possible
@@ -140,7 +150,8 @@ def _listen(host: str, port: int) -> socket.socket:
         )
     except OSError as error:
         setting = "port" if error.errno in {errno.EADDRINUSE, errno.EACCES} else "host"
-        raise SettingError(setting, f"cannot listen on {host}:{port}: {error.strerror}") from error
+        reason = str(error.strerror).partition(" (while")[0]
+        raise SettingError(setting, f"cannot listen on {host}:{port}: {reason}") from error
 
 
 class _Doors:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import os
-from contextlib import contextmanager
+import stat
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
@@ -14,10 +16,13 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from tap_vero_segment.errors import SettingError, UserError
+from tap_vero_segment.pasted import check_pasted
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
     from pathlib import Path
+
+logger = logging.getLogger("vero-collector")
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -89,7 +94,8 @@ class Secrets(NamedTuple):
         """Read the secrets, which come by no other way: never by an option.
 
         Raises:
-            UserError: None is set.
+            SettingError: One cannot be meant as it is.
+            UserError: No secret is set.
         """
         secrets = cls(**{name: _valid(name, environment) for name in cls._fields})
         if not any(secrets):
@@ -120,9 +126,14 @@ class Secrets(NamedTuple):
 
 
 def _valid(name: str, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return a secret and its previous one; an older one alone opens nothing."""
-    secret = environment.get(variable(name))
-    previous = environment.get(variable(name + PREVIOUS))
+    """Return a secret and its previous one; an older one alone opens nothing.
+
+    Raises:
+        SettingError: One of them cannot be meant as it is.
+    """
+    secret, previous = (environment.get(variable(name + end)) for end in ("", PREVIOUS))
+    for end, value in (("", secret), (PREVIOUS, previous)):
+        check_pasted(variable(name + end), value or "")
     return tuple(filter(None, (secret, previous))) if secret else ()
 
 
@@ -159,6 +170,19 @@ class Environment:
         self._path = path
         self._started_with = dict(started_with)
         self._had_file = path.exists()
+
+    def warn_if_others_can_read(self) -> None:
+        """Log a warning if the file holds a secret, and others than its owner can read it."""
+        with suppress(OSError):
+            mode = stat.S_IMODE(self._path.stat().st_mode)
+            if mode & 0o077 and secret_variables() & dotenv_values(self._path).keys():
+                logger.warning(
+                    "other users of this machine can read the secrets in %s (mode %03o): "
+                    "run chmod 600 %s",
+                    self._path,
+                    mode,
+                    self._path,
+                )
 
     def read(self) -> dict[str, str]:
         """Read the file again.

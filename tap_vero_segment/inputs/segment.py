@@ -193,7 +193,7 @@ def from_client(
     The client's ``timestamp`` is the original one. Where the client says when it sent the call, its
     clock's error is taken off: ``timestamp = receivedAt - (sentAt - originalTimestamp)``
     (segment.com/docs/connections/spec/common/#timestamps). A call that has an
-    ``originalTimestamp`` already has been through a server before, and keeps both.
+    ``originalTimestamp`` already, be it null, has been through a server before, and keeps both.
 
     Args:
         fields: The call; it is not changed.
@@ -213,7 +213,7 @@ def from_client(
     if call.get("sentAt") is None:
         call["sentAt"] = batch.get("sentAt")
     happened_at = _moment(call.get("timestamp"))
-    if call.get("originalTimestamp") is None and happened_at is not None:
+    if "originalTimestamp" not in call and happened_at is not None:
         call["originalTimestamp"] = call["timestamp"]
         sent = _moment(call["sentAt"])
         if sent is not None:

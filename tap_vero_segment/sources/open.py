@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
 from tap_vero_segment.errors import SettingError
+from tap_vero_segment.pasted import check_pasted
 from tap_vero_segment.sources.base import SETTING, SourceSettings
 from tap_vero_segment.sources.http import HttpSource
 from tap_vero_segment.sources.store import StoreSource
@@ -60,6 +61,7 @@ def check(settings: SourceSettings) -> None:
     Raises:
         SettingError: No source has this URL's scheme, or what that source needs is missing.
     """
+    check_pasted(SETTING, settings.url)
     scheme = _scheme(settings.url)
     if scheme not in SOURCES:
         found = "a URL with another scheme" if scheme else "a URL without a scheme"
@@ -67,6 +69,7 @@ def check(settings: SourceSettings) -> None:
     if SOURCES[scheme] is _http:
         if not settings.token:
             raise SettingError("token", "an http(s) source needs the collector's read token")
+        check_pasted("token", settings.token)
         if not (settings.token.isascii() and settings.token.isprintable()):
             raise SettingError("token", "it holds a line end, or what else no token holds")
 

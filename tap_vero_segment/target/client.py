@@ -16,7 +16,8 @@ from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import InvalidHeader
 
 from tap_vero_segment.errors import SettingError, UserError
-from tap_vero_segment.http_client import Tries, reason_of
+from tap_vero_segment.http_client import TooLargeError, Tries, read_body, reason_of
+from tap_vero_segment.inputs.body import read_json
 from tap_vero_segment.target.calls import DeadCall, batch_body, batches
 
 if TYPE_CHECKING:
@@ -41,11 +42,14 @@ JITTER: Final = 1.0
 """Seconds that a pause is longer by chance, so that requests do not come back all at once."""
 RETRY_AFTER_MAX: Final = 600
 """Seconds to wait at most, whatever a server asks for."""
+MAX_RESPONSE: Final = 1024 * 1024
+"""Bytes of a response, unzipped, that are read."""
 HOPELESS: Final = 100
 """Calls refused without a single one accepted: it is not the calls that are wrong."""
 
 _PASSING: Final = frozenset({408, 429, *range(500, 600)})
 """Statuses that a later try may not meet again."""
+_FALSE: Final = (False, None, "false")
 _REFUSED: Final = frozenset({400, 413})
 """Statuses that mean the body: one of its calls, or all of them together."""
 
@@ -151,13 +155,28 @@ class TrackingApi:
                 retries = response.raw.retries
                 with self._lock:
                     self.requests += 1 + (len(retries.history) if retries else 0)
-                with suppress(requests.RequestException):
-                    _ = response.content  # read to its end, so that the connection can be kept
+                self._read(response)
                 return response.status_code
         except OSError as error:  # a certificate file that is not there is no RequestException
             # What the server echoes and what requests itself says may hold a secret.
             problem = f"{self._url} cannot be reached: {reason_of(error)}"
             raise SettingError("endpoint", problem) from error
+
+    def _read(self, response: requests.Response) -> None:
+        """Read a response to its end, so that the connection can be kept.
+
+        Raises:
+            SettingError: Its status is one of success, but not what it says.
+        """
+        try:
+            problem = _denial(read_body(response, MAX_RESPONSE))
+        except TooLargeError:
+            problem = "its response is longer than a Tracking API's: check the URL"
+        except OSError as error:
+            problem = f"its response cannot be read: {reason_of(error)}"
+        if problem and _is_success(response.status_code):
+            problem = f"{self._url} answers HTTP {response.status_code}, but {problem}"
+            raise SettingError("endpoint", problem)
 
     def _session(self) -> requests.Session:
         """Return this thread's session: a session is for one thread."""
@@ -201,6 +220,25 @@ class _Tries(Tries):
         except InvalidHeader:
             return None  # the usual pause, then
         return seconds and seconds + random.uniform(0, JITTER)  # noqa: S311  # no secret
+
+
+def _denial(content: bytes) -> str:
+    """Say why a response does not mean that calls were accepted; nothing if it can mean that.
+
+    Segment says ``{"success": true}``; other servers say ``OK``, ``{"ok": true}``, or nothing.
+    """
+    text = content.strip(b"\xef\xbb\xbf \t\r\n")
+    if text.startswith(b"<"):
+        return "its response is a web page: check the URL"
+    with suppress(ValueError, RecursionError):
+        fields = read_json(text)
+        if isinstance(fields, dict):
+            said = {name.lower(): value for name, value in fields.items()}
+            if any(said.get(name, True) in _FALSE for name in ("success", "ok")):
+                return "its response says that the events were not accepted"
+            if any(said.get(name) for name in ("error", "errors", "rejected")):
+                return "its response names an error"
+    return ""
 
 
 def _is_success(status: int) -> bool:

@@ -15,6 +15,13 @@ import msgspec
 from singer_sdk.helpers._typing import is_string_type
 
 from tap_vero_segment import times
+from tap_vero_segment.collection import (
+    BY_STREAM,
+    COLLECTIONS,
+    COMMON_COLUMNS,
+    TRACKS,
+    columns,
+)
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.inputs.body import clean, read_json
 from tap_vero_segment.record import take_object, take_text, to_fields
@@ -22,7 +29,7 @@ from tap_vero_segment.target.calls import DeadCall, OutgoingCall, encode
 from tap_vero_segment.track import MAX_CALL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from tap_vero_segment.record import Fields, Record
 
@@ -31,6 +38,12 @@ MAX_ID: Final = 100
 
 _OWN: Final = frozenset({"id", "event_text", "timestamp"})
 """The columns by which a stream of this project's tap is known."""
+
+_COMMON: Final = frozenset(column.name for column in COMMON_COLUMNS)
+OF_COLLECTIONS: Final = (
+    frozenset(column.name for each in COLLECTIONS for column in columns(each)) - _COMMON
+)
+"""The columns that a collection's stream has, and ``tracks`` has not."""
 
 _OBJECTS: Final = ("context", "properties")
 """Their columns that are objects."""
@@ -63,6 +76,26 @@ _TIME: Final = _Wanted(
 _ID: Final = _Wanted("id", ("message_id", "id"), text=False)
 
 
+def is_tracks(stream: str, names: Collection[str]) -> bool:
+    """Whether a stream is ``tracks``, whatever stream maps have named it.
+
+    It has the common columns of the collections' streams, and none of their other columns. So has
+    Segment's own table of that name. A stream of another tap that only has the name is a stream
+    like any other.
+
+    Args:
+        stream: The stream's name.
+        names: The names of its columns.
+    """
+    found = frozenset(names)
+    if stream in BY_STREAM or not found >= _OWN or found & OF_COLLECTIONS:
+        return False
+    others = found - _COMMON
+    if "loaded_at" in found and ("context" in found or not others):
+        return True  # of our tap; a stream map can have added columns to it
+    return stream == TRACKS and all(name.startswith(("context_", "uuid")) for name in others)
+
+
 class StreamMapping:
     """The way from a stream's records to track calls.
 
@@ -78,8 +111,8 @@ class StreamMapping:
     def __init__(
         self, stream: str, schema: Mapping[str, Any], key_properties: Sequence[str]
     ) -> None:
-        columns = schema["properties"]
-        missing = [wanted for wanted in (_EVENT, _IDENTITY, _TIME) if not _found(columns, wanted)]
+        found = schema["properties"]
+        missing = [wanted for wanted in (_EVENT, _IDENTITY, _TIME) if not _found(found, wanted)]
         if missing:
             lacks = " and ".join(f"no {what} ({_any_of(names)})" for what, names, _ in missing)
             msg = (
@@ -88,16 +121,16 @@ class StreamMapping:
             )
             raise UserError(msg)
         self._stream = stream
-        self._own = columns.keys() >= _OWN
+        self._own = found.keys() >= _OWN
         self._key = key_properties
-        self._event = _found(columns, _EVENT)
-        self._user_id = _found(columns, _USER_ID)
-        self._anonymous_id = _found(columns, _ANONYMOUS_ID)
-        self._time = _found(columns, _TIME)
+        self._event = _found(found, _EVENT)
+        self._user_id = _found(found, _USER_ID)
+        self._anonymous_id = _found(found, _ANONYMOUS_ID)
+        self._time = _found(found, _TIME)
         # Without a key, message_id will not do: of an email, all events have the same.
         self._id = [
             name
-            for name in _found(columns, _ID)
+            for name in _found(found, _ID)
             if (list(key_properties) == [name] if key_properties else _plain(name) == "id")
         ]
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from singer_sdk import typing as th
 
 from tap_vero_segment.errors import SettingError
+from tap_vero_segment.pasted import check_pasted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,6 +74,7 @@ class Settings(NamedTuple):
         write_key = config["write_key"]
         if not write_key:
             raise SettingError("write_key", "it is empty")
+        check_pasted("write_key", write_key)
         # A colon would end the user name of Basic authentication.
         if not (write_key.isascii() and write_key.isprintable()) or set(write_key) & set(" :"):
             raise SettingError(
@@ -87,6 +89,7 @@ class Settings(NamedTuple):
 
 
 def _batch_url(endpoint: str) -> str:
+    check_pasted("endpoint", endpoint)
     try:
         parts = urlsplit(endpoint)
         _ = parts.port  # which is read only when it is asked for

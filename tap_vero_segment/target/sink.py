@@ -1,15 +1,16 @@
-"""Where a stream's records go: to the server, or nowhere."""
+"""Where a stream's records go: to the server, except those of ``tracks``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
-from singer_sdk.sinks import BatchSink, RecordSink
+from singer_sdk.sinks import BatchSink
 
+from tap_vero_segment.collection import BY_EVENT
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.target.calls import DeadCall
-from tap_vero_segment.target.mapping import StreamMapping
+from tap_vero_segment.target.mapping import OF_COLLECTIONS, StreamMapping, is_tracks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,6 +26,9 @@ MAX_WAITING: Final = 5_000
 
 class EventSink(BatchSink):
     """Sends a stream's records as track calls.
+
+    Records of ``tracks`` are dropped, as their events come with their collections' streams. A
+    stream map can give all streams one name, so each record of such a stream is looked at.
 
     Args:
         target: The target.
@@ -48,9 +52,24 @@ class EventSink(BatchSink):
     ) -> None:
         super().__init__(target, stream_name, schema, key_properties)
         self._mapping = StreamMapping(stream_name, self.schema, self.key_properties)
+        self._waiting = 0
+        self._target = target
         self._api = target.api
         self._dead_letters = target.dead_letters
         self._input = cast("MessageReader", target.message_reader)
+        if is_tracks(stream_name, self.schema["properties"]):
+            target.tracks.add(stream_name)
+            self.logger.warning(
+                "stream %s is not sent: its events come with their collections' streams",
+                stream_name,
+            )
+        else:
+            target.others.add(stream_name)
+
+    @property
+    def current_size(self) -> int:
+        """How many events wait to be sent."""
+        return self._waiting
 
     def _validate_and_parse(self, record: Record) -> Record:
         # The SDK would repeat what it does not like in the log, and read times only to have them
@@ -62,8 +81,11 @@ class EventSink(BatchSink):
 
     def process_record(self, record: Record, context: dict[str, Any]) -> None:
         """Keep a record, and where it came in, until its batch is delivered."""
+        if self._is_dropped(record):
+            return
         super().process_record(record, context)
         context.setdefault("lines", []).append(self._input.number)
+        self._waiting += 1
 
     def process_batch(self, context: dict[str, Any]) -> None:
         """Deliver records; return when each was accepted, or is a dead letter.
@@ -71,11 +93,25 @@ class EventSink(BatchSink):
         Raises:
             UserError: One could not be delivered.
         """
-        read = [self._mapping.read(record) for record in context.get("records", ())]
-        places = context.get("lines", ())  # those of a batch file have none
-        self._bury((each for each in read if isinstance(each, DeadCall)), read, places)
+        records = context.get("records", ())
+        places = context.get("lines")
+        if places is None:  # of a batch file
+            records = [record for record in records if not self._is_dropped(record)]
+        self._target.sent_events |= {_event_of(record) for record in records}
+        read = [self._mapping.read(record) for record in records]
+        self._bury((each for each in read if isinstance(each, DeadCall)), read, places or ())
         calls = [each for each in read if not isinstance(each, DeadCall)]
-        self._bury(self._api.deliver(calls), read, places)
+        self._bury(self._api.deliver(calls), read, places or ())
+        self._waiting = 0
+
+    def _is_dropped(self, record: Record) -> bool:
+        """Whether a record is one of ``tracks``, which is counted."""
+        if self.stream_name not in self._target.tracks:
+            return False
+        if self.stream_name in self._target.others and record.keys() & OF_COLLECTIONS:
+            return False
+        self._target.dropped[_event_of(record)] += 1
+        return True
 
     def _bury(
         self,
@@ -109,23 +145,7 @@ def _place(
     return ""
 
 
-class IgnoringSink(RecordSink):
-    """Drops the records of ``tracks``: its events come with their collections."""
-
-    def __init__(
-        self,
-        target: TargetSegment,
-        stream_name: str,
-        schema: dict[str, Any],
-        key_properties: Sequence[str] | None,
-    ) -> None:
-        super().__init__(target, stream_name, schema, key_properties)
-        self.logger.warning(
-            "stream %s is not sent, as its events come with their collections' streams", stream_name
-        )
-
-    def _validate_and_parse(self, record: Record) -> Record:
-        return record
-
-    def process_record(self, record: Record, context: dict[str, Any]) -> None:
-        """Drop a record."""
+def _event_of(record: Record) -> str | None:
+    """Return the name of a record's event where it is one of this project's collections."""
+    name = record.get("event_text")
+    return name if isinstance(name, str) and name in BY_EVENT else None

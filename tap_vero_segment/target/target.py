@@ -6,7 +6,9 @@ read, each time that it has drained all sinks.
 
 from __future__ import annotations
 
+import os
 import sys
+from collections import Counter
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
@@ -14,20 +16,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from singer_sdk import Target
 from singer_sdk.helpers.capabilities import PluginCapabilities
 
-from tap_vero_segment.collection import TRACKS
+from tap_vero_segment.collection import BY_EVENT, COLLECTIONS
 from tap_vero_segment.dead_letters import DeadLetters
+from tap_vero_segment.errors import UserError
 from tap_vero_segment.singer import SingerProgram, end_at_the_next_signal
 from tap_vero_segment.target.client import TrackingApi
 from tap_vero_segment.target.reader import MessageReader
 from tap_vero_segment.target.settings import SCHEMA, Settings
-from tap_vero_segment.target.sink import EventSink, IgnoringSink
+from tap_vero_segment.target.sink import EventSink
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from types import FrameType
 
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
-    from singer_sdk.sinks import Sink
 
 DRAIN_AT: Final = 5_000
 """Events since the last state that was written, of all streams together, those included that a full
@@ -41,6 +43,7 @@ class TargetSegment(SingerProgram, Target):
     package_name = "tap-vero-segment"
     config_jsonschema: ClassVar[dict[str, Any]] = SCHEMA
     message_reader_class = MessageReader
+    default_sink_class = EventSink
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         PluginCapabilities.ABOUT,
         PluginCapabilities.STREAM_MAPS,
@@ -54,9 +57,19 @@ class TargetSegment(SingerProgram, Target):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
+        # Not in the class's docstring, which --about prints: what the sinks tell of tracks.
+        self.tracks: set[str] = set()
+        """The names of the streams that are ``tracks``."""
+        self.others: set[str] = set()
+        """The names of other streams; a stream map can give them all one name."""
+        self.dropped: Counter[str | None] = Counter()
+        """How many records of ``tracks`` were not sent, by the event's name."""
+        self.sent_events: set[str | None] = set()
+        """The names of the events that other streams have had."""
         # One sink after the other: requests that run at once are the client's business.
         self.max_parallelism = 1
-        cast("MessageReader", self.message_reader).waiting = self._interruptible
+        self._input = cast("MessageReader", self.message_reader)
+        self._input.waiting = self._interruptible
 
     @cached_property
     def settings(self) -> Settings:
@@ -90,9 +103,16 @@ class TargetSegment(SingerProgram, Target):
         """Add the SDK's settings, but not those that only a target with tables has."""
         super(Target, cls).append_builtin_config(config_jsonschema)
 
-    def get_sink_class(self, stream_name: str) -> type[Sink]:
-        """Return what takes a stream's records."""
-        return IgnoringSink if stream_name == TRACKS else EventSink
+    def _process_schema_message(self, message_dict: dict[str, Any]) -> None:
+        with self._input.refusing("a SCHEMA message that cannot be used"):
+            super()._process_schema_message(message_dict)
+
+    def _process_batch_message(self, message_dict: dict[str, Any]) -> None:
+        with self._input.refusing("a BATCH message whose files cannot be read"):
+            super()._process_batch_message(message_dict)
+
+    def _process_activate_version_message(self, message_dict: dict[str, Any]) -> None:
+        """Do nothing: Segment has no versions of a table, and events are never replaced."""
 
     def _process_state_message(self, message_dict: dict[str, Any]) -> None:
         super()._process_state_message(message_dict)
@@ -106,16 +126,57 @@ class TargetSegment(SingerProgram, Target):
         """Return how many events were accepted or are dead letters."""
         return self.api.accepted + self.dead_letters.count
 
+    def _write_state_message(self, state: dict[str, Any]) -> None:
+        if self._has_only_tracks():
+            return  # the collections' streams may come yet
+        try:
+            super()._write_state_message(state)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # Python tries once more when it ends, and would say it in its own words.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            msg = f"standard output: the state cannot be written: {error.strerror}"
+            raise UserError(msg) from error
+
+    def _has_only_tracks(self) -> bool:
+        # The events of some streams never come with tracks.
+        not_in_tracks = {each.stream for each in COLLECTIONS if not each.email}
+        return bool(self.dropped) and self.others <= not_in_tracks
+
     def process_endofpipe(self) -> None:
-        """Deliver what waits, write the state, and tell the figures."""
+        """Deliver what waits, write the state, and tell the figures.
+
+        Raises:
+            UserError: Only ``tracks`` came in, so nothing was sent.
+        """
         super().process_endofpipe()
         self.api.close()
+        if self._has_only_tracks():
+            msg = (
+                f"only tracks came in ({self.dropped.total()} records), which is not sent: select "
+                "the collections' streams (email_sent and so on), whose events have all columns"
+            )
+            raise UserError(msg)
+        self._report()
+
+    def _report(self) -> None:
         self.logger.info(
             "%d events sent in %d requests, %d dead letters",
             self.api.accepted,
             self.api.requests,
             self.dead_letters.count,
         )
+        if self.dropped:
+            self.logger.info("%d records of tracks not sent", self.dropped.total())
+        missing = {name: self.dropped[name] for name in self.dropped.keys() - self.sent_events}
+        if missing:
+            streams = sorted(BY_EVENT[name].stream if name else "others" for name in missing)
+            self.logger.warning(
+                "%d events came with tracks only and were not sent: select their streams (%s)",
+                sum(missing.values()),
+                ", ".join(streams),
+            )
 
     @contextmanager
     def _interruptible(self) -> Generator[None]:

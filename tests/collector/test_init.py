@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import stat
+from os import open as os_open
 
 import pytest
 import requests
 from dotenv import dotenv_values
 
+from tap_vero_segment.collector.init import check_url, write_env
+from tap_vero_segment.errors import SettingError, UserError
 from tests.support.collector import SECRETS, Collector, run_collector
 from tests.support.payloads import documented
 
@@ -128,3 +132,67 @@ def test_a_token_of_the_users_own_is_told_as_it_stands_in_a_url(tmp_path, token)
     with Collector(tmp_path, env={}) as collector:
         url = url.replace("http://HOST", collector.url)
         assert requests.post(url, json=documented(), timeout=30).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("collector.example", "does not begin with https://"),
+        ("collector.example:8321", "does not begin with https://"),
+        ("//collector.example", "does not begin with https://"),
+        ("ftp://collector.example", "does not begin with https://"),
+        ("https://", "does not name a host"),
+        ("https:///vero", "does not name a host"),
+        ("https://a b.example", "does not name a host"),
+        ("https://[::1", "is not a URL"),
+        ("https://collector.example:port", "is not a URL"),
+        ("https://someone:hidden@collector.example", "contains a user name"),
+        ("https://collector.example?hidden=1", "contains a query or a fragment"),
+        ("https://collector.example/#hidden", "contains a query or a fragment"),
+        ("https://collector.example\n", "ends with a line end"),
+        (" https://collector.example", "a blank stands"),
+        ("'https://collector.example'", "a quotation mark stands"),
+    ],
+)
+def test_a_url_that_vero_could_not_post_to_is_refused(url, said):
+    with pytest.raises(SettingError, match=f"--url: .*{re.escape(said)}") as raised:
+        check_url(url)
+    assert "hidden" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "warns"),
+    [
+        ("https://collector.example/hooks/", False),
+        ("https://collector.example:8443", False),
+        ("HTTPS://collector.example", False),
+        ("http://localhost:8321", False),
+        ("http://127.0.0.1:8321", False),
+        ("http://[::1]:8321", False),
+        ("http://collector.example", True),
+        ("http://192.0.2.1:8321", True),
+    ],
+)
+def test_a_url_without_tls_is_warned_of(caplog, url, warns):
+    check_url(url)
+    assert ("unencrypted" in caplog.text) is warns
+
+
+def test_a_refused_url_writes_nothing(tmp_path):
+    done = run_collector("init", "--url", "collector.example", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("vero-collector: --url: it does not begin with https://")
+    assert not (tmp_path / ".env").exists()
+
+
+def test_a_full_disk_leaves_no_half_written_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.open", lambda *_: os_open("/dev/full", os.O_WRONLY))
+    path = tmp_path / ".env"
+    path.write_text("", encoding="utf-8")  # which is what the real os.open would have made
+
+    with pytest.raises(UserError, match="No space left"):
+        write_env(path)
+    assert not path.exists()

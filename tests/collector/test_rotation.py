@@ -132,8 +132,15 @@ def test_no_request_is_lost_to_a_rotation(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "content",
-    [None, b"", b"\xff\xfe\n", b'VERO_COLLECTOR_WEBHOOK_TOKEN="half of it\n', b"# nothing\n"],
-    ids=["gone", "empty", "no text", "half written", "none"],
+    [
+        None,
+        b"",
+        b"\xff\xfe\n",
+        b'VERO_COLLECTOR_WEBHOOK_TOKEN="half of it\n',
+        b"# nothing\n",
+        b"VERO_COLLECTOR_WEBHOOK_TOKEN=\"'half of it'\"\n",
+    ],
+    ids=["gone", "empty", "no text", "half written", "none", "quoted twice"],
 )
 def test_a_bad_file_changes_nothing(tmp_path, content):
     first = secrets_of(1)

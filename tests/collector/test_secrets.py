@@ -4,6 +4,7 @@ import hmac
 import http.client
 import json
 import socket
+import subprocess
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,7 +13,17 @@ import apsw
 import pytest
 
 from tap_vero_segment.collector.http import same_secret
-from tests.support.collector import READ_TOKEN, WEBHOOK_TOKEN, Collector, run_collector
+from tap_vero_segment.collector.settings import Secrets
+from tap_vero_segment.errors import SettingError
+from tests.support.collector import (
+    READ_TOKEN,
+    SECRETS,
+    WEBHOOK_TOKEN,
+    Collector,
+    clean_environment,
+    collector_command,
+    run_collector,
+)
 from tests.support.leaks import FRAGMENT, assert_tells_nothing
 from tests.support.payloads import EMAIL_TYPES, OTHER_TYPES, documented
 
@@ -155,3 +166,99 @@ def test_a_token_that_is_not_ascii_is_a_wrong_token(collector, path):
         connection.request("POST", path, b"{}")
 
         assert connection.getresponse().status == 404
+
+
+BROUGHT_ALONG = [
+    ("{}\n", "ends with a line end"),
+    ("{}\r\n", "ends with a line end"),
+    ('"{}"', "a quotation mark stands"),
+    ("'{}'", "a quotation mark stands"),
+    ('{}"', "a quotation mark stands"),
+    ("“{}”", "a quotation mark stands"),
+    (" {}", "a blank stands"),
+    ("{}\t", "a blank stands"),
+    ("\N{NO-BREAK SPACE}{}", "a blank stands"),
+    ("\N{ZERO WIDTH SPACE}{}", "a control character or an invisible one"),
+    ("\N{BYTE ORDER MARK}{}", "a control character or an invisible one"),
+    ("{}\x07", "a control character or an invisible one"),
+    ("{0}\n{0}", "contains a line end"),
+    (" ", "a blank stands"),
+    ('""', "a quotation mark stands"),
+]
+"""What stands around a secret that was copied, mounted or given by ``docker --env-file``."""
+
+
+@pytest.mark.parametrize(("form", "said"), BROUGHT_ALONG)
+@pytest.mark.parametrize("end", ["", "_PREVIOUS"])
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_that_brings_something_along_is_refused(name, end, form, said):
+    value = form.format("hidden-secret-of-the-tests")
+
+    with pytest.raises(SettingError, match=f"^{name}{end}: .*{said}") as raised:
+        Secrets.from_environment(SECRETS | {f"{name}{end}": value})
+    assert "hidden" not in str(raised.value)
+
+
+@pytest.mark.parametrize("secret", ["a b", "größe", "it's", 'a"b', "a#b?c=d", "="])
+def test_what_stands_inside_a_secret_is_the_users_own(secret):
+    assert Secrets.from_environment({"VERO_COLLECTOR_READ_TOKEN": secret}).read_token == (secret,)
+
+
+@pytest.mark.parametrize("name", ["READ_TOKEN", "STORE", "HOST"])
+def test_serve_refuses_it_in_one_line(tmp_path, name):
+    given = SECRETS | {f"VERO_COLLECTOR_{name}": "hidden-value-of-the-tests\n"}
+    done = run_collector("serve", "--port", "0", cwd=tmp_path, env=given)
+
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    setting = f"--{name.lower()}" if name in {"STORE", "HOST"} else f"VERO_COLLECTOR_{name}"
+    assert line.startswith(f"vero-collector: {setting}: it ends with a line end")
+    assert "hidden" not in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "content", "warns"),
+    [
+        (0o600, "VERO_COLLECTOR_READ_TOKEN=a", False),
+        (0o400, "VERO_COLLECTOR_READ_TOKEN=a", False),
+        (0o640, "VERO_COLLECTOR_READ_TOKEN=a", True),
+        (0o604, "VERO_COLLECTOR_READ_TOKEN_PREVIOUS=a", True),
+        (0o644, "VERO_COLLECTOR_PORT=8321", False),
+    ],
+)
+def test_a_file_of_secrets_that_others_can_read_is_warned_of(tmp_path, mode, content, warns):
+    (tmp_path / ".env").write_text(content + "\n", encoding="utf-8")
+    (tmp_path / ".env").chmod(mode)
+
+    done = run_collector("status", cwd=tmp_path)
+
+    assert ("run chmod 600 .env" in done.stderr) is warns
+    assert (f"(mode {mode:o})" in done.stderr) is warns
+
+
+def test_serve_warns_of_it_once_and_in_the_logs_format(tmp_path):
+    (tmp_path / ".env").write_text("VERO_COLLECTOR_READ_TOKEN=0123456789abcdef\n")
+    (tmp_path / ".env").chmod(0o644)
+    with Collector(tmp_path, env={"VERO_COLLECTOR_LOG_FORMAT": "json"}) as collector:
+        messages = [json.loads(line)["message"] for line in collector.log().splitlines()]
+
+    assert len([each for each in messages if "chmod 600 .env" in each]) == 1
+
+
+def test_too_few_open_files_are_reported_in_one_line(tmp_path):
+    command = ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh", *collector_command("serve")]
+    done = subprocess.run(
+        [*command, "--port", "0"],
+        cwd=tmp_path,
+        env=clean_environment() | SECRETS,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert "open files are limited to 64" in line
+    assert "ulimit -n" in line

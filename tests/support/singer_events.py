@@ -46,6 +46,12 @@ def record_line(record: Record, stream: str | None = None) -> bytes:
     return line({"type": "RECORD", "stream": stream or record["event"], "record": record})
 
 
+def batch_line(*files: str, stream: str = "email_sent") -> bytes:
+    """Return the BATCH message of files of zipped JSON lines, given as URLs."""
+    encoding = {"format": "jsonl", "compression": "gzip"}
+    return line({"type": "BATCH", "stream": stream, "encoding": encoding, "manifest": list(files)})
+
+
 def state_line(position: int) -> bytes:
     return line({"type": "STATE", "value": {"position": position}})
 

@@ -185,12 +185,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
         self.note(status)
-        body = body or json.dumps({"success": status == 200}).encode()
+        body = body or json.dumps({"success": status < 300}).encode()
         with suppress(BrokenPipeError, ConnectionResetError):  # the target may have gone away
             self.send_response(status)
-            for name, value in (headers or {}).items():
+            for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
+import resource
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -215,6 +217,75 @@ def test_any_success_is_one(tracking_api: TrackingApi, server: TrackingServer, s
     server.fault_of = lambda: api.status(status)
     assert tracking_api.deliver(some(5)) == []
     assert tracking_api.accepted == 5
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"success": true}',
+        b'{"success": true, "errors": [], "error": null, "rejected": 0}',
+        b'{"ok": true}',
+        b"OK",
+        b'"OK"',
+        b"[]",
+        b'{"id": "7"}',
+        b" ",
+    ],
+)
+def test_servers_say_success_in_their_own_ways(
+    tracking_api: TrackingApi, server: TrackingServer, body: bytes
+) -> None:
+    server.fault_of = lambda: api.status(200, body)
+    assert tracking_api.deliver(some(5)) == []
+    assert tracking_api.accepted == 5
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"success": false}', "says that the events were not accepted"),
+        (b'\xef\xbb\xbf{"Success":"false"}', "says that the events were not accepted"),
+        (b'{"ok": false}', "says that the events were not accepted"),
+        (b'{"success": true, "errors": ["hidden"]}', "names an error"),
+        (b'{"error": {"message": "hidden"}}', "names an error"),
+        (b'{"rejected": 2}', "names an error"),
+        (b"\n<!DOCTYPE html><title>hidden</title>", "is a web page"),
+        (b"x" * (client.MAX_RESPONSE + 1), "longer than a Tracking API's"),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 202])
+def test_a_success_that_is_none_is_an_error(
+    tracking_api: TrackingApi, server: TrackingServer, body: bytes, said: str, status: int
+) -> None:
+    server.fault_of = lambda: api.status(status, body)
+    with pytest.raises(
+        SettingError, match=f"endpoint: .* answers HTTP {status}, .* {said}"
+    ) as told:
+        tracking_api.deliver(some(5))
+    assert "hidden" not in str(told.value)
+    assert tracking_api.accepted == 0
+
+
+def test_a_response_that_breaks_off_is_no_success(
+    tracking_api: TrackingApi, server: TrackingServer
+) -> None:
+    server.fault_of = lambda: api.status(200, b'{"succ', Content_Length="100")
+    with pytest.raises(SettingError, match="its response cannot be read: "):
+        tracking_api.deliver(some(5))
+
+
+@pytest.mark.parametrize("status", [200, 404, 503])
+def test_a_response_is_bounded_in_memory(
+    connect: Any, server: TrackingServer, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """A megabyte of gzip is a gigabyte of zeros."""
+    monkeypatch.setattr(client, "TRIES", 2)
+    zeros = gzip.compress(bytes(1 << 20)) * 256  # members that follow each other
+    server.fault_of = lambda: api.status(status, zeros, Content_Encoding="gzip")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(SettingError):
+        connect(server).deliver(some(5))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # kilobytes
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 404, 405, 422])

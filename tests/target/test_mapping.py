@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from singer_sdk.helpers._flattening import flatten_record
 
-from tap_vero_segment.collection import BY_EVENT, BY_STREAM, COLLECTIONS
+from tap_vero_segment import times
+from tap_vero_segment.collection import BY_EVENT, BY_STREAM, COLLECTIONS, columns
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.inputs.body import clean
-from tap_vero_segment.inputs.segment import from_fields
+from tap_vero_segment.inputs.segment import from_client
 from tap_vero_segment.record import to_fields, to_record
 from tap_vero_segment.tap.schemas import collection_schema, tracks_schema
 from tap_vero_segment.target.calls import DeadCall, OutgoingCall
@@ -41,7 +42,7 @@ def sent_again(record: dict[str, Any]) -> dict[str, Any]:
     call = outcome.call if isinstance(outcome, DeadCall) else outcome
     fields = json.loads(call.body)
     assert not {"sentAt", "receivedAt", "loadedAt"} & fields.keys()
-    again = from_fields({**fields, "receivedAt": LATER})
+    again = from_client(fields, times.from_text(LATER), {})
     assert again is not None
     return to_record(again, BY_EVENT[again.event])
 
@@ -56,6 +57,20 @@ def test_a_documented_event_is_the_same_after_another_round(vero_type):
     again = sent_again(record)
     assert same(again) == same(record)
     assert (again["received_at"], again["loaded_at"], again["sent_at"]) == (LATER, None, None)
+
+
+@pytest.mark.parametrize(
+    ("vero_type", "column"),
+    [
+        (collection.vero_type, column.name)
+        for collection in COLLECTIONS
+        for column in columns(collection)
+        if column.nullable and column.name not in NOT_SENT
+    ],
+)
+def test_what_is_null_stays_null(vero_type, column):
+    record = record_of(json.dumps(documented(vero_type)).encode()) | {"anonymous_id": "a"}
+    assert same(sent_again(record | {column: None})) == same(record | {column: None})
 
 
 @fuzz
@@ -107,14 +122,17 @@ def test_any_webhooks_event_is_the_same_after_another_round(payload):
             "user_agent": values,
         },
     ).map(clean),
+    st.sampled_from([None, RECEIVED_AT, "2015-06-22T23:37:18.000000Z"]),
 )
-def test_any_calls_event_is_the_same_after_another_round(collection, properties, context):
+def test_any_calls_event_is_the_same_after_another_round(
+    collection, properties, context, original_timestamp
+):
     call = TrackCall(
         message_id="one",
         event=collection.event,
         user_id="7",
         timestamp=RECEIVED_AT,
-        original_timestamp="2015-06-22T23:37:18.000000Z",
+        original_timestamp=original_timestamp,
         received_at=RECEIVED_AT,
         loaded_at=LOADED_AT,
         context=context,

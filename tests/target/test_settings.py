@@ -13,6 +13,7 @@ from tap_vero_segment.errors import SettingError
 from tap_vero_segment.target.settings import Settings
 from tests.support import readme
 from tests.support.singer_events import (
+    batch_line,
     line,
     record_line,
     records,
@@ -151,10 +152,30 @@ def test_an_expression_that_fails_is_told_by_stream_and_column(
         ("line 1 is a message without type", [line({"stream": "email_sent"})]),
         ("line 1 is a message without record", [line({"type": "RECORD", "stream": "email_sent"})]),
         ("line 1 is a message of an unknown type", [line({"type": "GREETING", "a": "@"})]),
+        (
+            "line 1 is a message of type ACTIVATE_VERSION before the SCHEMA message of its stream",
+            [line({"type": "ACTIVATE_VERSION", "stream": "email_sent", "version": 1})],
+        ),
+        (
+            "line 2 is a BATCH message whose files cannot be read: No such file or directory",
+            [schema_line("email_sent"), batch_line("file:///@absent/batch.gz")],
+        ),
         ("email_sent", [record_line(records(1)[0], "email_sent")]),
         ("key_properties", [schema_line("email_sent"), record_line({"a": "@"}, "email_sent")]),
     ],
-    ids=["cut-off", "no-text", "deep", "array", "no-type", "no-record", "type", "order", "key"],
+    ids=[
+        "cut-off",
+        "no-text",
+        "deep",
+        "array",
+        "no-type",
+        "no-record",
+        "type",
+        "version",
+        "batch",
+        "order",
+        "key",
+    ],
 )
 def test_a_message_that_cannot_be_used_is_told_in_one_line_and_not_repeated(
     target: ForkedTarget, server: TrackingServer, said: str, lines: list[bytes]
@@ -196,6 +217,7 @@ def test_tracks_is_ignored_with_a_notice(target: ForkedTarget, server: TrackingS
     assert len(server.calls) == len(events)
     assert server.accepted.keys() == {record["id"] for record in events}
     assert "stream tracks is not sent" in run.stderr
+    assert "5 records of tracks not sent" in run.stderr
     assert run.state == {"position": 6}
 
 
