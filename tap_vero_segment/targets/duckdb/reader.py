@@ -129,9 +129,13 @@ class RecordReader(MessageReader):
                 self.number += 1
                 self._refuse(f"longer than {MAX_LINE >> 20} MB")
             if lines:
-                *complete, last = [b"".join(tail), *lines]
-                yield from filter(None, complete)
-                tail, length = [last], len(last)
+                # Lines can be large: each is given up once it is handled.
+                line, tail = b"".join(tail), [lines.pop()]
+                length = len(tail[0])
+                if line:
+                    yield line
+                del line
+                yield from filter(None, lines)
         line = b"".join(tail)
         if line:
             yield line

@@ -154,6 +154,7 @@ class Table:
         Raises:
             UserError: It cannot be changed so.
         """
+        self._warehouse.make_room(len(self.columns))
         run = self._warehouse.run
         with self._warehouse.reporting(f"stream {self.stream}: table {self.name}"):
             run(f"CREATE SCHEMA IF NOT EXISTS {CATALOG}.{quoted(self._schema)}")

@@ -45,6 +45,11 @@ if TYPE_CHECKING:
 LOAD_AT: Final = 24 << 20
 """Bytes of records, of all streams together, that are loaded at once."""
 
+_BRACE: Final = ord("{")
+
+TABLES: Final = 100
+"""Tables that are loaded in one transaction, which takes memory for each."""
+
 MAX_AGE: Final = 60.0
 """Seconds that a record waits for others at most."""
 
@@ -74,7 +79,7 @@ class _Buffer:
         self.longest = 0
         self.ignored: set[str] = set()
 
-    def add(self, record: bytes) -> None:
+    def add(self, record: bytes | memoryview) -> None:
         """Add a record."""
         self.records += record
         self.records += b"\n"
@@ -101,6 +106,13 @@ class _Stream(NamedTuple):
     keys: Sequence[str]
     outlets: Sequence[tuple[StreamMap, _Buffer]]
     direct: _Buffer | None
+
+
+def _with_metadata(record: bytes, metadata: Mapping[str, Any]) -> bytes:
+    if b"_sdc_" in record:  # as of a tap that reads what a target has loaded
+        return _encode(json.loads(record) | metadata)
+    separator = b"" if record[1:].lstrip().startswith(b"}") else b","
+    return _encode(metadata)[:-1] + separator + record[1:]
 
 
 class TargetVeroDuckDB(SingerProgram, Target):
@@ -220,20 +232,21 @@ class TargetVeroDuckDB(SingerProgram, Target):
 
     def _process_record_message(self, message: RecordMessage) -> None:  # type: ignore[override]
         stream = self._stream(message.stream)
-        record = bytes(message.record)
-        if record[:1] != b"{":
+        record = memoryview(message.record)
+        record = memoryview(message.record)
+        if record[0] != _BRACE:
             msg = f"stream {message.stream}: a record is not an object"
             raise UserError(msg)
         if stream.direct:
             self._take(stream.direct, record, message)
         else:
-            fields = read_json(record)
+            fields = read_json(bytes(record))
             for stream_map, buffer in stream.outlets:
                 mapped = stream_map.transform(copy.copy(fields))
                 if mapped is not None:
                     self._take(buffer, _encode(mapped), message)
 
-    def _take(self, buffer: _Buffer, record: bytes, message: RecordMessage) -> None:
+    def _take(self, buffer: _Buffer, record: bytes | memoryview, message: RecordMessage) -> None:
         """Add a record to a buffer, with what its message says of it."""
         metadata: dict[str, Any] = {}
         if message.version is not None and self.settings.versions:
@@ -242,12 +255,7 @@ class TargetVeroDuckDB(SingerProgram, Target):
         if self.settings.metadata:
             metadata[EXTRACTED] = message.time_extracted
         if metadata:
-            record = (
-                _encode(json.loads(record) | metadata)
-                if b"_sdc_" in record
-                else b"%b%b%b"
-                % (_encode(metadata)[:-1], b"," if len(record) > len("{}") else b"", record[1:])
-            )
+            record = _with_metadata(bytes(record), metadata)
         if self._size + len(record) > LOAD_AT or self._count == self.settings.rows:
             self._load()
         if not self._size:
@@ -299,22 +307,24 @@ class TargetVeroDuckDB(SingerProgram, Target):
         self._commit()
 
     def _load(self) -> None:
-        """Load all that waits, in one transaction; write the state that this makes true.
+        """Load all that waits; write the state that this makes true.
 
         Raises:
-            UserError: It could not be loaded, and nothing of it is in the file.
+            UserError: It could not be loaded.
         """
         if not self._size:
             return
         self._warehouse.begin()
-        for buffer in self._buffers:
-            if buffer.count:
-                self._note_ignored(buffer)
-                with self._warehouse.writing():
-                    self._warehouse.file.write_bytes(buffer.records)
-                source = buffer.table.from_json_lines(self._warehouse.file, buffer.longest)
-                buffer.clear()
-                self._note(*buffer.table.load(source))
+        for number, buffer in enumerate([each for each in self._buffers if each.count], 1):
+            if number % TABLES == 0:
+                self._commit()
+                self._warehouse.begin()
+            self._note_ignored(buffer)
+            with self._warehouse.writing():
+                self._warehouse.file.write_bytes(buffer.records)
+            source = buffer.table.from_json_lines(self._warehouse.file, buffer.longest)
+            buffer.clear()
+            self._note(*buffer.table.load(source))
         self._commit()
         self._size = self._count = 0
         if not self._at_once:

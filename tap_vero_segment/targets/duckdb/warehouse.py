@@ -27,7 +27,9 @@ CATALOG: Final = "warehouse"
 """The file's name in SQL. Its own would be ambiguous where a schema has it as well."""
 
 MEMORY: Final = 112
-"""Megabytes that DuckDB may take; what is beyond them it keeps in a temporary file."""
+"""Megabytes that DuckDB may take; what is beyond them it keeps in a temporary file.
+
+Of each column it needs a quarter of one, however few the rows."""
 
 CHECKPOINT: Final = "64MB"
 """How long DuckDB's log may become; each checkpoint writes the ends of all tables anew."""
@@ -63,6 +65,7 @@ class Warehouse(Closing):
         self.emptied: set[tuple[str, str]] = set()
         self._path = path
         self._begun = False
+        self._memory = MEMORY
         self._connection = duckdb.connect(config=_CONFIG)
         try:
             with self.reporting():
@@ -88,6 +91,13 @@ class Warehouse(Closing):
     def run(self, statement: str, values: list[Any] | None = None) -> list[tuple[Any, ...]]:
         """Run a statement and return its rows."""
         return self._connection.execute(statement, values).fetchall()
+
+    def make_room(self, columns: int) -> None:
+        """Let DuckDB take more memory where a table has more than 280 columns."""
+        needed = 40 + columns // 4
+        if needed > self._memory:
+            self._memory = needed
+            self.run(f"SET memory_limit = '{needed}MB'")
 
     def begin(self) -> None:
         """Begin a transaction, unless there is one."""
@@ -157,7 +167,9 @@ class Warehouse(Closing):
         elif "Malformed JSON" in text:
             problem = "a record is not valid JSON in UTF-8"
         elif isinstance(error, duckdb.OutOfMemoryException):
-            problem = f"DuckDB needs more than {MEMORY} MB, or temporary space, for these records"
+            problem = (
+                f"DuckDB needs more than {self._memory} MB, or temporary space, for these records"
+            )
         else:
             # The text may hold a value.
             problem = f"DuckDB reports {type(error).__name__}"
