@@ -67,4 +67,4 @@ def _download(url: str, copy: Path, options: Mapping[str, Any]) -> None:
 def compression_of(path: Path) -> str:
     """Return a file's compression, by its first bytes: messages and names can be wrong."""
     with path.open("rb") as file:
-        return "gzip" if file.read(2) == _GZIP else "none"
+        return "gzip" if file.read(2) == _GZIP else "uncompressed"

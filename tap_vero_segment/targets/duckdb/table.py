@@ -203,13 +203,13 @@ class Table:
         )
         return not changed
 
-    def from_json_lines(self, path: Path, longest: int, compression: str = "none") -> str:
+    def from_json_lines(self, path: Path, longest: int, compression: str = "uncompressed") -> str:
         """Return the SQL that reads a file of records.
 
         Args:
             path: The file.
             longest: The bytes of its longest line.
-            compression: ``none`` or ``gzip``.
+            compression: ``uncompressed`` or ``gzip``.
         """
         kinds = ", ".join(
             f"{literal(name)}: '{JSON if kind == JSON else TEXT}'"
