@@ -106,14 +106,12 @@ class RecordReader(MessageReader):
         """
         try:
             fields = json.loads(line)
-            # Halves of surrogate pairs: a subject that was cut in the middle of an emoji.
-            record, count = _HALVES.subn("\ufffd", json.dumps(fields["record"], ensure_ascii=False))
-            del fields["record"]
+            record = json.dumps(fields.pop("record", None), ensure_ascii=False)
             message = msgspec.convert(fields, RecordMessage)
-        except KeyError:
-            self._refuse("a message of an unknown form")
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             self._refuse("not JSON that can be read, or not a Singer message", error)
+        # Halves of surrogate pairs: a subject that was cut in the middle of an emoji.
+        record, count = _HALVES.subn("\ufffd", record)
         self.mended += bool(count)
         message.record = msgspec.Raw(record.encode())
         return message

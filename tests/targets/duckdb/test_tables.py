@@ -293,3 +293,17 @@ def test_a_file_and_a_schema_of_one_name(warehouse: Warehouse) -> None:
     other = Warehouse(path, default_target_schema="vero")
     other.load_records(KEYED, keyed((1, "a")), ["id"])
     assert other.rows("vero.vero.things") == [(1, "a")]
+
+
+def test_more_rows_than_a_guess_looks_at(warehouse: Warehouse) -> None:
+    """DuckDB guesses a CSV file's dialect by its first 20,480 rows; here nothing is guessed."""
+
+    def run(start: int, stop: int, value: str) -> None:
+        records = [{"id": number, "value": value} for number in range(start, stop)]
+        warehouse.load_records(KEYED, records, ["id"])
+
+    run(0, 20_600, "plain")
+    assert warehouse.query("SELECT count(*) FROM things") == [(20_600,)]
+    run(20_600, 20_650, 'with, "comma"')
+    counted = "SELECT value, count(*) FROM things GROUP BY value ORDER BY value"
+    assert warehouse.query(counted) == [("plain", 20_600), ('with, "comma"', 50)]
