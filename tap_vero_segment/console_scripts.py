@@ -31,6 +31,14 @@ def target() -> None:
         TargetSegment.cli()
 
 
+def duckdb_target() -> None:
+    """Run ``target-vero-duckdb``; as for the tap."""
+    with _starting():
+        from tap_vero_segment.targets.duckdb import TargetVeroDuckDB  # noqa: PLC0415
+    with _in_memory():
+        TargetVeroDuckDB.cli()
+
+
 def collector() -> None:
     """Run ``vero-collector``; its commands have either signal handlers of their own or Python's."""
     with _starting():

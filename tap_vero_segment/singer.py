@@ -9,7 +9,7 @@ import sys
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 import click
 from singer_sdk.configuration._dict_config import parse_environment_config
@@ -97,7 +97,12 @@ class SingerProgram(PluginBase):
     """A tap or target that tells what the user can mend in one line, and exits with status 1.
 
     No setting's value is repeated, as any may hold a secret.
+
+    Attributes:
+        renamed_settings: Names that a config file may have instead of a setting's own.
     """
+
+    renamed_settings: ClassVar[Mapping[str, str]] = {}
 
     def check_settings(self) -> None:
         """Check what the settings' JSON schema cannot.
@@ -187,6 +192,9 @@ class SingerProgram(PluginBase):
             if not isinstance(config, dict):
                 raise _unusable("--config", name, "JSON, but not an object of settings")
             found.config |= config
+        for other, own in cls.renamed_settings.items():
+            if other in found.config:
+                found.config.setdefault(own, found.config.pop(other))
         schema = cls.config_jsonschema
         cls.append_builtin_config(schema)
         for told in unknown_settings(found.config, schema):

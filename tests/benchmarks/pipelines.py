@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 DLT = ("--with", "dlt[duckdb,filesystem]==1.31.0", "--with", "duckdb")
 TARGET_POSTGRES = "meltanolabs-target-postgres==0.8.1"
+
+OUR_DUCKDB = [
+    sys.executable,
+    "-c",
+    "from tap_vero_segment.targets.duckdb import TargetVeroDuckDB; TargetVeroDuckDB.cli()",
+]
+TARGET_DUCKDB = ["uvx", "--with", "duckdb<1.3", "--from", "target-duckdb==0.8.0", "target-duckdb"]
 
 names = count()
 
@@ -54,6 +62,23 @@ def pipeline_cases(bench: Bench) -> Iterator[Case]:
         theirs,
         figure=lambda sample: sample.peak_bytes,
         at_most=True,
+    )
+    records = bench.number(150_000)
+    yield Case(
+        "duckdb-loader",
+        "records of eight streams from a file into DuckDB",
+        "target-duckdb 0.8.0",
+        5,
+        lambda: load_duckdb(bench, messages_of(bench, records), OUR_DUCKDB),
+        lambda: load_duckdb(bench, messages_of(bench, records), TARGET_DUCKDB),
+    )
+    yield Case(
+        "duckdb-many",
+        "ten times the records into the same DuckDB file",
+        "a tenth of them",
+        0.7,
+        lambda: load_duckdb(bench, messages_of(bench, 10 * records), OUR_DUCKDB),
+        lambda: load_duckdb(bench, messages_of(bench, records), OUR_DUCKDB),
     )
     some = bench.number(50_000)
     yield Case(
@@ -135,6 +160,25 @@ def _quoted(word: str) -> str:
 
 def deliver(bench: Bench, number: int, command_of: Any) -> Sample:
     """Send an archive's events to a server that answers at once."""
+    with _server() as url, messages_of(bench, number).open("rb") as file:
+        return run_process(command_of(url), number, folder=bench.scratch(), stdin=file.fileno())
+
+
+def load_duckdb(bench: Bench, messages: Path, command: list[str]) -> Sample:
+    """Load messages from a file into a fresh DuckDB file."""
+    folder = bench.scratch()
+    config = {"filepath": str(folder / "warehouse.duckdb"), "default_target_schema": "vero"}
+    (folder / "config.json").write_text(json.dumps(config))
+    number = int(messages.stem.rpartition("-")[2])
+    with messages.open("rb") as file:
+        arguments = [*command, "--config", "config.json"]
+        sample = run_process(arguments, number, folder=folder, stdin=file.fileno())
+    shutil.rmtree(folder)
+    return sample
+
+
+def messages_of(bench: Bench, number: int) -> Path:
+    """Return a file of the messages that the tap writes of an archive of so many events."""
     messages = bench.folder / f"messages-{number}.ndjson"
     if not messages.exists():
         config = bench.scratch() / "config.json"
@@ -145,8 +189,7 @@ def deliver(bench: Bench, number: int, command_of: Any) -> Sample:
             command = [*tap, "--config", str(config)]
             subprocess.run(command, stdout=file, stderr=subprocess.DEVNULL, check=True)
         unfinished.rename(messages)
-    with _server() as url, messages.open("rb") as file:
-        return run_process(command_of(url), number, folder=bench.scratch(), stdin=file.fileno())
+    return messages
 
 
 def _segment_client(url: str) -> list[str]:

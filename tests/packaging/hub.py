@@ -43,6 +43,7 @@ COMMON = {
 def definitions() -> dict[Path, dict[str, Any]]:
     """Every definition by its file."""
     tap, target = about("tap-vero-segment"), about("target-segment")
+    duckdb = about("target-vero-duckdb")
     project = yaml.safe_load((REPOSITORY / "meltano.yml").read_text(encoding="utf-8"))
     extractor = project["plugins"]["extractors"][0]
     return {
@@ -52,6 +53,13 @@ def definitions() -> dict[Path, dict[str, Any]]:
         | {
             "capabilities": sorted(set(target["capabilities"]) - LOADER_LACKS),
             "domain_url": "https://segment.com",
+        },
+        FOLDER / "loaders" / "target-vero-duckdb.yml": singer(duckdb, "DuckDB (exact)")
+        | {
+            "capabilities": sorted(set(duckdb["capabilities"]) - LOADER_LACKS),
+            "domain_url": "https://duckdb.org",
+            "keywords": ["duckdb", "meltano_sdk"],
+            "pip_url": "tap-vero-segment[duckdb]",
         },
         FOLDER / "utilities" / "vero-collector.yml": utility(),
     }

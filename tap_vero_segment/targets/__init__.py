@@ -1,0 +1,1 @@
+"""Singer targets, each in a room of its own."""
