@@ -154,6 +154,55 @@ def check_names(config: Mapping[str, Any], columns: Mapping[str, Collection[str]
     return warnings
 
 
+class NamesInInput:
+    """Checks the names in a target's stream maps, as SCHEMA messages tell what exists.
+
+    Args:
+        config: The configuration.
+        logger: Where warnings go.
+    """
+
+    def __init__(self, config: Mapping[str, Any], logger: logging.Logger) -> None:
+        self._config = config
+        self._logger = logger
+        self._columns: dict[str, Collection[str]] = {}
+
+    def add(self, stream: str, schema: Mapping[str, Any]) -> None:
+        """Check the maps that name this stream itself, before any of its records goes out.
+
+        A column under a pattern may be another stream's, which comes later: :meth:`end` sees it.
+
+        Raises:
+            SettingError: A column that does not exist is to be removed, hashed or replaced.
+        """
+        self._columns[stream] = tuple(schema.get("properties", ()))
+        maps = self._config.get(SETTING) or {}
+        own = {
+            name: options
+            for name, options in maps.items()
+            if isinstance(options, dict) and options.get(MAPPER_SOURCE_OPTION, name) == stream
+        }
+        if own:
+            check_names({SETTING: own}, {stream: self._columns[stream]})
+
+    def end(self) -> None:
+        """Warn of what had no effect, now that all streams are known, patterns included."""
+        for name, options in (self._config.get(SETTING) or {}).items():
+            if name == MAPPER_ELSE_OPTION:
+                continue
+            source = options.get(MAPPER_SOURCE_OPTION, name) if isinstance(options, dict) else name
+            if not any(fnmatch(stream, source) for stream in self._columns):
+                hint = hint_of(source, self._columns)
+                warnings = [f"{SETTING}.{name}: no stream {source} came in{hint}"]
+            else:
+                try:
+                    warnings = check_names({SETTING: {name: options}}, self._columns)
+                except SettingError as error:
+                    warnings = [str(error)]
+            for warning in warnings:
+                self._logger.warning("%s", warning)
+
+
 def _unused(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield warnings of settings that need another one, or a package, to have an effect."""
     if not config.get("flattening_enabled"):

@@ -20,6 +20,7 @@ from tap_vero_segment.collection import BY_EVENT, COLLECTIONS
 from tap_vero_segment.dead_letters import DeadLetters
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.singer import SingerProgram, end_at_the_next_signal
+from tap_vero_segment.stream_maps import NamesInInput
 from tap_vero_segment.target.client import TrackingApi
 from tap_vero_segment.target.reader import MessageReader
 from tap_vero_segment.target.settings import SCHEMA, Settings
@@ -68,6 +69,7 @@ class TargetSegment(SingerProgram, Target):
         """The names of the events that other streams have had."""
         # One sink after the other: requests that run at once are the client's business.
         self.max_parallelism = 1
+        self._names = NamesInInput(self.config, self.logger)
         self._input = cast("MessageReader", self.message_reader)
         self._input.waiting = self._interruptible
 
@@ -106,6 +108,7 @@ class TargetSegment(SingerProgram, Target):
     def _process_schema_message(self, message_dict: dict[str, Any]) -> None:
         with self._input.refusing("a SCHEMA message that cannot be used"):
             super()._process_schema_message(message_dict)
+        self._names.add(message_dict["stream"], message_dict["schema"])
 
     def _process_batch_message(self, message_dict: dict[str, Any]) -> None:
         with self._input.refusing("a BATCH message whose files cannot be read"):
@@ -159,6 +162,7 @@ class TargetSegment(SingerProgram, Target):
             )
             raise UserError(msg)
         self._report()
+        self._names.end()
 
     def _report(self) -> None:
         self.logger.info(

@@ -87,7 +87,14 @@ def test_an_odd_message_is_refused_by_its_line(
 
 
 @pytest.mark.parametrize(
-    "content", [b"no gzip", gzip.compress(b"{}", mtime=0)[:-6], gzip.compress(b"{half"), gzip.compress(b"7")]
+    "content",
+    [
+        b"no gzip",
+        gzip.compress(b"{}", mtime=0)[:-6],
+        gzip.compress(b"{half", mtime=0),
+        gzip.compress(b"7", mtime=0),
+    ],
+    ids=["not-gzip", "cut", "half-an-object", "number"],
 )
 def test_a_batch_file_that_cannot_be_read_is_refused(
     server: TrackingServer, tmp_path: Path, content: bytes

@@ -12,6 +12,7 @@ import yaml
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.target.settings import Settings
 from tests.support import readme
+from tests.support.inline_target import send_inline
 from tests.support.singer_events import (
     batch_line,
     line,
@@ -326,3 +327,27 @@ def test_what_the_readme_says_makes_events_of_another_taps_records(
     assert target.run(config, lines).status == 0
     (call,) = server.calls
     assert (call["event"], call["userId"]) == ("Order Completed", "c-1")
+
+
+def test_a_stream_map_that_names_no_column_of_its_stream_sends_nothing(server: TrackingServer):
+    maps = {"email_sent": {"context_trait_email": None}}
+    with pytest.raises(SettingError, match="context_traits_email was meant"):
+        send_inline(server.config(stream_maps=maps), run_lines(records(5)))
+    assert server.calls == []
+
+
+@pytest.mark.parametrize(
+    ("maps", "said"),
+    [
+        ({"email_snt": {"context_traits_email": None}}, "no stream email_snt came in"),
+        ({"*": {"context_trait_email": None}}, "context_traits_email was meant"),
+        ({"email_*": {"link_url": None}}, None),
+    ],
+    ids=str,
+)
+def test_stream_maps_that_had_no_effect_are_said_at_the_end(server, caplog, maps, said):
+    send_inline(server.config(stream_maps=maps), run_lines(records(60)))
+    said_all = [each.getMessage() for each in caplog.records]
+    warnings = [each for each in said_all if "stream_maps" in each]
+    assert len(warnings) == (said is not None)
+    assert said is None or said in warnings[0]

@@ -27,6 +27,7 @@ from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.inputs.body import read_json
 from tap_vero_segment.singer import SingerProgram, end_at_the_next_signal
+from tap_vero_segment.stream_maps import NamesInInput
 from tap_vero_segment.targets.duckdb.batch import FORMATS, compression_of, local_file
 from tap_vero_segment.targets.duckdb.reader import MAX_LINE, RecordReader
 from tap_vero_segment.targets.duckdb.settings import RENAMED, SCHEMA, Settings
@@ -147,6 +148,7 @@ class TargetVeroDuckDB(SingerProgram, Target):
         self._written_state: dict[str, Any] | None = None
         self._signalled = False
         self._started = round(time.time() * 1000)
+        self._names = NamesInInput(self.config, self.logger)
         reader = cast("RecordReader", self.message_reader)
         reader.between, reader.failed = self._between, self._close
 
@@ -185,6 +187,7 @@ class TargetVeroDuckDB(SingerProgram, Target):
         if stream and (stream.schema, stream.keys) == (schema, keys or []):
             return
         self._load()
+        self._names.add(name, schema)
         if stream:
             for _, buffer in stream.outlets:
                 self._buffers.remove(buffer)
@@ -232,7 +235,6 @@ class TargetVeroDuckDB(SingerProgram, Target):
 
     def _process_record_message(self, message: RecordMessage) -> None:  # type: ignore[override]
         stream = self._stream(message.stream)
-        record = memoryview(message.record)
         record = memoryview(message.record)
         if record[0] != _BRACE:
             msg = f"stream {message.stream}: a record is not an object"
@@ -369,6 +371,7 @@ class TargetVeroDuckDB(SingerProgram, Target):
             self._write_state()
         finally:
             self._close()
+        self._names.end()
         self.logger.info("%d records loaded", self._loaded)
         if self._rounded:
             self.logger.warning(
