@@ -189,7 +189,7 @@ def _take_object_or_text(record: Record, column: str) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             found = msgspec.json.decode(value)
-        except ValueError:  # msgspec's errors are ValueErrors
+        except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
             found = None
         if isinstance(found, dict):
             del record[column]

@@ -264,7 +264,8 @@ class Objects:
 
     def problem(self, path: str, text: str) -> ObjectStoreError:
         """Return an error about an object."""
-        return ObjectStoreError(self._setting, f"{self.url}/{path}: {text}")
+        where = f"{self.url}/{path}".rstrip("/")
+        return ObjectStoreError(self._setting, f"{where}: {text}")
 
     def error(self, error: Exception, path: str = "") -> ObjectStoreError:
         """Say what an error of obstore means, without what it may hold of requests."""

@@ -1,5 +1,5 @@
 """``python -m tap_vero_segment.collector``: the same as ``vero-collector``."""
 
-from tap_vero_segment.collector.cli import main
+from tap_vero_segment.console_scripts import collector
 
-main(prog_name="vero-collector")
+collector()

@@ -241,7 +241,8 @@ def test_a_mended_event_is_what_today_s_collector_would_have_made_of_it(store, t
     with apsw.Connection(str(store)) as opened:
         rows = opened.execute("SELECT input, received_at, body FROM events").fetchall()
     arrivals = {each.letter.received_at for each in kept}
-    assert {at for _, at, _ in rows[2:]} <= arrivals
+    # Segment says itself when it received a call.
+    assert {at for came_in, at, _ in rows[2:] if came_in != segment.INPUT} <= arrivals
     assert {body for source, _, body in rows if source == vero.INPUT} == {
         json.dumps(documented("delivered")).encode(),
         *(body for body, use in VERO if use),
@@ -507,7 +508,7 @@ def test_a_terminal_obeys_nothing_of_what_is_shown(store):
     writer.close()
     shown = ""
     for body in bodies:
-        [kept] = [each for each in letters(store) if each.letter.body == body]
+        kept = next(each for each in letters(store) if each.letter.body == body)
         shown += good(store, "show", str(kept.number))
         raw = subprocess.run(
             collector_command(

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tests.support import collector as support
-from tests.support.collector import READ_TOKEN, SECRETS, Collector, run_collector
+from tests.support.collector import READ_TOKEN, SECRETS, Collector, run_collector, wait_until
 from tests.support.events import read_events, status
 from tests.support.leaks import assert_tells_nothing
 from tests.support.payloads import documented
@@ -107,7 +107,7 @@ def test_a_disk_that_fails_acknowledges_nothing_and_recovers(tmp_path, wrapped, 
             assert requests.get(f"{collector.url}/health", timeout=30).status_code == 200
             assert requests.get(f"{collector.url}/ready", timeout=30).status_code == 503
             failing.unlink()
-        assert requests.get(f"{collector.url}/ready", timeout=30).status_code == 200
+        wait_until(lambda: requests.get(f"{collector.url}/ready", timeout=30).status_code == 200)
         assert collector.post(body).status_code == accepted
         figures = status(collector)
     assert figures["events"] + figures["quarantined"] == 2

@@ -7,7 +7,6 @@ import resource
 import signal
 import socket
 import subprocess
-import time
 from itertools import count
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -25,6 +24,7 @@ from tests.support.collector import (
     clean_environment,
     collector_command,
     run_collector,
+    wait_until,
 )
 from tests.support.events import read_events
 from tests.support.leaks import assert_tells_nothing
@@ -51,13 +51,6 @@ def payloads() -> Iterator[dict]:
 
 def user_ids(collector: Collector) -> list[int]:
     return [int(event["userId"]) for event in read_events(collector)]
-
-
-def wait_until(condition, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def refused(command: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

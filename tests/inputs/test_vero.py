@@ -48,6 +48,10 @@ def sent(**fields: Any) -> dict[str, Any]:
 # Every type, old shapes and new
 
 
+SLOT_OF_RECEIPT = 0x01A207B48200
+"""In milliseconds: 2026-11-23T09:20:00Z, for :data:`RECEIVED_AT`."""
+
+
 @pytest.mark.parametrize("path", RECORDS, ids=[path.stem for path in RECORDS])
 def test_a_payload_becomes_the_record_that_was_written_by_hand(path):
     case = json.loads(path.read_text(encoding="utf-8"))
@@ -390,7 +394,7 @@ def test_a_time_in_another_spelling_is_read_and_kept_as_it_came(value, timestamp
 def test_without_a_time_that_can_be_read_the_event_is_as_old_as_its_receipt(value):
     found = record(sent(sent_at=value))
     assert (found["timestamp"], found["original_timestamp"]) == (RECEIVED_AT, RECEIVED_AT)
-    assert uuid.UUID(found["id"]).int >> 80 == 0
+    assert uuid.UUID(found["id"]).int >> 80 == SLOT_OF_RECEIPT
     assert_shape(found)
     kept = (found["properties"] or {}).get("sent_at")
     if value is not None:
@@ -495,7 +499,7 @@ def test_an_id_begins_with_the_milliseconds_of_the_event(payload):
     found = record(payload)
     millis = uuid.UUID(found["id"]).int >> 80
     if found["timestamp"] == RECEIVED_AT:
-        assert millis == 0
+        assert millis == SLOT_OF_RECEIPT
     else:
         since = datetime.fromisoformat(found["timestamp"]) - EPOCH
         assert millis == max(since // timedelta(milliseconds=1), 0)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import requests
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 WEBHOOK_TOKEN = "webhook-token-of-the-tests"
@@ -137,3 +138,11 @@ class Collector:
     def __exit__(self, *error: object) -> None:
         if self.process is not None and self.process.poll() is None:
             self.stop()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for a condition, not for luck."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

@@ -46,7 +46,6 @@ def message(kind: str, **fields: Any) -> bytes:
     ("text", "said"),
     [
         (b"\n", "no JSON that can be read"),
-        (b"\xef\xbb\xbf" + state_line(1), "no JSON that can be read"),
         (b"null\n", "JSON, but no object"),
         (line({"type": ["RECORD"]}), "a message of an unknown type"),
         (line({"type": None}), "a message of an unknown type"),

@@ -12,7 +12,7 @@ from singer_sdk.exceptions import ConfigValidationError
 
 from tap_vero_segment.archive.lines import unzip
 from tap_vero_segment.archive.prefetch import read_ahead
-from tap_vero_segment.errors import SettingError, UserError
+from tap_vero_segment.errors import SettingError, UserError, describe_fault
 from tap_vero_segment.sources.archive import open_archive
 from tap_vero_segment.sources.archive_objects import ArchiveReader
 from tap_vero_segment.sources.base import Page
@@ -60,8 +60,9 @@ def write_object(job: Job, task: Task) -> Written:
         problem = Problem(SETTING, str(error))
     except ConfigValidationError as error:
         problem = Problem(SETTING, f"on a worker: {'; '.join(error.errors)}")
-    except Exception as error:
-        logger.exception("%s", task.stored.path)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the run says which object it was
+        # Not the error's own text, which may hold a value of an event.
+        logger.error("%s: %s", task.stored.path, describe_fault(error))  # noqa: TRY400
         kind = type(error).__name__
         problem = Problem(SETTING, f"{task.stored.path}: {kind} on a worker, whose log says more")
     return Written([], {}, 0, [], beyond=False, problem=problem)

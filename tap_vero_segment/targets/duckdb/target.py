@@ -132,7 +132,6 @@ class TargetVeroDuckDB(SingerProgram, Target):
         PluginCapabilities.FLATTENING,
         PluginCapabilities.STRUCTURED_LOGGING,
         TargetCapabilities.HARD_DELETE,
-        TargetCapabilities.TARGET_SCHEMA,
     ]
 
     def __init__(self, **arguments: Any) -> None:

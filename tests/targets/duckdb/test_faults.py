@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -26,7 +26,7 @@ from tests.support.duckdb_loading import (
     state_message,
 )
 from tests.support.mounts import make_read_only, small_disk
-from tests.support.resident import resident
+from tests.support.resident import peak
 from tests.support.rounds import rounds
 
 if TYPE_CHECKING:
@@ -175,7 +175,9 @@ def test_a_signal_loads_what_was_read_and_ends_well(tmp_path: Path, number: sign
         output, log = process.stdout.read(), process.stderr and process.stderr.read()
         assert process.wait(60) == 0, log
     [state] = map(json.loads, output.splitlines())
-    assert Warehouse(path).query("SELECT count(*) FROM things") == [(state["position"],)]
+    # What was read behind the last state is loaded too, and comes again with the next run.
+    [(loaded,)] = Warehouse(path).query("SELECT count(*) FROM things")
+    assert state["position"] <= loaded <= 1000
 
 
 def test_killed_at_any_moment_the_next_run_completes_it(tmp_path: Path) -> None:
@@ -231,15 +233,18 @@ def many_rows() -> Iterator[bytes]:
 def test_memory_is_bounded(tmp_path: Path, lines: Any) -> None:
     path = tmp_path / "warehouse.duckdb"
     with running(tmp_path, path) as process:
-        resident(process.pid)  # skips where nobody can tell
+        most = peak(process.pid)
         assert process.stdin is not None
         for line in lines():
             process.stdin.write(line)
         process.stdin.close()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        while process.poll() is None:
+            # Not of wait4(), which counts what the tests' own process held when it forked.
+            with suppress(OSError, ValueError):  # it has just ended
+                most = peak(process.pid)
+            time.sleep(0.01)
     assert process.returncode == 0
-    assert usage.ru_maxrss * 1024 < MOST_MEMORY
+    assert most < MOST_MEMORY
 
 
 def test_a_line_that_is_too_long_is_one_line(tmp_path: Path) -> None:
