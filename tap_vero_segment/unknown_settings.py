@@ -46,5 +46,6 @@ def unknown_settings(
             hint = f"; {within + near[0]!r} was meant perhaps" if near else ""
             yield f"there is no setting {within + name!r}, so it is ignored{hint}"
         parts = known.get(name, {})
-        if isinstance(value, dict) and parts.get("properties"):
+        closed = parts.get("properties") and not isinstance(parts.get("additionalProperties"), dict)
+        if isinstance(value, dict) and closed:  # stream maps have names of the user's own
             yield from unknown_settings(value, parts, f"{within}{name}.")

@@ -161,6 +161,7 @@ def readable(body: bytes, secrets: Iterable[str]) -> str:
 
     It is unzipped and percent-decoded where it can be; JSON is indented.
     """
+    secrets = tuple(secrets)
     with suppress(HTTPError):
         body = unzip(body)
     body = body.removeprefix(BOM)
@@ -169,12 +170,14 @@ def readable(body: bytes, secrets: Iterable[str]) -> str:
         body = msgspec.json.format(body, indent=2)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         # It may be a letter because it is no such JSON.
-        body = body.replace(b"\0", b"")  # of which UTF-16 has one in each letter
         for _ in range(_MAX_QUOTED):
             if not _QUOTED.search(body):
                 break
             body = unquote(body)
-    return without_secrets(body.decode(errors="backslashreplace"), secrets)
+    text = body.decode(errors="backslashreplace")
+    plain = text.replace("\0", "")  # of which UTF-16 has one in each letter
+    hidden = without_secrets(plain, secrets)
+    return without_secrets(text, secrets) if hidden == plain else hidden
 
 
 def without_secrets(text: str, secrets: Iterable[str]) -> str:
