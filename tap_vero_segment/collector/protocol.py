@@ -171,6 +171,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def __init__(self, guard: Guard, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._guard = guard
+        self.url = b""  # uvicorn's has none before the first request begins
         self.address = ""
         """The client's, as far as it tells clients apart."""
         self._admitted = False  # the request that came last has shown a secret
