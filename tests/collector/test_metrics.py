@@ -129,7 +129,7 @@ def test_quarantined_bodies_are_counted_where_they_came_in(shared):
         (lambda c: c.get("/nothing").status_code, 404, "not_found"),
         (lambda c: c.get(f"/vero/{WEBHOOK_TOKEN}").status_code, 405, "method"),
         (lambda c: c.get("/v1/events?limit=0").status_code, 400, "bad_request"),
-        (lambda c: batch(c, *[{}] * 2_501), 400, "bad_request"),
+        (lambda c: batch(c, *[{}] * 2_501), 400, "too_large"),
         (lambda c: c.post(b" " * (MAX_BODY + 1)).status_code, 413, "too_large"),
         (
             lambda c: (

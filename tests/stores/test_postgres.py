@@ -248,7 +248,7 @@ def test_the_role_for_readers_reads_events_and_nothing_else(database):
             "SELECT id FROM vero_collector.ids",
             "DELETE FROM vero_collector.events",
             "UPDATE vero_collector.clock SET last = 0",
-            "SELECT vero_collector.append(NULL, '{a}', '{a}', '{1}', '{a}', '{a}', '{a}', '{}', '{}')",
+            "SELECT vero_collector.append(1, '{a}', '{a}', '{1}', '{a}', '{a}', '{a}', '{}', '{}')",
             "INSERT INTO vero_collector.exports VALUES ('a', 1, 1)",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
