@@ -359,7 +359,7 @@ def test_a_full_disk_is_a_503_until_there_is_space_again(tmpfs):
 
         (tmpfs / "filler").unlink()
 
-        assert requests.get(f"{collector.url}/ready", timeout=30).status_code == 200
+        wait_until(lambda: requests.get(f"{collector.url}/ready", timeout=30).status_code == 200)
         for payload in refused:
             assert collector.post(payload).status_code == 200
         users = user_ids(collector)
