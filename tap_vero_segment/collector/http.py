@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from tap_vero_segment.collector.refusals import BY_STATUS, Refusal
+from tap_vero_segment.stores.base import PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -40,8 +41,6 @@ MAX_STRANGERS_HALF_RECEIVED: Final = 16 * 1024 * 1024
 """The same, of clients that have shown none: theirs can be in the body, or be its signature."""
 MAX_RESPONSES: Final = 64 * 1024 * 1024
 """Bytes of large responses that are being made, or that their clients have not taken yet."""
-PAGE_SIZE: Final = 8 * 1024 * 1024
-"""About how many bytes of events a store returns at once."""
 RESPONSE_SECONDS: Final = 2.0
 """How long a request waits for memory for its response."""
 _PIECE: Final = 64 * 1024
@@ -236,7 +235,7 @@ class Request:
         if self._connection is not None:
             self._connection.give_up()
 
-    async def expect_response(self, size: int = PAGE_SIZE) -> None:
+    async def expect_response(self, size: int = PAGE_BYTES) -> None:
         """Wait for memory for a large response, before it is made.
 
         Raises:

@@ -11,7 +11,7 @@ import apsw
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError, UserError
-from tap_vero_segment.stores.base import ARRIVALS_SLOT
+from tap_vero_segment.stores.base import ARRIVALS_SLOT, PAGE_BYTES
 from tap_vero_segment.stores.sqlite.arrivals import add_arrivals
 from tap_vero_segment.stores.sqlite.connection import let_go, open_to_write, path_of
 from tap_vero_segment.stores.sqlite.damage import call_check, newest, telling_damage
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 PAGE: Final = 1_000
-"""Events in a transaction."""
-
-PAGE_BYTES: Final = 8_000_000
-"""Bytes of them, or a larger one alone: they are held in memory, and in the log."""
+"""Events in a transaction, which also ends at :data:`PAGE_BYTES`."""
 
 _BETWEEN: Final = "WHERE until > ? AND until < ? ORDER BY until"
 _NEXT: Final = """
