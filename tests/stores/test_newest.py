@@ -35,10 +35,12 @@ def test_the_newest_come_first(writer, reader):
 
 
 def test_what_was_pruned_is_not_among_them(writer, reader):
-    writer.write(events(40), [])
+    writer.write(events(25, 1), [])
+    since = times.now()
+    writer.write(events(15, 2), [])
     lines = reader.lines(0, None, 1_000)[::-1]
     at = loaded(reader)
-    prune_all(writer, at[25])
+    prune_all(writer, since)
 
     assert reader.newest(15) == reader.newest(16) == lines[:15]
     assert reader.event(at[24]) is None

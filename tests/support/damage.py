@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "vero-events.db"
+PAGE_SIZE = 8192
+AUTO_CHECKPOINT = 1000
+"""Pages in the log from which on SQLite folds it into the file (sqlite.org/wal.html, 2.1)."""
 
 
 class Kept(NamedTuple):
@@ -45,13 +48,15 @@ def leave(folder: Path) -> Kept:
     ]
     letters = [b"nonsense %d " % number * 300 for number in range(10)]
     with Collector(folder) as collector:
-        for body in [*bodies[:250], *letters[:5]]:
+        for body in [*bodies[:300], *letters[:5]]:
             collector.post(body)
         assert collector.stop() == 0  # which folds the log into the file
         collector.start()
-        for body in [*letters[5:], *bodies[250:]]:
+        for body in [*letters[5:], *bodies[300:]]:
             collector.post(body)
         collector.kill()
+    # SQLite has not folded the log into the file by itself, so that damage to it costs events.
+    assert (folder / f"{NAME}-wal").stat().st_size < AUTO_CHECKPOINT * PAGE_SIZE
     kept = read(folder / NAME)
     assert sorted(kept.bodies.values()) == sorted(bodies)
     assert sorted(kept.letters) == sorted(letters)
