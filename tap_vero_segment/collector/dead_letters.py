@@ -13,8 +13,7 @@ from tap_vero_segment.collector.http import HTTPError, unzip
 from tap_vero_segment.collector.letters import check_there, every_letter, letter_of, not_there
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.inputs.body import BOM, check_depth, unquote
-from tap_vero_segment.stores.readers import open_reader
-from tap_vero_segment.stores.writers import open_writer
+from tap_vero_segment.stores.open import open_reader, open_writer
 from tap_vero_segment.terminal import printable
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from tap_vero_segment import times
 from tap_vero_segment.archive.objects import Objects
 from tap_vero_segment.archive.writing import write_archive
 from tap_vero_segment.stores.base import Exported
-from tap_vero_segment.stores.readers import open_reader
-from tap_vero_segment.stores.writers import open_writer
+from tap_vero_segment.stores.open import open_reader, open_writer
 
 
 def export(store: str, to: str, before: str | None) -> str:

@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import UserError
-from tap_vero_segment.stores.base import Exported
+from tap_vero_segment.stores.base import Exported, throttled
 from tap_vero_segment.stores.exports import missing
-from tap_vero_segment.stores.readers import open_reader
-from tap_vero_segment.stores.turns import in_turn
-from tap_vero_segment.stores.writers import open_writer
+from tap_vero_segment.stores.open import open_reader, open_writer
 
 if TYPE_CHECKING:
     from tap_vero_segment.stores.base import Reader
@@ -40,7 +38,7 @@ def prune(store: str, before: str, *, force: bool) -> str:
             for part in parts:
                 count: int | None = None
                 while count != 0:
-                    with in_turn():
+                    with throttled():
                         count = writer.prune(part.before, part.until)
                     deleted += count
         finally:

@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from tap_vero_segment import times
-from tap_vero_segment.stores.readers import open_reader
-from tap_vero_segment.stores.repairs import repair_clock as repair
+from tap_vero_segment.stores.open import open_reader
+from tap_vero_segment.stores.open import repair_clock as repair
 
 if TYPE_CHECKING:
     from collections.abc import Callable

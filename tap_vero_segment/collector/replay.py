@@ -11,10 +11,8 @@ from tap_vero_segment.collector.http import HTTPError
 from tap_vero_segment.collector.letters import check_there, every_letter, letters_of
 from tap_vero_segment.errors import describe_fault
 from tap_vero_segment.inputs.body import NotAnObjectError, UnmappableError
-from tap_vero_segment.stores.base import StoreError
-from tap_vero_segment.stores.readers import open_reader
-from tap_vero_segment.stores.turns import in_turn
-from tap_vero_segment.stores.writers import open_writer
+from tap_vero_segment.stores.base import StoreError, throttled
+from tap_vero_segment.stores.open import open_reader, open_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +51,7 @@ def replay(store: str, numbers: Sequence[int]) -> str:
         try:
             replaying = Replay(writer)
             for kept in letters_of(reader, numbers) if numbers else every_letter(reader):
-                with in_turn():
+                with throttled():
                     replaying.read(kept)
         finally:
             writer.close()

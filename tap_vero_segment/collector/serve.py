@@ -30,9 +30,7 @@ from tap_vero_segment.collector.notify import START_SECONDS, Notifier
 from tap_vero_segment.collector.protocol import SPARE, Guard, GuardedProtocol, Limits
 from tap_vero_segment.collector.reading import Readers
 from tap_vero_segment.errors import SettingError, UserError, describe_fault
-from tap_vero_segment.stores.places import place_of
-from tap_vero_segment.stores.readers import open_reader
-from tap_vero_segment.stores.writers import open_writer
+from tap_vero_segment.stores.open import location_of, open_reader, open_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -103,8 +101,8 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=CLIENTS_SECONDS,
     )
-    place = place_of(settings.store, "store")
-    server = _Server(config, committer, readers, guard, _Doors(app, secrets, reload), place)
+    location = location_of(settings.store, "store")
+    server = _Server(config, committer, readers, guard, _Doors(app, secrets, reload), location)
     listening = _listen(settings.host, settings.port)
     # A body of half a megabyte can be a hundred thousand arrays, and Python would spend most of
     # the time for reading them on looking for garbage, in which no other thread can run.
@@ -201,7 +199,7 @@ class _Server(uvicorn.Server):
         readers: Closed.
         guard: Looks after the connections.
         doors: Changes the secrets at SIGHUP.
-        place: Where the store is, for the log.
+        location: Where the store is, for the log.
     """
 
     def __init__(
@@ -211,14 +209,14 @@ class _Server(uvicorn.Server):
         readers: Readers,
         guard: Guard,
         doors: _Doors,
-        place: str,
+        location: str,
     ) -> None:
         super().__init__(config)
         self._committer = committer
         self._readers = readers
         self._guard = guard
         self._doors = doors
-        self._place = place
+        self._location = location
         self._notifier = Notifier()
         self._status = 0
         self._threads_ended = True
@@ -276,7 +274,7 @@ class _Server(uvicorn.Server):
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
             url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            announce_store(self._place)
+            announce_store(self._location)
             announce_doors(self._doors.secrets)
             announce_address(url, self._doors.secrets)
             self._notifier.ready()

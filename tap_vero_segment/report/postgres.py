@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_vero_segment.report.warehouse import Report, read
-from tap_vero_segment.stores.urls import needed
+from tap_vero_segment.stores.open import needing_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ def read_postgres(url: str, schema: str) -> Report:
         StoreError: It cannot be read.
         UserError: No table of the tap is in it.
     """
-    with needed("postgres"):
+    with needing_postgres("postgres"):
         from tap_vero_segment.stores.postgres.connection import SAFE_PATH, Session  # noqa: PLC0415
 
     def work(connection: Connection) -> Report:

@@ -9,7 +9,7 @@ from tap_vero_segment.closing import Closing
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources.base import SETTING, Page, decode_lines
 from tap_vero_segment.stores.base import StoreError
-from tap_vero_segment.stores.readers import open_reader
+from tap_vero_segment.stores.open import open_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

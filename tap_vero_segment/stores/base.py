@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from tap_vero_segment import times
 from tap_vero_segment.closing import Closable
+from tap_vero_segment.inputs.ids import ALIKE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
 
 class StoreError(Exception):
@@ -369,3 +373,34 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Let go of the store."""
+
+
+@contextmanager
+def throttled() -> Generator[None]:
+    """Do something with a store, then leave the store to others for as long as it took.
+
+    Who waits for a store's lock only looks from time to time whether it is free, and would find it
+    taken again and again by one who takes it without a pause.
+    """
+    began = time.monotonic()
+    yield
+    time.sleep(time.monotonic() - began)
+
+
+def digest_of(letter: DeadLetter) -> bytes:
+    """Return 32 bytes that only the same body has that came in by the same input, at about a time.
+
+    As with ids, the time is that of receipt, cut to a multiple of :data:`ALIKE`.
+    """
+    return digests_alike(letter)[1]
+
+
+def digests_alike(letter: DeadLetter) -> tuple[bytes, bytes, bytes]:
+    """Return the digest, between those of the same body received shortly before and after."""
+    content = hashlib.sha256(b"%b\0%b" % (letter.input.encode(), letter.body)).digest()
+    slot = letter.received_at // ALIKE
+
+    def digest(number: int) -> bytes:
+        return hashlib.sha256(b"%d\0%b" % (number, content)).digest()
+
+    return digest(slot - 1), digest(slot), digest(slot + 1)

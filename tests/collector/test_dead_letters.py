@@ -24,10 +24,9 @@ from tap_vero_segment.collector.dead_letters import readable
 from tap_vero_segment.collector.endpoints import segment, tracking, vero
 from tap_vero_segment.collector.replay import READERS, replay
 from tap_vero_segment.stores.base import DeadLetter, StoreBusyError
-from tap_vero_segment.stores.readers import open_reader
+from tap_vero_segment.stores.open import open_reader, open_writer
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
-from tap_vero_segment.stores.writers import open_writer
 from tests.support.archived import killed_when
 from tests.support.collector import (
     READ_TOKEN,

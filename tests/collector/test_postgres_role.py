@@ -10,8 +10,8 @@ import pytest
 
 from tap_vero_segment import times
 from tap_vero_segment.stores.base import DeadLetter
-from tap_vero_segment.stores.postgres.schema import READER_ROLE
-from tap_vero_segment.stores.writers import open_writer
+from tap_vero_segment.stores.open import open_writer
+from tap_vero_segment.stores.postgres.connection import READER_ROLE
 from tests.support.collector import Collector, run_collector
 from tests.support.payloads import documented
 

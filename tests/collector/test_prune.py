@@ -18,9 +18,9 @@ from tap_vero_segment import times
 from tap_vero_segment.collector.endpoints.vero import to_event
 from tap_vero_segment.collector.export import export as export_here
 from tap_vero_segment.stores.base import DeadLetter, Total
+from tap_vero_segment.stores.open import open_writer
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
-from tap_vero_segment.stores.writers import open_writer
 from tests.support.archived import archived, killed_when
 from tests.support.collector import Collector, clean_environment, run_collector
 from tests.support.events import status

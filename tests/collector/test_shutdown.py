@@ -117,7 +117,7 @@ def it_is_not_ready_any_more_while_it_ends(folder):
 
 HANGING = """
 import sys, time
-from tap_vero_segment.stores import places, readers, writers
+from tap_vero_segment.stores import open as stores
 
 class Hanging:
     # As a server that takes connections and answers nothing.
@@ -127,8 +127,8 @@ class Hanging:
     def nearly_full(self): return False
     def close(self): pass
 
-writers.WRITERS["hanging"] = readers.READERS["hanging"] = Hanging
-places.PLACES["hanging"] = lambda url, setting: url
+kind = stores._Kind(Hanging, Hanging, None, lambda url, setting: url)
+stores.KINDS["hanging"] = lambda setting: kind
 from tap_vero_segment.collector.cli import main
 main(prog_name="vero-collector")
 """

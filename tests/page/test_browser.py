@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tap_vero_segment import times
 from tap_vero_segment.stores.base import DeadLetter
-from tap_vero_segment.stores.writers import open_writer
+from tap_vero_segment.stores.open import open_writer
 from tests.support.browser import running_browser
 from tests.support.collector import READ_TOKEN, WEBHOOK_TOKEN, Collector
 from tests.support.demo_day import last_moments, write_day

@@ -18,9 +18,9 @@ from tap_vero_segment.collector.page.feed import MAX_EVENTS, MAX_WATCHERS
 from tap_vero_segment.collector.page.session import begin
 from tap_vero_segment.collector.serve import CLIENTS_SECONDS
 from tap_vero_segment.stores.base import DeadLetter, StoreError
+from tap_vero_segment.stores.open import open_writer
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
-from tap_vero_segment.stores.writers import open_writer
 from tests.support.asgi import ask, running
 from tests.support.collector import READ_TOKEN, SECRETS, Collector
 from tests.support.events import read_events

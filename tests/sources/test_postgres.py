@@ -13,7 +13,7 @@ import pytest
 
 from tap_vero_segment.collector.endpoints.vero import to_event
 from tap_vero_segment.stores.base import DeadLetter
-from tap_vero_segment.stores.postgres.schema import READER_ROLE
+from tap_vero_segment.stores.postgres.connection import READER_ROLE
 from tap_vero_segment.stores.postgres.writer import PostgresWriter
 from tests.support.payloads import many
 from tests.support.postgres_problems import PROBLEMS, SECRET, problem_url

@@ -11,7 +11,7 @@ from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources.open import SourceSettings, open_source
 from tap_vero_segment.sources.store import StoreSource
-from tap_vero_segment.stores.sqlite.damage import call_check
+from tap_vero_segment.stores.sqlite.integrity import call_check
 from tests.support.payloads import many
 from tests.support.store import fill
 from tests.support.stored import stored, url_of

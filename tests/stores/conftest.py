@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_vero_segment import times
+from tap_vero_segment.stores.open import open_reader
 from tap_vero_segment.stores.postgres.writer import PostgresWriter
-from tap_vero_segment.stores.readers import open_reader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import pytest
 from tap_vero_segment import times
 from tap_vero_segment.collector.endpoints.vero import to_event
 from tap_vero_segment.stores.base import DeadLetter
+from tap_vero_segment.stores.open import open_reader
 from tap_vero_segment.stores.postgres.writer import PostgresWriter
-from tap_vero_segment.stores.readers import open_reader
 from tests.stores.test_any_store import ids, read
 
 if TYPE_CHECKING:

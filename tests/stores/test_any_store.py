@@ -22,7 +22,7 @@ from tap_vero_segment.stores.base import (
     Total,
 )
 from tap_vero_segment.stores.exports import merged, missing
-from tap_vero_segment.stores.readers import open_reader
+from tap_vero_segment.stores.open import open_reader
 from tests.support.payloads import many
 from tests.support.stored import every_line
 

@@ -12,7 +12,7 @@ import pytest
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_EVENT
 from tap_vero_segment.stores.base import ARRIVALS_KEPT, ARRIVALS_SLOT, Arrivals, StoreError
-from tap_vero_segment.stores.readers import open_reader
+from tap_vero_segment.stores.open import open_reader
 from tests.stores.test_any_store import events, letters, prune_all, read
 from tests.support.collector import Collector
 from tests.support.payloads import documented, many

@@ -16,8 +16,8 @@ import pytest
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.postgres import pruning
+from tap_vero_segment.stores.postgres.connection import READER_ROLE
 from tap_vero_segment.stores.postgres.reader import PostgresReader
-from tap_vero_segment.stores.postgres.schema import READER_ROLE
 from tap_vero_segment.stores.postgres.writer import PostgresWriter
 from tests.stores.test_any_store import WEEK, events, ids, loaded, prune_all
 

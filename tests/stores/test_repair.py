@@ -11,11 +11,9 @@ import pytest
 from tap_vero_segment import times
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.stores.base import Exported
+from tap_vero_segment.stores.open import open_reader, open_writer, repair_clock
 from tap_vero_segment.stores.postgres import repair as postgres_repair
-from tap_vero_segment.stores.readers import open_reader
-from tap_vero_segment.stores.repairs import repair_clock
 from tap_vero_segment.stores.sqlite import repair as sqlite_repair
-from tap_vero_segment.stores.writers import open_writer
 from tests.stores.test_any_store import counted, events, ids, letters, loaded, prune_all, read, scan
 
 if TYPE_CHECKING:

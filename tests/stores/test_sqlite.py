@@ -25,12 +25,11 @@ from tap_vero_segment.stores.base import (
     StoreFullError,
     Total,
 )
-from tap_vero_segment.stores.readers import open_reader
+from tap_vero_segment.stores.open import open_reader, open_writer
 from tap_vero_segment.stores.sqlite import connection, pruning
 from tap_vero_segment.stores.sqlite.connection import open_to_read, open_to_write
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
-from tap_vero_segment.stores.writers import open_writer
 from tests.support.disk import Disk
 from tests.support.mounts import make_read_only, small_disk
 from tests.support.payloads import documented, many

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.stores.postgres.schema import MIGRATIONS as POSTGRES
-from tap_vero_segment.stores.readers import open_reader
-from tap_vero_segment.stores.sqlite.schema import MIGRATIONS as SQLITE
+from tap_vero_segment.stores.open import open_reader
+from tap_vero_segment.stores.postgres.connection import MIGRATIONS as POSTGRES
+from tap_vero_segment.stores.sqlite.connection import MIGRATIONS as SQLITE
 from tests.stores.test_any_store import events, ids
 
 if TYPE_CHECKING:

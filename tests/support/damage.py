@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import apsw
 
 from tap_vero_segment import times
-from tap_vero_segment.stores.sqlite.damage import check_events, telling_damage
+from tap_vero_segment.stores.sqlite.integrity import check_events, telling_damage
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tests.support.collector import Collector
 from tests.support.payloads import many

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
+from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
@@ -19,10 +20,36 @@ from tap_vero_segment.stores.base import (
     StoreError,
     StoreFullError,
 )
-from tap_vero_segment.stores.postgres.schema import MIGRATIONS, READERS, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+
+SCHEMA: Final = "vero_collector"
+"""Everything lies in a schema of its own.
+
+What writes events is a function in the database (``functions.sql``), so that the lock under which
+``loaded_at`` rises is taken and let go by the server alone: a collector that is frozen or cut off
+in the middle of a request holds nobody up.
+"""
+
+READER_ROLE: Final = "vero_collector_reader"
+"""May read events and counts, and nothing else."""
+
+_FILES: Final = resources.files("tap_vero_segment.stores.postgres")
+
+
+def _sql(name: str) -> str:
+    return _FILES.joinpath(name).read_text("utf-8")
+
+
+MIGRATIONS: Final = (_sql("schema.sql") + _sql("functions.sql"),)
+"""Each takes the schema from the version of its place to the next; never changed once released.
+
+The schema's version is their number.
+"""
+
+READERS: Final = _sql("readers.sql")
+"""Makes :data:`READER_ROLE`, after each migration: for a user who may make roles."""
 
 T = TypeVar("T")
 
@@ -198,7 +225,7 @@ class Session:
         self._connection.close()
 
 
-def place_of(url: str, setting: str) -> str:
+def location_of(url: str, setting: str) -> str:
     """Return the database and the server that a URL names: no user and no password.
 
     Raises:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from tap_vero_segment import times
-from tap_vero_segment.stores.base import ARRIVALS_SLOT, StoreBusyError
+from tap_vero_segment.stores.base import ARRIVALS_SLOT, StoreBusyError, throttled
 from tap_vero_segment.stores.postgres.connection import open_to_write
 from tap_vero_segment.stores.postgres.pruning import WEEK
-from tap_vero_segment.stores.turns import in_turn
 
 if TYPE_CHECKING:
     from tap_vero_segment.stores.postgres.connection import Connection, Session
@@ -129,7 +128,7 @@ class Moving:
         moved = 0
         ended = False
         while not ended:
-            with in_turn():
+            with throttled():
                 count, ended = self._retried()
             moved += count
         return moved

@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.stores.base import Exported, Exports, StoreBrokenError, StoreError
-from tap_vero_segment.stores.digests import digests_alike
+from tap_vero_segment.stores.base import (
+    Exported,
+    Exports,
+    StoreBrokenError,
+    StoreError,
+    digests_alike,
+)
 from tap_vero_segment.stores.exports import merged
 from tap_vero_segment.stores.postgres.connection import open_to_write
 from tap_vero_segment.stores.postgres.pruning import prune

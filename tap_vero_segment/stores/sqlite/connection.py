@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from contextlib import contextmanager, suppress
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,14 +15,21 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_rand
 
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.base import StoreBrokenError
-from tap_vero_segment.stores.sqlite.checkup import check_all
-from tap_vero_segment.stores.sqlite.damage import check_newest, newest, telling_damage
 from tap_vero_segment.stores.sqlite.errors import store_error
-from tap_vero_segment.stores.sqlite.mark import NOTHING, Known, check_mark, read_mark
-from tap_vero_segment.stores.sqlite.schema import MIGRATIONS
+from tap_vero_segment.stores.sqlite.high_water_mark import NOTHING, Known, check_mark, read_mark
+from tap_vero_segment.stores.sqlite.integrity import check_all, check_newest, newest, telling_damage
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+MIGRATIONS: Final = (
+    resources.files("tap_vero_segment.stores.sqlite").joinpath("schema.sql").read_text("utf-8"),
+)
+"""Each takes a store from the schema of its place, the first one from an empty file, to the next.
+
+The schema's version is their number. A new store takes all of them; one that an older release wrote
+takes those that it lacks when a collector opens it. One that was released is never changed.
+"""
 
 logger = logging.getLogger("vero-collector")
 

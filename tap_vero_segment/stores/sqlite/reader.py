@@ -20,7 +20,7 @@ from tap_vero_segment.stores.base import (
 )
 from tap_vero_segment.stores.sqlite.arrivals import read_arrivals
 from tap_vero_segment.stores.sqlite.connection import open_to_read, path_of
-from tap_vero_segment.stores.sqlite.damage import (
+from tap_vero_segment.stores.sqlite.integrity import (
     check_alone,
     check_end,
     check_letter,
@@ -33,7 +33,7 @@ from tap_vero_segment.track import with_loaded_at
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from tap_vero_segment.stores.sqlite.damage import Row
+    from tap_vero_segment.stores.sqlite.integrity import Row
 
 _PAGE: Final = """
 SELECT loaded_at, previous, call_check, call FROM events WHERE loaded_at > ? AND loaded_at <= ?

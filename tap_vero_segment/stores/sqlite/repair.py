@@ -14,8 +14,8 @@ from tap_vero_segment.errors import SettingError, UserError
 from tap_vero_segment.stores.base import ARRIVALS_SLOT, PAGE_BYTES
 from tap_vero_segment.stores.sqlite.arrivals import add_arrivals
 from tap_vero_segment.stores.sqlite.connection import let_go, open_to_write, path_of
-from tap_vero_segment.stores.sqlite.damage import call_check, newest, telling_damage
-from tap_vero_segment.stores.sqlite.mark import Known, Mark
+from tap_vero_segment.stores.sqlite.high_water_mark import Known, Mark
+from tap_vero_segment.stores.sqlite.integrity import call_check, newest, telling_damage
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -6,7 +6,7 @@ CREATE TABLE events (
     input       TEXT NOT NULL,
     call        BLOB NOT NULL,        -- the track call as JSON, without loadedAt
     body        BLOB,                 -- the request's body as it came
-    -- How damage is found: see tap_vero_segment.stores.sqlite.damage.
+    -- How damage is found: see tap_vero_segment.stores.sqlite.integrity.
     previous    INTEGER NOT NULL,     -- the loaded_at of the event before
     call_check  INTEGER NOT NULL,     -- checksum of loaded_at and call
     rest_check  INTEGER NOT NULL      -- checksum of the columns from id to body, without call

@@ -12,21 +12,20 @@ import apsw
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.inputs.ids import ALIKE
-from tap_vero_segment.stores.base import ARRIVALS_SLOT, Exported, Exports, StoreError
-from tap_vero_segment.stores.digests import digests_alike
+from tap_vero_segment.stores.base import ARRIVALS_SLOT, Exported, Exports, StoreError, digests_alike
 from tap_vero_segment.stores.exports import merged
 from tap_vero_segment.stores.sqlite.arrivals import add_arrivals, forget_arrivals
 from tap_vero_segment.stores.sqlite.connection import let_go, open_to_write, path_of
-from tap_vero_segment.stores.sqlite.damage import (
+from tap_vero_segment.stores.sqlite.errors import store_error
+from tap_vero_segment.stores.sqlite.high_water_mark import Known, Mark, check_mark
+from tap_vero_segment.stores.sqlite.integrity import (
     call_check,
     newest,
     newest_event,
     rest_check,
     telling_damage,
 )
-from tap_vero_segment.stores.sqlite.errors import store_error
-from tap_vero_segment.stores.sqlite.mark import Known, Mark, check_mark
-from tap_vero_segment.stores.sqlite.opened import OpenedFiles
+from tap_vero_segment.stores.sqlite.opened_files import OpenedFiles
 from tap_vero_segment.stores.sqlite.pruning import prune
 
 if TYPE_CHECKING:

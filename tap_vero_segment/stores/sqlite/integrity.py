@@ -16,13 +16,13 @@ from zlib import crc32
 import apsw
 
 from tap_vero_segment import times
-from tap_vero_segment.stores.digests import digest_of
+from tap_vero_segment.stores.base import DeadLetter, digest_of
 from tap_vero_segment.stores.sqlite.errors import damaged, store_error
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
-    from tap_vero_segment.stores.base import DeadLetter, StoreBrokenError
+    from tap_vero_segment.stores.base import StoreBrokenError
 
 Row = tuple[int, int, int, Any]
 """An event as far as a reader needs it: ``loaded_at, previous, call_check, call``."""
@@ -31,6 +31,8 @@ _ALL_OF_EVENTS: Final = """
 SELECT loaded_at, previous, call_check, call, rest_check, id, collection, received_at, input, body
 FROM events WHERE loaded_at > ? ORDER BY loaded_at
 """
+
+_LETTERS: Final = "SELECT id, digest, received_at, input, reason, body FROM dead_letters"
 
 NEWEST: Final = 1_000
 """Events that are looked at when the store is opened to be written: a moment's work."""
@@ -210,3 +212,27 @@ def _check_end(connection: apsw.Connection, last: int) -> None:
 
 def _text(moment: int) -> str:
     return times.to_text(moment) if times.EARLIEST <= moment <= times.LATEST else "an unknown time"
+
+
+def check_all(connection: apsw.Connection) -> None:
+    """Look at each page of the file, and at each event and dead letter.
+
+    For a store without a high-water mark: a write-ahead log that lies beside an older copy of its
+    file is read as if it were the copy's. Its pages replace some of the copy's, and the rest of a
+    tree is of another time. SQLite notices when it gets there, which may be long after the newest
+    events, all in the log, were found whole.
+
+    Args:
+        connection: In a transaction, so that all of it is of one moment.
+
+    Raises:
+        apsw.Error: SQLite could not even begin.
+        StoreBrokenError: Something is damaged or missing.
+    """
+    found: str = connection.execute("PRAGMA integrity_check(1)").get
+    if found != "ok":
+        msg = f"SQLite's check says {found.splitlines()[-1]}"
+        raise damaged(msg)
+    for number, digest, *rest in connection.execute(_LETTERS):
+        check_letter(number, digest, DeadLetter(*rest))
+    check_events(connection, 0)

@@ -17,8 +17,8 @@ from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.base import StoreBrokenError, StoreError
 from tap_vero_segment.stores.sqlite.connection import open_to_read
-from tap_vero_segment.stores.sqlite.damage import check_page, telling_damage
 from tap_vero_segment.stores.sqlite.errors import RESTORE
+from tap_vero_segment.stores.sqlite.integrity import check_page, telling_damage
 
 if TYPE_CHECKING:
     from pathlib import Path
