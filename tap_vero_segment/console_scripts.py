@@ -26,7 +26,7 @@ def tap() -> None:
 def target() -> None:
     """Run ``target-segment``; as for the tap."""
     with _starting():
-        from tap_vero_segment.target import TargetSegment  # noqa: PLC0415
+        from tap_vero_segment.targets.segment import TargetSegment  # noqa: PLC0415
     with _in_memory():
         TargetSegment.cli()
 

@@ -1,13 +1,15 @@
-"""Errors that are told to the user in one line, without a traceback."""
+"""Errors that the user sees as one line without a traceback, and checks that many settings share."""
 
 from __future__ import annotations
 
 import traceback
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
+
 
 _FRAMES: Final = 8
 """Of an unexpected error, the innermost."""
@@ -69,3 +71,47 @@ def _module(path: str) -> str:
             after = len(parts) - parts[::-1].index(root)
             return "/".join(parts[after:])
     return parts[-1]
+
+
+@contextmanager
+def importing(missing: UserError) -> Generator[None]:
+    """Import an extra's packages, or modules of ours that do.
+
+    Args:
+        missing: What is raised where a package is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] == "tap_vero_segment":
+            raise
+        raise missing from error
+
+
+_QUOTES: Final = frozenset("\"'`‘’“”")  # noqa: RUF001  # word processors make these
+
+
+def check_pasted(setting: str, value: str) -> None:
+    """Make sure that nothing stands around a secret or a URL, and nothing unseen in it.
+
+    Kubernetes keeps the line end of a file that a secret was made of; ``docker --env-file`` keeps
+    quotes. With either, no secret would ever match.
+
+    Args:
+        setting: The setting's or variable's name, for the error.
+        value: Its value.
+
+    Raises:
+        SettingError: Something does.
+    """
+    if value.endswith(("\n", "\r")):
+        problem = "it ends with a line end: remove that (printf %s writes none, echo does)"
+    elif value != value.strip():
+        problem = "a blank stands before or behind it: remove that"
+    elif value and (value[0] in _QUOTES or value[-1] in _QUOTES):
+        problem = "a quotation mark stands before or behind it: remove that"
+    elif not value.isprintable():
+        problem = "it contains a line end, a control character or an invisible one: remove that"
+    else:
+        return
+    raise SettingError(setting, problem)

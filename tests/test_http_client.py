@@ -10,9 +10,9 @@ import pytest
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources import http
 from tap_vero_segment.sources.http import HttpSource
-from tap_vero_segment.target import client
-from tap_vero_segment.target.calls import OutgoingCall
-from tap_vero_segment.target.client import TrackingApi
+from tap_vero_segment.targets.segment import client
+from tap_vero_segment.targets.segment.calls import OutgoingCall
+from tap_vero_segment.targets.segment.client import TrackingApi
 from tests.support import event_server
 from tests.support.collector import READ_TOKEN
 from tests.support.event_server import EventServer

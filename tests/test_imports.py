@@ -127,5 +127,5 @@ def test_what_every_room_shares_knows_of_no_room(room):
 def test_the_tap_loads_what_is_rarely_wanted_when_it_is_wanted_only():
     loaded = loaded_by(f"{PACKAGE}.tap")
     assert not within(loaded, "distributed", "dask", "pyarrow", "obstore")
-    assert f"{PACKAGE}.tap.workers.settings" in loaded
+    assert f"{PACKAGE}.tap.settings" in loaded
     assert f"{PACKAGE}.tap.workers.cluster" not in loaded

@@ -22,8 +22,7 @@ from obstore.exceptions import (
 from obstore.store import GCSStore, LocalStore, from_url
 
 from tap_vero_segment import times
-from tap_vero_segment.archive.credentials import aws_credentials
-from tap_vero_segment.archive.options import by_name, credentials_of, split_options
+from tap_vero_segment.archive.options import aws_credentials, by_name, credentials_of, split_options
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.files import make_folder, write_new
 

@@ -6,9 +6,9 @@ import functools
 import ipaddress
 from typing import TYPE_CHECKING, Final
 
+from tap_vero_segment.collector.connection_limits import unmapped
 from tap_vero_segment.collector.endpoints import tracking
 from tap_vero_segment.collector.http import HTTPError, send_response
-from tap_vero_segment.collector.protocol import unmapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 import msgspec
 
 from tap_vero_segment.collector import openapi
-from tap_vero_segment.collector.clock import clock_warning
+from tap_vero_segment.collector.commands.repair_clock import clock_warning
 from tap_vero_segment.collector.committer import RefusedError
 from tap_vero_segment.collector.doors import check_method, nothing_here, opened
 from tap_vero_segment.collector.endpoints import events, metrics, segment, tracking, vero
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.http import Receive, Scope, Send
     from tap_vero_segment.collector.metrics import Metrics
-    from tap_vero_segment.collector.reading import Readers
+    from tap_vero_segment.collector.reader_pool import Readers
     from tap_vero_segment.collector.settings import Secrets
 
 T = TypeVar("T")

@@ -18,8 +18,7 @@ from dotenv import load_dotenv
 
 from tap_vero_segment import times
 from tap_vero_segment.collector import logs, settings
-from tap_vero_segment.errors import UserError
-from tap_vero_segment.pasted import check_pasted
+from tap_vero_segment.errors import UserError, check_pasted
 from tap_vero_segment.stores.base import StoreError
 
 logger = logging.getLogger("vero-collector")
@@ -175,7 +174,7 @@ def main(context: click.Context) -> None:
 )
 def init(url: str) -> None:
     """Write .env with fresh secrets, and print the URL to paste into Vero."""
-    from tap_vero_segment.collector.init import check_url, webhook_path, write_env  # noqa: PLC0415
+    from tap_vero_segment.collector.commands.init import check_url, webhook_path, write_env  # noqa: PLC0415
 
     check_url(url)
     written = write_env(ENV_FILE)
@@ -301,7 +300,7 @@ def serve(context: click.Context, /, *, log_format: str, **told: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 def status(store: str, *, as_json: bool) -> None:
     """Print what the store holds: events per collection, first and last loaded_at."""
-    from tap_vero_segment.collector.status import status as describe  # noqa: PLC0415
+    from tap_vero_segment.collector.commands.status import status as describe  # noqa: PLC0415
 
     click.echo(describe(store, as_json=as_json))
 
@@ -314,7 +313,7 @@ def sample(store: str) -> None:
     The collector is a real one, started for this and stopped afterwards; the events are of the
     present time. The default store is apart from a real collector's.
     """
-    from tap_vero_segment.collector.sample.run import sample as run  # noqa: PLC0415
+    from tap_vero_segment.collector.commands.sample import sample as run  # noqa: PLC0415
 
     click.echo(run(store))
 
@@ -356,7 +355,7 @@ def report(context: click.Context, /, *, file: Path | None, url: str | None, **t
     Rates are of unique recipients: delivered and bounced of those sent to, the others of those
     delivered to. Weeks begin on Monday, in UTC.
     """
-    from tap_vero_segment.report.run import report as run  # noqa: PLC0415
+    from tap_vero_segment.collector.commands.report import report as run  # noqa: PLC0415
 
     typed = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
     if file is not None and url is not None and not typed:
@@ -390,7 +389,7 @@ def export(store: str, to: str, before: str | None) -> None:
 
     The tap reads it as it reads Segment's own. A second export goes on where the first one ended.
     """
-    from tap_vero_segment.collector.export import export as run  # noqa: PLC0415
+    from tap_vero_segment.collector.commands.export import export as run  # noqa: PLC0415
 
     click.echo(run(store, to, before))
 
@@ -412,7 +411,7 @@ def prune(store: str, before: str, *, force: bool) -> None:
     written. Dead letters stay. The file of an SQLite store does not shrink: new events take the
     room.
     """
-    from tap_vero_segment.collector.prune import prune as run  # noqa: PLC0415
+    from tap_vero_segment.collector.commands.prune import prune as run  # noqa: PLC0415
 
     click.echo(run(store, before, force=force))
 
@@ -429,7 +428,7 @@ def repair_clock(store: str, *, dry_run: bool, yes: bool) -> None:
     else has the store open; with PostgreSQL, collectors can go on. A tap that has read the events
     in the future notices, and reads everything again. Broken off, the next one goes on.
     """
-    from tap_vero_segment.collector.repair_clock import repair_clock as run  # noqa: PLC0415
+    from tap_vero_segment.collector.commands.repair_clock import repair_clock as run  # noqa: PLC0415
 
     def confirm(question: str) -> None:
         if not yes:
@@ -481,7 +480,7 @@ def replay_letters(numbers: tuple[int, ...], store: str) -> None:
 
     Mended events come out of the tap as new ones. What still cannot be mapped stays.
     """
-    from tap_vero_segment.collector.replay import replay as run  # noqa: PLC0415
+    from tap_vero_segment.collector.commands.replay import replay as run  # noqa: PLC0415
 
     click.echo(run(store, numbers))
 

@@ -9,8 +9,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from tap_vero_segment.collector.connection_limits import network_of
 from tap_vero_segment.collector.page.answers import PageError
-from tap_vero_segment.collector.protocol import network_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

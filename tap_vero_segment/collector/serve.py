@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 import uvicorn
 
 from tap_vero_segment.collector.allow_list import AllowList
-from tap_vero_segment.collector.announce import (
+from tap_vero_segment.collector.app import App
+from tap_vero_segment.collector.committer import Committer
+from tap_vero_segment.collector.connection_limits import SPARE, Guard, GuardedProtocol, Limits
+from tap_vero_segment.collector.logs import (
     announce_address,
     announce_doors,
     announce_store,
 )
-from tap_vero_segment.collector.app import App
-from tap_vero_segment.collector.committer import Committer
 from tap_vero_segment.collector.metrics import Metrics
 from tap_vero_segment.collector.notify import START_SECONDS, Notifier
-from tap_vero_segment.collector.protocol import SPARE, Guard, GuardedProtocol, Limits
-from tap_vero_segment.collector.reading import Readers
+from tap_vero_segment.collector.reader_pool import Readers
 from tap_vero_segment.errors import SettingError, UserError, describe_fault
 from tap_vero_segment.stores.open import location_of, open_reader, open_writer
 

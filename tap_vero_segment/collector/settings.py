@@ -15,8 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-from tap_vero_segment.errors import SettingError, UserError
-from tap_vero_segment.pasted import check_pasted
+from tap_vero_segment.errors import SettingError, UserError, check_pasted
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping

@@ -5,8 +5,8 @@ from __future__ import annotations
 from io import StringIO
 from typing import TYPE_CHECKING, Final
 
-from tap_vero_segment.report.extra import extra
 from tap_vero_segment.report.funnel import STEPS
+from tap_vero_segment.report.warehouse import extra
 from tap_vero_segment.terminal import table
 
 with extra("rich"):

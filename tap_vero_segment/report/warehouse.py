@@ -1,15 +1,34 @@
-"""What the report reads from any warehouse: the rows of each table, and the funnel."""
+"""What the report reads from DuckDB or PostgreSQL: the rows of each table, and the funnel."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from tap_vero_segment.collection import COLLECTIONS, TRACKS
-from tap_vero_segment.errors import UserError
+from tap_vero_segment.errors import UserError, importing
 from tap_vero_segment.report.funnel import Campaign, campaigns, quoted, statement
+from tap_vero_segment.stores.open import needing_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    import duckdb
+
+    from tap_vero_segment.stores.postgres.connection import Connection
+
+
+def extra(package: str) -> AbstractContextManager[None]:
+    """Import a package of the extra ``report``.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    return importing(
+        UserError(f"this report needs {package}: pip install 'tap-vero-segment[report]'")
+    )
 
 
 class Warehouse(Protocol):
@@ -66,3 +85,85 @@ def read(warehouse: Warehouse, schema: str) -> Report:
         list(zip(present, counts, strict=True)),
         campaigns(warehouse.query(statement(schema, columns))),
     )
+
+
+def read_duckdb(path: Path, schema: str) -> Report:
+    """Read the loaded tables of a DuckDB file.
+
+    Raises:
+        UserError: There is no such file, it cannot be read, or no table of the tap is in it.
+    """
+    with extra("duckdb"):
+        import duckdb  # noqa: PLC0415  # an extra: heavy, and only needed here
+    if not path.exists():
+        msg = f"there is no file {path}"
+        raise UserError(msg)
+    try:
+        connection = duckdb.connect(
+            str(path),
+            read_only=True,
+            # A report asks nothing of the network.
+            config={"autoinstall_known_extensions": "false"},
+        )
+    except duckdb.Error as error:
+        msg = f"cannot read {path}: {str(error).splitlines()[0]}"
+        raise UserError(msg) from error
+    try:
+        with connection:
+            with suppress(duckdb.Error):  # a build without time zones: all of it is UTC
+                connection.execute("SET TimeZone = 'UTC'")
+            return read(_File(connection, path), schema)
+    except duckdb.Error as error:
+        # Its text could hold a row's values.
+        msg = f"the tables of {path} are not as the tap's are: {type(error).__name__}"
+        raise UserError(msg) from error
+
+
+class _File:
+    placeholder = "?"
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+        self.name = str(path)
+        self._connection = connection
+
+    def query(self, statement: str, values: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+        return self._connection.execute(statement, list(values)).fetchall()
+
+
+_SILENCE: Final = 3600
+"""Seconds without a byte: nothing comes while the server counts."""
+
+_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+
+def read_postgres(url: str, schema: str) -> Report:
+    """Read the loaded tables of a PostgreSQL database, in one transaction that cannot write.
+
+    Raises:
+        SettingError: The database cannot be reached.
+        StoreError: It cannot be read.
+        UserError: No table of the tap is in it.
+    """
+    with needing_postgres("postgres"):
+        from tap_vero_segment.stores.postgres.connection import SAFE_PATH, Session  # noqa: PLC0415
+
+    def work(connection: Connection) -> Report:
+        with connection.transaction():
+            connection.execute(_SNAPSHOT)
+            connection.execute(SAFE_PATH)
+            connection.execute("SET LOCAL TimeZone TO 'UTC'")
+            return read(_Database(connection), schema)
+
+    with closing(Session(url, "postgres", writes=False)) as session:
+        return session.run(work, silence=_SILENCE)
+
+
+class _Database:
+    name = "the database"
+    placeholder = "%s"
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def query(self, statement: str, values: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+        return self._connection.execute(statement.encode(), values or None).fetchall()

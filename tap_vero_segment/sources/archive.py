@@ -11,7 +11,7 @@ from tap_vero_segment.archive.listing import list_objects
 from tap_vero_segment.archive.objects import Objects, StoredObject
 from tap_vero_segment.archive.prefetch import aside, read_ahead
 from tap_vero_segment.closing import Closing
-from tap_vero_segment.dead_letters import DeadLetters
+from tap_vero_segment.dead_letter_file import DeadLetters
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources.archive_objects import ArchiveReader
 from tap_vero_segment.sources.base import SETTING, Page

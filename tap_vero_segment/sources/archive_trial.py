@@ -9,7 +9,7 @@ from tap_vero_segment.archive.lines import first_lines, unzip
 from tap_vero_segment.archive.listing import first_objects
 from tap_vero_segment.archive.prefetch import aside, read_ahead
 from tap_vero_segment.closing import Closing
-from tap_vero_segment.dead_letters import DeadLetters
+from tap_vero_segment.dead_letter_file import DeadLetters
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources.archive import EMPTY, bounds_of, open_archive
 from tap_vero_segment.sources.archive_objects import ArchiveReader

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
-from tap_vero_segment.errors import SettingError
-from tap_vero_segment.pasted import check_pasted
+from tap_vero_segment.errors import SettingError, check_pasted
 from tap_vero_segment.sources.base import SETTING, SourceSettings
 from tap_vero_segment.sources.http import HttpSource
 from tap_vero_segment.sources.store import StoreSource

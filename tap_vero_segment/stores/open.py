@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from tap_vero_segment.errors import SettingError
-from tap_vero_segment.extras import importing
+from tap_vero_segment.errors import SettingError, importing
 from tap_vero_segment.stores.sqlite.connection import path_of
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.repair import repair_clock as repair_sqlite_clock

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
 
 from tap_vero_segment.errors import UserError
-from tap_vero_segment.stream_maps import hint_of
+from tap_vero_segment.singer.stream_maps import hint_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from singer_sdk import typing as th
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources.base import DEFAULT_LOOKBACK, SourceSettings
-from tap_vero_segment.sources.open import check
-from tap_vero_segment.tap.batch.schema import PROPERTY as BATCH_CONFIG
+from tap_vero_segment.sources.open import check, is_archive
+from tap_vero_segment.tap.batch.settings import PROPERTY as BATCH_CONFIG
 from tap_vero_segment.tap.batch.settings import BatchSettings
-from tap_vero_segment.tap.workers.settings import scheduler_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tap_vero_segment.track import TrackCall
+
+DASK_SCHEDULER: Final = "dask_scheduler"
+"""The setting, for errors."""
+
+_SCHEMES: Final = frozenset({"tcp", "tls", "ws", "wss", "ucx"})
+"""Of a Dask scheduler's address."""
 
 SCHEMA: Final[dict[str, Any]] = th.PropertiesList(
     th.Property(
@@ -94,7 +101,7 @@ SCHEMA: Final[dict[str, Any]] = th.PropertiesList(
         ),
     ),
     th.Property(
-        "dask_scheduler",
+        DASK_SCHEDULER,
         th.StringType,
         title="Dask scheduler",
         description=(
@@ -156,7 +163,7 @@ class Settings(NamedTuple):
         if start is not None and end is not None and start >= end:
             raise SettingError("end_date", "it is not after start_date, so no event could match")
         batch = BatchSettings.read(config)
-        scheduler = scheduler_of(config, batch)
+        scheduler = _scheduler(config, batch)
         as_text = bool(config.get("objects_as_text"))
         return cls(source, start, end, batch, scheduler, as_text)
 
@@ -169,3 +176,32 @@ def _time(config: Mapping[str, Any], setting: str) -> str | None:
         return times.canonical(value)
     except ValueError as error:
         raise SettingError(setting, f"it {times.NOT_A_TIME}") from error
+
+
+def _scheduler(config: Mapping[str, Any], batch: BatchSettings | None) -> str | None:
+    """Return the scheduler's address; None: this process does all by itself.
+
+    Raises:
+        SettingError: It is no address, or another setting does not go with it.
+    """
+    address = config.get(DASK_SCHEDULER)
+    if not address:
+        return None
+    form = "it is an address such as tcp://host:8786"
+    try:
+        parts = urlsplit(address)
+        complete = parts.scheme in _SCHEMES and parts.hostname and parts.port
+    except ValueError as error:
+        raise SettingError(DASK_SCHEDULER, form) from error
+    if not complete:
+        raise SettingError(DASK_SCHEDULER, form)
+    if not is_archive(config["source"]):
+        raise SettingError(
+            DASK_SCHEDULER, "only the objects of an archive can be handed to workers"
+        )
+    if batch is None:
+        raise SettingError(DASK_SCHEDULER, "workers write batch files: set batch_config")
+    if find_spec("distributed") is None:
+        problem = "it needs Dask: pip install 'tap-vero-segment[dask]'"
+        raise SettingError(DASK_SCHEDULER, problem)
+    return str(address)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import UserError
-from tap_vero_segment.stream_maps import hint_of
+from tap_vero_segment.singer.stream_maps import hint_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from tap_vero_segment.closing import Closing
+from tap_vero_segment.tap.batch.batch_files import BatchFiles, batch_line, page_size
 from tap_vero_segment.tap.batch.storage import open_storage
-from tap_vero_segment.tap.batch.writing import BatchFiles, batch_line, page_size
 from tap_vero_segment.tap.messages import page_serializer
-from tap_vero_segment.tap.pages import Horizon, Output, Outputs
+from tap_vero_segment.tap.outputs import Horizon, Output, Outputs
 from tap_vero_segment.tap.streams import PAGE_SIZE
 
 if TYPE_CHECKING:

@@ -13,10 +13,14 @@ from singer_sdk import Tap
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
 from singer_sdk.singerlib import Catalog, MetadataMapping
 
-from tap_vero_segment import stream_maps
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.errors import UserError
-from tap_vero_segment.singer import SingerProgram, end_at_the_next_signal, parse_json
+from tap_vero_segment.singer import stream_maps
+from tap_vero_segment.singer.plugin import (
+    SingerProgram,
+    end_at_the_next_signal,
+    parse_json,
+)
 from tap_vero_segment.sources.open import is_archive, kind_of, open_source
 from tap_vero_segment.tap.catalog import check_form, check_names
 from tap_vero_segment.tap.messages import PageWriter
@@ -71,7 +75,7 @@ class TapVeroSegment(SingerProgram, Tap):
         return cast("Sequence[VeroStream]", list(self.streams.values()))
 
     def check_settings(self) -> None:
-        """See :class:`tap_vero_segment.singer.SingerProgram`."""
+        """See :class:`tap_vero_segment.singer.plugin.SingerProgram`."""
         _ = self.settings
 
     def setup_mapper(self) -> None:
@@ -145,7 +149,7 @@ class TapVeroSegment(SingerProgram, Tap):
                 sync(self, source, selected)
             elif selected:
                 # An extra, and half a second to import.
-                from tap_vero_segment.tap.workers.sync import sync_by_workers  # noqa: PLC0415
+                from tap_vero_segment.tap.workers.dispatch import sync_by_workers  # noqa: PLC0415
 
                 sync_by_workers(self, cast("ArchiveSource", source), selected)
         with self.uninterrupted():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tap_vero_segment.sources.open import open_trial
 from tap_vero_segment.tap.messages import page_serializer
-from tap_vero_segment.tap.pages import Output, Outputs
+from tap_vero_segment.tap.outputs import Output, Outputs
 from tap_vero_segment.tap.streams import PAGE_SIZE
 
 if TYPE_CHECKING:

@@ -199,7 +199,7 @@ def _segment_client(url: str) -> list[str]:
 def _target_segment(bench: Bench, url: str) -> list[str]:
     config = bench.scratch() / "target.json"
     config.write_text(json.dumps({"write_key": "key", "endpoint": url}))
-    code = "from tap_vero_segment.target import TargetSegment; TargetSegment.cli()"
+    code = "from tap_vero_segment.targets.segment import TargetSegment; TargetSegment.cli()"
     return python("-c", code, "--config", str(config))
 
 

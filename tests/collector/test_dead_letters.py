@@ -20,9 +20,9 @@ import pytest
 import requests
 
 from tap_vero_segment import times
+from tap_vero_segment.collector.commands.replay import READERS, replay
 from tap_vero_segment.collector.dead_letters import readable
 from tap_vero_segment.collector.endpoints import segment, tracking, vero
-from tap_vero_segment.collector.replay import READERS, replay
 from tap_vero_segment.stores.base import DeadLetter, StoreBusyError
 from tap_vero_segment.stores.open import open_reader, open_writer
 from tap_vero_segment.stores.sqlite.reader import SqliteReader

@@ -10,7 +10,7 @@ import pytest
 import requests
 from dotenv import dotenv_values
 
-from tap_vero_segment.collector.init import check_url, write_env
+from tap_vero_segment.collector.commands.init import check_url, write_env
 from tap_vero_segment.errors import SettingError, UserError
 from tests.support.collector import SECRETS, Collector, run_collector
 from tests.support.payloads import documented

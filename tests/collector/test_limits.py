@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
+from tap_vero_segment.collector.connection_limits import (
+    IDLE_SECONDS,
+    MAX_HEAD,
+    MAX_PIPELINE,
+    unmapped,
+)
 from tap_vero_segment.collector.http import MAX_BODY, BodyBudget, HTTPError
-from tap_vero_segment.collector.protocol import IDLE_SECONDS, MAX_HEAD, MAX_PIPELINE, unmapped
 from tests.support.collector import READ_TOKEN, SECRETS, WRITE_KEY, Collector, wait_until
 from tests.support.events import read_events
 from tests.support.leaks import assert_tells_nothing

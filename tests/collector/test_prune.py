@@ -15,8 +15,8 @@ import apsw
 import pytest
 
 from tap_vero_segment import times
+from tap_vero_segment.collector.commands.export import export as export_here
 from tap_vero_segment.collector.endpoints.vero import to_event
-from tap_vero_segment.collector.export import export as export_here
 from tap_vero_segment.stores.base import DeadLetter, Total
 from tap_vero_segment.stores.open import open_writer
 from tap_vero_segment.stores.sqlite.reader import SqliteReader

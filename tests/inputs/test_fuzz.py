@@ -29,7 +29,7 @@ from tap_vero_segment.inputs.segment import EVENTS, read_call
 from tap_vero_segment.record import to_record
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
-from tap_vero_segment.tap.schemas import collection_schema
+from tap_vero_segment.tap.streams import collection_schema
 from tests.support.asgi import ask, running
 from tests.support.collector import WEBHOOK_TOKEN, WRITE_KEY
 from tests.support.mutation import BATCHES, LINES, VERO, mutated, zipped

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 USER = """
 from tap_vero_segment import collection, times
 from tap_vero_segment.tap import TapVeroSegment
-from tap_vero_segment.target import TargetSegment
+from tap_vero_segment.targets.segment import TargetSegment
 
 tap = TapVeroSegment(config={"source": "sqlite:///vero-events.db"})
 names: list[str] = [stream.name for stream in tap.vero_streams]

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tap_vero_segment import times
-from tap_vero_segment.report.postgres import read_postgres
+from tap_vero_segment.report.warehouse import read_postgres
 from tap_vero_segment.stores.base import Exported, Exports
 from tap_vero_segment.stores.postgres.reader import PostgresReader
 from tap_vero_segment.stores.postgres.writer import PostgresWriter

@@ -111,12 +111,12 @@ def ended(running: Running) -> Ended:
 if __name__ == "__main__":
     import singer_sdk.testing  # noqa: F401
 
-    from tap_vero_segment.target import TargetSegment
+    from tap_vero_segment.targets.segment import TargetSegment
 
     _serve(socket.socket(fileno=int(sys.argv[1])))
     for name, value in json.loads(os.environ[_CONSTANTS]).items():
         module, _, constant = name.rpartition(".")
-        module_object = importlib.import_module(f"tap_vero_segment.target.{module}")
+        module_object = importlib.import_module(f"tap_vero_segment.targets.segment.{module}")
         # A constant that is none would change nothing.
         assert hasattr(module_object, constant)
         setattr(module_object, constant, tuple(value) if isinstance(value, list) else value)

@@ -8,7 +8,7 @@ import signal
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from tap_vero_segment.target import TargetSegment
+from tap_vero_segment.targets.segment import TargetSegment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable

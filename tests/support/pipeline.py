@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TARGET = [
     sys.executable,
     "-c",
-    "from tap_vero_segment.target import TargetSegment; TargetSegment.cli()",
+    "from tap_vero_segment.targets.segment import TargetSegment; TargetSegment.cli()",
 ]
 
 NOT_SENT = {"received_at", "loaded_at", "sent_at"}

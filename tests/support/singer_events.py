@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tap_vero_segment.collection import BY_STREAM
-from tap_vero_segment.tap.schemas import collection_schema, tracks_schema
+from tap_vero_segment.tap.streams import collection_schema, tracks_schema
 from tests.support.payloads import many
 from tests.support.records import record_of
 

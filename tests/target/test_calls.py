@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_vero_segment.target.calls import (
+from tap_vero_segment.targets.segment.calls import (
     MAX_BATCH,
     OutgoingCall,
     batch_body,

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.target import calls as calls_module
-from tap_vero_segment.target import client
-from tap_vero_segment.target.calls import OutgoingCall
-from tap_vero_segment.target.client import TrackingApi
+from tap_vero_segment.targets.segment import calls as calls_module
+from tap_vero_segment.targets.segment import client
+from tap_vero_segment.targets.segment.calls import OutgoingCall
+from tap_vero_segment.targets.segment.client import TrackingApi
 from tests.support import tracking_server as api
 from tests.support.tracking_server import WRITE_KEY, TrackingServer
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_vero_segment.target import calls, client
-from tap_vero_segment.target import target as target_module
-from tap_vero_segment.target.sink import EventSink
+from tap_vero_segment.targets.segment import calls, client
+from tap_vero_segment.targets.segment import target as target_module
+from tap_vero_segment.targets.segment.sink import EventSink
 from tests.support import tracking_server as api
 from tests.support.forked_target import IMPATIENT, Ended
 from tests.support.inline_target import send_inline

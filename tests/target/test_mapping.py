@@ -16,9 +16,9 @@ from tap_vero_segment.errors import UserError
 from tap_vero_segment.inputs.body import clean
 from tap_vero_segment.inputs.segment import from_client
 from tap_vero_segment.record import to_fields, to_record
-from tap_vero_segment.tap.schemas import collection_schema, tracks_schema
-from tap_vero_segment.target.calls import DeadCall, OutgoingCall
-from tap_vero_segment.target.mapping import StreamMapping
+from tap_vero_segment.tap.streams import collection_schema, tracks_schema
+from tap_vero_segment.targets.segment.calls import DeadCall, OutgoingCall
+from tap_vero_segment.targets.segment.mapping import StreamMapping
 from tap_vero_segment.track import MAX_CALL, TrackCall
 from tests.support.fuzz import fuzz, known_objects, payloads, values
 from tests.support.payloads import EMAIL_TYPES, OTHER_TYPES, documented

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.target.settings import Settings
+from tap_vero_segment.targets.segment.settings import Settings
 from tests.support import readme
 from tests.support.inline_target import send_inline
 from tests.support.singer_events import (

@@ -15,7 +15,7 @@ from singer_sdk.testing import get_target_test_class, target_test_streams
 from singer_sdk.testing.suites import target_tests
 
 from tap_vero_segment.errors import UserError
-from tap_vero_segment.target import TargetSegment
+from tap_vero_segment.targets.segment import TargetSegment
 from tests.support.inline_target import own_signal_handlers, send_inline
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from tap_vero_segment.collection import COMMON_COLUMNS
 from tap_vero_segment.errors import UserError
-from tap_vero_segment.target.mapping import is_tracks
+from tap_vero_segment.targets.segment.mapping import is_tracks
 from tests.support.inline_target import send_inline
 from tests.support.singer_events import (
     batch_line,
@@ -136,7 +136,7 @@ def test_tracks_is_known_by_its_columns(stream: str, columns: set[str], expected
 def test_only_tracks_is_an_error_and_the_state_stays(
     server: TrackingServer, monkeypatch: pytest.MonkeyPatch, name: str, others: list[str]
 ) -> None:
-    monkeypatch.setattr("tap_vero_segment.target.target.DRAIN_AT", 1)
+    monkeypatch.setattr("tap_vero_segment.targets.segment.target.DRAIN_AT", 1)
     lines = [schema_line("tracks"), *map(schema_line, others)]
     for position, record in enumerate(EVENTS, start=1):
         lines += [record_line(in_tracks(record), "tracks"), state_line(position)]
@@ -165,7 +165,7 @@ def test_a_state_between_tracks_and_the_collections_waits_for_them(
     server: TrackingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another tap reads table after table."""
-    monkeypatch.setattr("tap_vero_segment.target.target.DRAIN_AT", 1)
+    monkeypatch.setattr("tap_vero_segment.targets.segment.target.DRAIN_AT", 1)
     lines = [schema_line("tracks"), record_line(in_tracks(EVENTS[0]), "tracks"), state_line(1)]
     stream = EVENTS[0]["event"]
     lines += [schema_line(stream), record_line(EVENTS[0]), state_line(2)]

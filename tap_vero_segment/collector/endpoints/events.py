@@ -20,7 +20,7 @@ from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
     from tap_vero_segment.collector.http import Request
-    from tap_vero_segment.collector.reading import Readers
+    from tap_vero_segment.collector.reader_pool import Readers
     from tap_vero_segment.stores.base import Reader
 
 logger = logging.getLogger("vero-collector")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.http import Request
-    from tap_vero_segment.collector.reading import Readers
+    from tap_vero_segment.collector.reader_pool import Readers
     from tap_vero_segment.stores.base import Reader
 
     Figures = Callable[[], Awaitable[StoreFigures | None]]

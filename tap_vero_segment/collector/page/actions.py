@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from tap_vero_segment.collector.commands.replay import Replay
 from tap_vero_segment.collector.endpoints import vero
 from tap_vero_segment.collector.letters import letter_of
-from tap_vero_segment.collector.replay import Replay
 
 if TYPE_CHECKING:
     from tap_vero_segment.collector.committer import Committer
-    from tap_vero_segment.collector.reading import Readers
+    from tap_vero_segment.collector.reader_pool import Readers
 
 logger = logging.getLogger("vero-collector")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from tap_vero_segment.collector.http import NO_STORE, HTTPError, Response
 from tap_vero_segment.collector.page import static
-from tap_vero_segment.templates import environment
 
 if TYPE_CHECKING:
     from tap_vero_segment.collector.refusals import Refusal
@@ -36,7 +37,14 @@ HEADERS: Final = (
     *NO_STORE,
 )
 
-_ENVIRONMENT: Final = environment("tap_vero_segment.collector.page")
+_ENVIRONMENT: Final = Environment(
+    loader=PackageLoader("tap_vero_segment.collector.page", "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+)
 _ENVIRONMENT.globals["static"] = static.urls()
 
 

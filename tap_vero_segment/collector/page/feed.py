@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from tap_vero_segment.collector.page.snapshot import Letter
-    from tap_vero_segment.collector.reading import Readers
+    from tap_vero_segment.collector.reader_pool import Readers
 
 logger = logging.getLogger("vero-collector")
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.guesses import Guesses
     from tap_vero_segment.collector.http import Request
-    from tap_vero_segment.collector.reading import Readers
+    from tap_vero_segment.collector.reader_pool import Readers
     from tap_vero_segment.collector.settings import Secrets
     from tap_vero_segment.stores.base import KeptLetter, Reader
 

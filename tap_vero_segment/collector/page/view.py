@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_STREAM, COLLECTIONS
-from tap_vero_segment.collector.clock import clock_warning
+from tap_vero_segment.collector.commands.repair_clock import clock_warning
 from tap_vero_segment.collector.page import snapshot, sparkline
 from tap_vero_segment.collector.page.answers import html
 from tap_vero_segment.collector.page.feed import encode_cursor

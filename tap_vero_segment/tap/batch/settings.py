@@ -5,10 +5,13 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from singer_sdk import typing as th
+
 from tap_vero_segment.errors import SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
 
 SETTING: Final = "batch_config"
 """The setting, for errors."""
@@ -99,3 +102,76 @@ def _object(raw: Any, name: str) -> Mapping[str, Any]:
 
 def _error(name: str, problem: str) -> SettingError:
     return SettingError(f"{SETTING}.{name}", problem)
+
+
+PROPERTY: Final[th.Property[Any]] = th.Property(
+    SETTING,
+    th.ObjectType(
+        th.Property(
+            "encoding",
+            th.ObjectType(
+                th.Property(
+                    "format",
+                    th.StringType,
+                    allowed_values=[*COMPRESSIONS],
+                    title="Format",
+                    description="The format of the files.",
+                ),
+                th.Property(
+                    "compression",
+                    th.StringType,
+                    allowed_values=[
+                        *dict.fromkeys(each for of in COMPRESSIONS.values() for each in of)
+                    ],
+                    title="Compression",
+                    description="; ".join(
+                        f"for {form}: {', '.join(names)}" for form, names in COMPRESSIONS.items()
+                    ),
+                ),
+            ),
+            title="Encoding",
+            description="The format and compression of the files.",
+        ),
+        th.Property(
+            "storage",
+            th.ObjectType(
+                th.Property(
+                    "root",
+                    th.StringType,
+                    title="Root",
+                    description="A folder, or the URL of one: file://, s3://, gs:// or az://.",
+                ),
+                th.Property(
+                    "prefix",
+                    th.StringType,
+                    title="Prefix",
+                    description="What the files' names begin with.",
+                ),
+                th.Property(
+                    "params",
+                    th.ObjectType(additional_properties=True),
+                    secret=True,
+                    title="Parameters",
+                    description=(
+                        "Credentials, region, endpoint and the like, as obstore names them. Unset: "
+                        "the provider's usual environment variables, profiles and instance roles."
+                    ),
+                ),
+            ),
+            title="Storage",
+            description="Where the files are written.",
+        ),
+        th.Property(
+            "batch_size",
+            th.IntegerType,
+            title="Batch size",
+            description=f"The most rows of a file; {DEFAULT_SIZE:,} unless told otherwise.",
+        ),
+    ),
+    title="Batch configuration",
+    description=(
+        "Files instead of records. An object of encoding (format, compression), storage (root, "
+        "prefix, params) and batch_size."
+    ),
+)
+"""The setting."""

@@ -14,7 +14,7 @@ from distributed.comm.core import CommClosedError
 
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.tap.workers.settings import SETTING
+from tap_vero_segment.tap.settings import DASK_SCHEDULER
 from tap_vero_segment.tap.workers.task import write_object
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ class Cluster(Closing):
             )
         except (OSError, ValueError, RuntimeError) as error:
             kind = type(error).__name__
-            raise SettingError(SETTING, f"no scheduler answers at {address} ({kind})") from error
+            raise SettingError(
+                DASK_SCHEDULER, f"no scheduler answers at {address} ({kind})"
+            ) from error
         self._looked_at = float("-inf")
         self._seen_at = time.monotonic()
         self._threads = 0
@@ -108,13 +110,17 @@ class Cluster(Closing):
                 self._wait_for_workers()
             except KilledWorker as error:
                 problem = f"{task.stored.path}: each worker that took it has died"
-                raise SettingError(SETTING, f"{problem}; of too little memory, maybe") from error
+                raise SettingError(
+                    DASK_SCHEDULER, f"{problem}; of too little memory, maybe"
+                ) from error
             except _LOST as error:
                 raise self._gone() from error
             except Exception as error:
                 problem = f"a worker could not run it ({type(error).__name__})"
                 hint = "workers need the tap's own version of tap-vero-segment, and of Python"
-                raise SettingError(SETTING, f"{task.stored.path}: {problem}; {hint}") from error
+                raise SettingError(
+                    DASK_SCHEDULER, f"{task.stored.path}: {problem}; {hint}"
+                ) from error
             else:
                 return written
 
@@ -125,7 +131,7 @@ class Cluster(Closing):
             raise self._gone() from error
         if time.monotonic() - self._seen_at > _NO_WORKERS:
             problem = f"{self._address} has had no worker for {_NO_WORKERS / 60:.0f} minutes"
-            raise SettingError(SETTING, problem)
+            raise SettingError(DASK_SCHEDULER, problem)
 
     def _look(self) -> None:
         """See how many threads the workers have, now and then."""
@@ -140,7 +146,7 @@ class Cluster(Closing):
             self._seen_at = now
 
     def _gone(self) -> SettingError:
-        return SettingError(SETTING, f"the scheduler at {self._address} is gone")
+        return SettingError(DASK_SCHEDULER, f"the scheduler at {self._address} is gone")
 
     def close(self) -> None:
         """Let go of the cluster; it goes on without this run."""

@@ -8,11 +8,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tap_vero_segment.tap.batch.storage import folder_of
-from tap_vero_segment.tap.workers.settings import SETTING
+from tap_vero_segment.tap.settings import DASK_SCHEDULER
 
 if TYPE_CHECKING:
     from tap_vero_segment.archive.objects import StoredObject
-    from tap_vero_segment.tap.batch.writing import BatchFile
+    from tap_vero_segment.tap.batch.batch_files import BatchFile
     from tap_vero_segment.tap.tap import TapVeroSegment
 
 _PACKAGE: Final = "tap-vero-segment"
@@ -42,7 +42,7 @@ class Job:
         self.version = installed_version()
         self._tap_class = type(tap)
         config: dict[str, Any] = dict(tap.config)
-        del config[SETTING]
+        del config[DASK_SCHEDULER]
         batch = tap.settings.batch
         folder = folder_of(batch.root) if batch is not None else None
         if folder is not None:

@@ -16,11 +16,11 @@ from tap_vero_segment.errors import SettingError, UserError, describe_fault
 from tap_vero_segment.sources.archive import open_archive
 from tap_vero_segment.sources.archive_objects import ArchiveReader
 from tap_vero_segment.sources.base import Page
+from tap_vero_segment.tap.batch.batch_files import BatchFiles, page_size
 from tap_vero_segment.tap.batch.storage import ROOT, folder_of, open_storage
-from tap_vero_segment.tap.batch.writing import BatchFiles, page_size
-from tap_vero_segment.tap.pages import Horizon, Output, Outputs
+from tap_vero_segment.tap.outputs import Horizon, Output, Outputs
+from tap_vero_segment.tap.settings import DASK_SCHEDULER
 from tap_vero_segment.tap.workers.job import Problem, Written, installed_version
-from tap_vero_segment.tap.workers.settings import SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,14 +57,16 @@ def write_object(job: Job, task: Task) -> Written:
     except SettingError as error:
         problem = Problem(error.setting, error.problem)
     except UserError as error:
-        problem = Problem(SETTING, str(error))
+        problem = Problem(DASK_SCHEDULER, str(error))
     except ConfigValidationError as error:
-        problem = Problem(SETTING, f"on a worker: {'; '.join(error.errors)}")
+        problem = Problem(DASK_SCHEDULER, f"on a worker: {'; '.join(error.errors)}")
     except Exception as error:  # noqa: BLE001  # whatever it is, the run says which object it was
         # Not the error's own text, which may hold a value of an event.
         logger.error("%s: %s", task.stored.path, describe_fault(error))  # noqa: TRY400
         kind = type(error).__name__
-        problem = Problem(SETTING, f"{task.stored.path}: {kind} on a worker, whose log says more")
+        problem = Problem(
+            DASK_SCHEDULER, f"{task.stored.path}: {kind} on a worker, whose log says more"
+        )
     return Written([], {}, 0, [], beyond=False, problem=problem)
 
 
@@ -151,7 +153,8 @@ def _equip(job: Job) -> _Equipment:
     if job.version != installed_version():
         here = installed_version()
         raise SettingError(
-            SETTING, f"a worker has version {here} of tap-vero-segment, the tap {job.version}"
+            DASK_SCHEDULER,
+            f"a worker has version {here} of tap-vero-segment, the tap {job.version}",
         )
     tap = job.tap()
     batch = tap.settings.batch

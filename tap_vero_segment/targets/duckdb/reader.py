@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from tap_vero_segment.target.reader import MessageReader
+from tap_vero_segment.singer.target_reader import MessageReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping

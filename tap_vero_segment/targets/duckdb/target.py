@@ -26,8 +26,8 @@ from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.inputs.body import read_json
-from tap_vero_segment.singer import SingerProgram, end_at_the_next_signal
-from tap_vero_segment.stream_maps import NamesInInput
+from tap_vero_segment.singer.plugin import SingerProgram, end_at_the_next_signal
+from tap_vero_segment.singer.stream_maps import NamesInInput
 from tap_vero_segment.targets.duckdb.batch import FORMATS, compression_of, local_file
 from tap_vero_segment.targets.duckdb.reader import MAX_LINE, RecordReader
 from tap_vero_segment.targets.duckdb.settings import RENAMED, SCHEMA, Settings
@@ -161,7 +161,7 @@ class TargetVeroDuckDB(SingerProgram, Target):
         return Settings.read(self.config)
 
     def check_settings(self) -> None:
-        """See :class:`tap_vero_segment.singer.SingerProgram`."""
+        """See :class:`tap_vero_segment.singer.plugin.SingerProgram`."""
         _ = self.settings
 
     @cached_property

@@ -9,8 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_vero_segment.closing import Closing
-from tap_vero_segment.errors import SettingError, UserError
-from tap_vero_segment.extras import importing
+from tap_vero_segment.errors import SettingError, UserError, importing
 from tap_vero_segment.targets.duckdb.columns import MISFIT, literal
 from tap_vero_segment.targets.duckdb.settings import FILEPATH
 

@@ -16,7 +16,7 @@ from singer_sdk import Stream, Tap
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_EVENT, COLLECTIONS, COMMON_COLUMNS, Collection
-from tap_vero_segment.tap.schemas import collection_schema, tracks_schema
+from tap_vero_segment.tap.streams import collection_schema, tracks_schema
 
 COMMON = [column.name for column in COMMON_COLUMNS]
 

@@ -8,6 +8,7 @@ import signal
 import sys
 from contextlib import contextmanager
 from decimal import Decimal
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
@@ -18,22 +19,18 @@ from singer_sdk.exceptions import (
     MissingKeyPropertiesError,
     RecordsWithoutSchemaException,
 )
+from singer_sdk.helpers import capabilities
 from singer_sdk.helpers._classproperty import classproperty
-from singer_sdk.plugin_base import (
-    JSONSchemaValidator,
-    PluginBase,
-    SingerCommand,
-    _ConfigInput,
-)
+from singer_sdk.plugin_base import JSONSchemaValidator, PluginBase, SingerCommand, _ConfigInput
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
-from tap_vero_segment import stream_maps
 from tap_vero_segment.errors import SettingError, UserError
-from tap_vero_segment.unknown_settings import unknown_settings
+from tap_vero_segment.singer import stream_maps
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
+
 
 _KINDS: Final[Mapping[str, str]] = {
     "string": "text",
@@ -258,3 +255,44 @@ def _told_in_a_line(logger: logging.Logger) -> Generator[None]:
         where = f": {error.filename}" if error.filename else ""
         logger.error("the system refuses: %s%s", error.strerror, where)  # noqa: TRY400
         sys.exit(1)
+
+
+_OF_THE_SDK: Final = frozenset(
+    name
+    for schema in (
+        capabilities.ACTIVATE_VERSION_CONFIG,
+        capabilities.ADD_RECORD_METADATA_CONFIG,
+        capabilities.BATCH_CONFIG,
+        capabilities.EMIT_ACTIVATE_VERSION_CONFIG,
+        capabilities.TARGET_BATCH_SIZE_ROWS_CONFIG,
+        capabilities.TARGET_LOAD_METHOD_CONFIG,
+        capabilities.TARGET_SCHEMA_CONFIG,
+        capabilities.TARGET_VALIDATE_RECORDS_CONFIG,
+    )
+    for name in schema["properties"]
+)
+"""What the SDK reads, or declares for others, whether or not a plugin has it among its own."""
+
+
+def unknown_settings(
+    config: Mapping[str, Any], schema: dict[str, Any], within: str = ""
+) -> Iterator[str]:
+    """Yield a line for each setting that there is not, with the name that was meant perhaps.
+
+    A setting's value may be a secret, and is never told.
+
+    Args:
+        config: The settings.
+        schema: The JSON schema of the settings that there are, those of the SDK among them.
+        within: The setting that these are parts of, with a point.
+    """
+    known = schema["properties"]
+    for name, value in config.items():
+        if name not in known and name not in _OF_THE_SDK:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; {within + near[0]!r} was meant perhaps" if near else ""
+            yield f"there is no setting {within + name!r}, so it is ignored{hint}"
+        parts = known.get(name, {})
+        closed = parts.get("properties") and not isinstance(parts.get("additionalProperties"), dict)
+        if isinstance(value, dict) and closed:  # stream maps have names of the user's own
+            yield from unknown_settings(value, parts, f"{within}{name}.")

@@ -17,14 +17,14 @@ from singer_sdk import Target
 from singer_sdk.helpers.capabilities import PluginCapabilities
 
 from tap_vero_segment.collection import BY_EVENT, COLLECTIONS
-from tap_vero_segment.dead_letters import DeadLetters
+from tap_vero_segment.dead_letter_file import DeadLetters
 from tap_vero_segment.errors import UserError
-from tap_vero_segment.singer import SingerProgram, end_at_the_next_signal
-from tap_vero_segment.stream_maps import NamesInInput
-from tap_vero_segment.target.client import TrackingApi
-from tap_vero_segment.target.reader import MessageReader
-from tap_vero_segment.target.settings import SCHEMA, Settings
-from tap_vero_segment.target.sink import EventSink
+from tap_vero_segment.singer.plugin import SingerProgram, end_at_the_next_signal
+from tap_vero_segment.singer.stream_maps import NamesInInput
+from tap_vero_segment.singer.target_reader import MessageReader
+from tap_vero_segment.targets.segment.client import TrackingApi
+from tap_vero_segment.targets.segment.settings import SCHEMA, Settings
+from tap_vero_segment.targets.segment.sink import EventSink
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -83,7 +83,7 @@ class TargetSegment(SingerProgram, Target):
         return Settings.read(self.config)
 
     def check_settings(self) -> None:
-        """See :class:`tap_vero_segment.singer.SingerProgram`."""
+        """See :class:`tap_vero_segment.singer.plugin.SingerProgram`."""
         _ = self.settings
 
     @cached_property

@@ -5,10 +5,11 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from tap_vero_segment.report.extra import extra
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from tap_vero_segment.report.funnel import STEPS
 from tap_vero_segment.report.text import percent
-from tap_vero_segment.templates import environment
+from tap_vero_segment.report.warehouse import extra
 
 with extra("plotly"):
     from plotly import graph_objects
@@ -36,6 +37,15 @@ _CAMPAIGNS: Final = (
 _LABEL: Final = 32
 """Characters of a name in a chart; hovering shows all of it."""
 
+_TEMPLATE: Final = Environment(
+    loader=PackageLoader("tap_vero_segment.report", "."),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+).get_template("report.html")
+
 _FONT: Final = "system-ui, sans-serif"
 
 
@@ -48,8 +58,7 @@ class _Chart(NamedTuple):
 def page(report: Report) -> str:
     """Lay out a report as HTML, with everything that it needs inside."""
     charted = report.campaigns[:CHARTED]
-    template = environment("tap_vero_segment.report", ".").get_template("page.html")
-    return template.render(
+    return _TEMPLATE.render(
         report=report,
         steps=STEPS,
         percent=percent,

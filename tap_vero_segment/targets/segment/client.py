@@ -18,14 +18,14 @@ from urllib3.exceptions import InvalidHeader
 from tap_vero_segment.errors import SettingError, UserError
 from tap_vero_segment.http_client import TooLargeError, Tries, read_body, reason_of
 from tap_vero_segment.inputs.body import read_json
-from tap_vero_segment.target.calls import DeadCall, batch_body, batches
+from tap_vero_segment.targets.segment.calls import DeadCall, batch_body, batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from urllib3.response import BaseHTTPResponse
 
-    from tap_vero_segment.target.calls import OutgoingCall
+    from tap_vero_segment.targets.segment.calls import OutgoingCall
 
 logger = logging.getLogger("target-segment")
 

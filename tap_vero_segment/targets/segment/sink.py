@@ -9,16 +9,16 @@ from singer_sdk.sinks import BatchSink
 
 from tap_vero_segment.collection import BY_EVENT
 from tap_vero_segment.errors import UserError
-from tap_vero_segment.target.calls import DeadCall
-from tap_vero_segment.target.mapping import OF_COLLECTIONS, StreamMapping, is_tracks
+from tap_vero_segment.targets.segment.calls import DeadCall
+from tap_vero_segment.targets.segment.mapping import OF_COLLECTIONS, StreamMapping, is_tracks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tap_vero_segment.record import Record
-    from tap_vero_segment.target.calls import OutgoingCall
-    from tap_vero_segment.target.reader import MessageReader
-    from tap_vero_segment.target.target import TargetSegment
+    from tap_vero_segment.singer.target_reader import MessageReader
+    from tap_vero_segment.targets.segment.calls import OutgoingCall
+    from tap_vero_segment.targets.segment.target import TargetSegment
 
 MAX_WAITING: Final = 5_000
 """Events of a stream that wait to be sent."""

@@ -8,7 +8,7 @@ import msgspec
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
-from tap_vero_segment.collector.clock import clock_warning
+from tap_vero_segment.collector.commands.repair_clock import clock_warning
 from tap_vero_segment.stores.open import open_reader
 from tap_vero_segment.terminal import table
 

@@ -8,8 +8,7 @@ from urllib.parse import urlsplit
 
 from singer_sdk import typing as th
 
-from tap_vero_segment.errors import SettingError
-from tap_vero_segment.pasted import check_pasted
+from tap_vero_segment.errors import SettingError, check_pasted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,8 +9,8 @@ from uuid import uuid4
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources.progress import Progress
+from tap_vero_segment.tap.batch.batch_files import batch_line
 from tap_vero_segment.tap.batch.storage import folder_of, open_storage, told
-from tap_vero_segment.tap.batch.writing import batch_line
 from tap_vero_segment.tap.sync import say, start_of
 from tap_vero_segment.tap.workers.cluster import Cluster
 from tap_vero_segment.tap.workers.job import Job, Task

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tap_vero_segment.target.target import TargetSegment
+from tap_vero_segment.targets.segment.target import TargetSegment
 
 __all__ = ["TargetSegment"]

@@ -41,11 +41,11 @@ def report(
     """
     found = _read(file, url, schema)
     if html_path is not None:
-        from tap_vero_segment.report.page import page  # noqa: PLC0415
+        from tap_vero_segment.report.html import page  # noqa: PLC0415
 
         _write(html_path, page(found))
     if csv_path is not None:
-        from tap_vero_segment.report.spreadsheet import spreadsheet  # noqa: PLC0415
+        from tap_vero_segment.report.csv import spreadsheet  # noqa: PLC0415
 
         figures = spreadsheet(found)
         if csv_path == _STANDARD_OUTPUT:
@@ -58,10 +58,10 @@ def report(
 
 def _read(file: Path | None, url: str | None, schema: str) -> Report:
     if file is not None:
-        from tap_vero_segment.report.duckdb import read_duckdb  # noqa: PLC0415
+        from tap_vero_segment.report.warehouse import read_duckdb  # noqa: PLC0415
 
         return read_duckdb(file, schema)
-    from tap_vero_segment.report.postgres import read_postgres  # noqa: PLC0415
+    from tap_vero_segment.report.warehouse import read_postgres  # noqa: PLC0415
 
     return read_postgres(url or "", schema)
 

@@ -12,8 +12,7 @@ from urllib.parse import quote, urlsplit
 from dotenv import dotenv_values
 
 from tap_vero_segment.collector.settings import Secrets, variable
-from tap_vero_segment.errors import SettingError, UserError
-from tap_vero_segment.pasted import check_pasted
+from tap_vero_segment.errors import SettingError, UserError, check_pasted
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,1 @@
+"""What ``vero-collector`` does beside serving: a module for each command."""

@@ -1,1 +1,0 @@
-"""``vero-collector sample``: a try-out without Vero."""

@@ -1,0 +1,1 @@
+"""What the tap and the targets share on top of the Singer SDK."""
