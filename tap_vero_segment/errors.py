@@ -1,4 +1,4 @@
-"""Errors that the user sees as one line without a traceback, and checks that many settings share."""
+"""Errors that the user sees in one line, without a traceback, and checks that settings share."""
 
 from __future__ import annotations
 

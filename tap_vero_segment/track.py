@@ -7,11 +7,6 @@ from typing import Any, Final
 
 import msgspec
 
-MAX_CALL: Final = 32 * 1024
-"""Bytes of a call; Segment refuses longer ones, and its own clients send up to that."""
-MAX_CALLS: Final = 2_500
-"""Calls in a batch; of longer ones Segment says 200, and drops them."""
-
 
 class TrackCall(
     msgspec.Struct,
@@ -55,7 +50,6 @@ class TrackCall(
 
 encode: Final = msgspec.json.Encoder().encode
 """Write a track call as JSON, one line without its line end."""
-
 _decoder: Final = msgspec.json.Decoder(TrackCall)
 
 

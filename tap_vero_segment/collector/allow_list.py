@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment.collector.connection_limits import unmapped
 from tap_vero_segment.collector.endpoints import tracking
-from tap_vero_segment.collector.http import HTTPError, send_response
+from tap_vero_segment.collector.responses import HTTPError, send_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tap_vero_segment.collector.app import App
-    from tap_vero_segment.collector.http import Receive, Scope, Send
-    from tap_vero_segment.collector.refusals import Refusal
+    from tap_vero_segment.collector.responses import Receive, Refusal, Scope, Send
     from tap_vero_segment.collector.settings import Network
 
 FOR_ALL: Final = frozenset({"/health", "/ready"})

@@ -12,25 +12,31 @@ import msgspec
 from tap_vero_segment.collector import openapi
 from tap_vero_segment.collector.commands.repair_clock import clock_warning
 from tap_vero_segment.collector.committer import RefusedError
-from tap_vero_segment.collector.doors import check_method, nothing_here, opened
 from tap_vero_segment.collector.endpoints import events, metrics, segment, tracking, vero
 from tap_vero_segment.collector.guesses import Guesses
-from tap_vero_segment.collector.http import (
-    NO_STORE,
-    RETRY_AFTER,
+from tap_vero_segment.collector.page.page import Page
+from tap_vero_segment.collector.request import (
     Budgets,
     DisconnectedError,
-    HTTPError,
     Request,
+    check_method,
+    is_one_of,
+)
+from tap_vero_segment.collector.responses import (
+    NO_STORE,
+    RETRY_AFTER,
+    HTTPError,
+    Refusal,
     Response,
     Stream,
-    is_one_of,
+    nothing_here,
+    of_body_error,
+    opened,
     send_response,
     send_stream,
 )
-from tap_vero_segment.collector.page.page import Page
-from tap_vero_segment.collector.refusals import Refusal
 from tap_vero_segment.errors import describe_fault
+from tap_vero_segment.inputs.body import BodyError
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
@@ -38,9 +44,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tap_vero_segment.collector.committer import Committer
-    from tap_vero_segment.collector.http import Receive, Scope, Send
     from tap_vero_segment.collector.metrics import Metrics
     from tap_vero_segment.collector.reader_pool import Readers
+    from tap_vero_segment.collector.responses import Receive, Scope, Send
     from tap_vero_segment.collector.settings import Secrets
 
 T = TypeVar("T")
@@ -179,7 +185,10 @@ class App:
         endpoint = self._endpoints.get(request.path) or self._endpoints_below.get(_above(request))
         if endpoint is None:
             raise nothing_here()
-        return await endpoint(request)
+        try:
+            return await endpoint(request)
+        except BodyError as error:
+            raise of_body_error(error) from error
 
     async def _vero(self, request: Request) -> Response:
         tokens = opened(self._secrets.webhook_token)

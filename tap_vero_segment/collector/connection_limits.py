@@ -20,8 +20,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tap_vero_segment.collector.endpoints import tracking
-from tap_vero_segment.collector.http import RETRY_AFTER, HTTPError
-from tap_vero_segment.collector.refusals import Refusal
+from tap_vero_segment.collector.responses import RETRY_AFTER, HTTPError, Refusal
+from tap_vero_segment.limits import MAX_HEAD, MAX_PIPELINE
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,13 +29,8 @@ if TYPE_CHECKING:
 
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-logger = logging.getLogger("vero-collector")
 
-MAX_HEAD: Final = 16 * 1024
-"""Bytes of a request's line, headers and trailers; a longer one is answered with 431."""
-MAX_PIPELINE: Final = 64
-"""Requests that are read ahead of their responses, each of which costs kilobytes. The rest of what
-the client has sent waits unread."""
+logger = logging.getLogger("vero-collector")
 LINGER_SECONDS: Final = 2.0
 """For how long a connection is still read after it was refused: a client that is cut off while
 it sends may never see the answer."""
@@ -46,13 +41,10 @@ SILENT_SECONDS: Final = 0.1
 all read before any of them is dropped."""
 SPARE: Final = 4
 """A fourth more connections than are served are taken, to tell them so."""
-
-
 # Bytes around what the parser tells: of a request's line, of a header and of a chunk.
 _LINE: Final = 16
 _HEADER: Final = 4
 _CHUNK: Final = 8
-
 _PIECE: Final = 2048
 """Bytes that are parsed at once. The parser does not stop between two requests, and a hundred of
 the shortest fit in here."""

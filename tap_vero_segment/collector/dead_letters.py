@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.http import HTTPError, unzip
 from tap_vero_segment.collector.letters import check_there, every_letter, letter_of, not_there
 from tap_vero_segment.errors import UserError
-from tap_vero_segment.inputs.body import BOM, check_depth, unquote
+from tap_vero_segment.inputs.body import BOM, BodyError, check_depth, unquote, unzip
 from tap_vero_segment.stores.open import open_reader, open_writer
 from tap_vero_segment.terminal import printable
 
@@ -161,7 +160,7 @@ def readable(body: bytes, secrets: Iterable[str]) -> str:
     It is unzipped and percent-decoded where it can be; JSON is indented.
     """
     secrets = tuple(secrets)
-    with suppress(HTTPError):
+    with suppress(BodyError):
         body = unzip(body)
     body = body.removeprefix(BOM)
     try:

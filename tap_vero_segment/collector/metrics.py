@@ -19,8 +19,8 @@ from prometheus_client.registry import Collector
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.collector.committer import MAX_GROUP
-from tap_vero_segment.collector.endpoints import segment, tracking, vero
-from tap_vero_segment.collector.refusals import Refusal
+from tap_vero_segment.collector.responses import Refusal
+from tap_vero_segment.inputs.events import INPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from tap_vero_segment.stores.base import Summary
 
 PREFIX: Final = "vero_collector"
-
-INPUTS: Final = (vero.INPUT, tracking.INPUT, segment.INPUT)
 
 COMMIT_SECONDS: Final = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),

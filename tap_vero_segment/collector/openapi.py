@@ -13,16 +13,9 @@ import msgspec
 
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.collector.endpoints import events, tracking
-from tap_vero_segment.collector.http import (
-    JSON,
-    MAX_BODY,
-    NDJSON,
-    NO_STORE,
-    RETRY_AFTER,
-    Response,
-)
 from tap_vero_segment.collector.page import described
-from tap_vero_segment.track import MAX_CALL, MAX_CALLS
+from tap_vero_segment.collector.responses import JSON, NDJSON, NO_STORE, RETRY_AFTER, Response
+from tap_vero_segment.limits import MAX_BODY, MAX_CALL, MAX_CALLS
 
 _JSON: Final = JSON.decode()
 _TEXT: Final = "text/plain"

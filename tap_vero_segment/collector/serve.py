@@ -21,15 +21,12 @@ from tap_vero_segment.collector.allow_list import AllowList
 from tap_vero_segment.collector.app import App
 from tap_vero_segment.collector.committer import Committer
 from tap_vero_segment.collector.connection_limits import SPARE, Guard, GuardedProtocol, Limits
-from tap_vero_segment.collector.logs import (
-    announce_address,
-    announce_doors,
-    announce_store,
-)
+from tap_vero_segment.collector.logs import announce_address, announce_doors, announce_store
 from tap_vero_segment.collector.metrics import Metrics
 from tap_vero_segment.collector.notify import START_SECONDS, Notifier
 from tap_vero_segment.collector.reader_pool import Readers
 from tap_vero_segment.errors import SettingError, UserError, describe_fault
+from tap_vero_segment.limits import MAX_PENDING_BYTES
 from tap_vero_segment.stores.open import location_of, open_reader, open_writer
 
 if TYPE_CHECKING:
@@ -38,10 +35,8 @@ if TYPE_CHECKING:
 
     from tap_vero_segment.collector.settings import Secrets, Settings
 
-logger = logging.getLogger("vero-collector")
 
-MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of bodies that wait for their commit."""
+logger = logging.getLogger("vero-collector")
 BACKLOG: Final = 2048
 ACCEPTS: Final = 64
 """Connections that are taken at once. uvloop takes one for each listening socket and turn of its
@@ -50,7 +45,6 @@ KEEP_ALIVE_SECONDS: Final = 65
 """Longer than the 60 seconds of the usual reverse proxies, so that they close first."""
 OTHER_FILES: Final = 128
 """Descriptors for what is no connection."""
-
 # The end, whose parts come one after the other: under 10 seconds together.
 CLIENTS_SECONDS: Final = 4
 """How long clients may take to send what they have begun, and the store to take it."""

@@ -5,25 +5,42 @@ from __future__ import annotations
 import json
 import math
 import re
+import zlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
 
+from tap_vero_segment.limits import MAX_BODY, MAX_DEPTH, MAX_FORM_FIELDS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-MAX_DEPTH: Final = 100
-"""Levels of nesting that are read. Targets and warehouses give up at a few hundred."""
-
-MAX_FORM_FIELDS: Final = 100
-"""Fields of a form that are looked at for JSON."""
 
 BOM: Final = b"\xef\xbb\xbf"
 """The byte order mark of UTF-8, which some senders and editors begin a text with."""
 _REPLACEMENT: Final = "�"
 _HALVES: Final = re.compile("[\ud800-\udfff]")
 _MAX_INTEGER_DIGITS: Final = 4000  # Python refuses to convert more than 4,300
+
+_GZIP: Final = b"\x1f\x8b"
+"""The first two bytes of gzip data, and of no JSON."""
+_GZIP_WINDOW: Final = 31  # zlib's way to say: with gzip's header
+
+
+class BodyError(ValueError):
+    """A body that is of no use; the message says why, for its sender and its dead letter."""
+
+
+class NotJSONError(BodyError):
+    """The body is not JSON, not what JSON is wanted of it, or not gzip that could hold any."""
+
+
+class TooLargeError(BodyError):
+    """The body holds more than Segment would take."""
+
+
+class TooLongError(BodyError):
+    """The body is longer than :data:`MAX_BODY` when it is unzipped."""
 
 
 class NotAnObjectError(ValueError):
@@ -32,6 +49,40 @@ class NotAnObjectError(ValueError):
 
 class UnmappableError(ValueError):
     """The body is a JSON object, but no track call can be made of it."""
+
+
+def unzip(body: bytes) -> bytes:
+    """Return the content of a gzipped body; any other body stays as it is.
+
+    The first two bytes tell, as not every proxy and client keeps the header true.
+
+    Raises:
+        NotJSONError: It is damaged or holds more than one gzip member.
+        TooLongError: Its content is longer than :data:`MAX_BODY`.
+    """
+    if not body.startswith(_GZIP):
+        return body
+    member = zlib.decompressobj(_GZIP_WINDOW)
+    try:
+        # One byte more than it may be: a small body can unzip to gigabytes.
+        content = member.decompress(body, MAX_BODY + 1)
+    except zlib.error as error:
+        raise not_gzip() from error
+    if len(content) > MAX_BODY:
+        msg = f"the body is longer than {MAX_BODY} bytes"
+        raise TooLongError(msg)
+    if not member.eof:
+        raise not_gzip()
+    if member.unused_data:
+        # Another one, maybe: thousands of them, each with nothing in it, would take long to read.
+        msg = "the body goes on behind its first gzip member"
+        raise NotJSONError(msg)
+    return content
+
+
+def not_gzip() -> NotJSONError:
+    """Return the error of a body that should be gzip and is not."""
+    return NotJSONError("the body is not gzip")
 
 
 def read_object(body: bytes) -> dict[str, Any]:

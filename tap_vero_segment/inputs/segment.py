@@ -16,7 +16,6 @@ import msgspec
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_EVENT, Collection
 from tap_vero_segment.inputs.body import (
-    MAX_DEPTH,
     UnmappableError,
     as_number,
     check_depth,
@@ -25,6 +24,7 @@ from tap_vero_segment.inputs.body import (
     read_json,
 )
 from tap_vero_segment.inputs.ids import canonical_json, content_id
+from tap_vero_segment.limits import MAX_DEPTH
 from tap_vero_segment.record import as_text, take_text
 from tap_vero_segment.track import TrackCall
 

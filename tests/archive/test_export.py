@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.endpoints.vero import to_event
+from tap_vero_segment.inputs.events import read_vero
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.support.collector import clean_environment, collector_command, run_collector
 from tests.support.events import read_events
@@ -253,7 +253,7 @@ def fill_over_days(store: Path, payloads: list[dict[str, Any]], chance: random.R
     """Store payloads that were received in the course of three days, in no order."""
     first = times.from_text("2025-03-11")
     events = [
-        to_event(json.dumps(payload).encode(), first + chance.randrange(3 * DAY))
+        read_vero(json.dumps(payload).encode(), first + chance.randrange(3 * DAY))
         for payload in payloads
     ]
     writer = SqliteWriter(url_of(store), "store")
@@ -523,7 +523,7 @@ def test_large_events_are_not_held_together(tmp_path):
     writer = SqliteWriter(url_of(store), "store")
     for number in range(200):
         large = {"type": "sent", "user": {"id": number}, "x": chance.randbytes(240_000).hex()}
-        event = to_event(json.dumps(large).encode(), times.now())
+        event = read_vero(json.dumps(large).encode(), times.now())
         writer.write([event._replace(body=None)], [])
     writer.close()
     command = collector_command("export", "--store", url_of(store), "--to", archive.as_uri())

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import pytest
 import requests
 
-from tap_vero_segment.collector.http import MAX_BODY
+from tap_vero_segment.limits import MAX_BODY
 from tests.support.collector import READ_TOKEN, WEBHOOK_TOKEN, WRITE_KEY, Collector
 from tests.support.payloads import documented
 from tests.support.raw import connect, read_answer, request

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from tap_vero_segment.collector.http import MAX_BODY
+from tap_vero_segment.limits import MAX_BODY
 from tests.support.collector import SEGMENT_SECRET, WEBHOOK_TOKEN, WRITE_KEY, Collector
 from tests.support.leaks import assert_tells_nothing
 from tests.support.payloads import documented

@@ -12,8 +12,8 @@ import pytest
 
 from tap_vero_segment import times
 from tap_vero_segment.collector.committer import Committer, RefusedError
-from tap_vero_segment.collector.endpoints.vero import to_event
 from tap_vero_segment.errors import SettingError
+from tap_vero_segment.inputs.events import read_vero
 from tap_vero_segment.stores.base import DeadLetter, StoreBrokenError, StoreError, StoreFullError
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SECONDS = 30
 BROKEN = StoreBrokenError("disk I/O error")
-EVENTS = [to_event(json.dumps(payload).encode(), times.now()) for payload in many(200)]
+EVENTS = [read_vero(json.dumps(payload).encode(), times.now()) for payload in many(200)]
 
 
 class HeldWriter(SqliteWriter):

@@ -20,9 +20,14 @@ import pytest
 import requests
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.commands.replay import READERS, replay
+from tap_vero_segment.collector.commands.replay import replay
 from tap_vero_segment.collector.dead_letters import readable
-from tap_vero_segment.collector.endpoints import segment, tracking, vero
+from tap_vero_segment.inputs import events as inputs
+from tap_vero_segment.inputs.events import (
+    READ_AGAIN,
+    read_tracked_again,
+    read_vero,
+)
 from tap_vero_segment.stores.base import DeadLetter, StoreBusyError
 from tap_vero_segment.stores.open import open_reader, open_writer
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
@@ -182,7 +187,7 @@ def test_what_an_earlier_release_has_quarantined_comes_out_of_the_tap(store, tmp
     wanted = {}
     for letter in (each.letter for each in kept):
         try:
-            calls = READERS[letter.input](letter.body, letter.received_at)
+            calls = READ_AGAIN[letter.input](letter.body, letter.received_at)
         except Exception:  # noqa: BLE001  # it stays
             continue
         wanted |= {event.id: json.loads(event.call) for event in calls.events}
@@ -226,28 +231,28 @@ def test_a_mended_event_is_what_today_s_collector_would_have_made_of_it(store, t
 
     whole = json.dumps(BATCH).encode()
     received_at = next(
-        each.letter.received_at for each in kept if each.letter.input == tracking.INPUT
+        each.letter.received_at for each in kept if each.letter.input == inputs.TRACKING
     )
     # A call that was quarantined apart has kept what its batch says for it, and its id with it.
-    calls = tracking.read_kept(whole, received_at)
+    calls = read_tracked_again(whole, received_at)
     assert len(calls.events) == 3
     assert_stored(calls)
     assert {found[event.id]["sentAt"] for event in calls.events} == {"2026-11-23T09:24:05.000000Z"}
     for body, use in VERO:
         if use:
             [letter] = [each.letter for each in kept if each.letter.body == body]
-            assert_stored(vero.read_kept(body, letter.received_at))
+            assert_stored(READ_AGAIN[inputs.VERO](body, letter.received_at))
     with apsw.Connection(str(store)) as opened:
         rows = opened.execute("SELECT input, received_at, body FROM events").fetchall()
     arrivals = {each.letter.received_at for each in kept}
     # Segment says itself when it received a call.
-    assert {at for came_in, at, _ in rows[2:] if came_in != segment.INPUT} <= arrivals
-    assert {body for source, _, body in rows if source == vero.INPUT} == {
+    assert {at for came_in, at, _ in rows[2:] if came_in != inputs.SEGMENT} <= arrivals
+    assert {body for source, _, body in rows if source == inputs.VERO} == {
         json.dumps(documented("delivered")).encode(),
         *(body for body, use in VERO if use),
     }
     assert found["signed"]["receivedAt"] == "2026-11-23T09:24:01.250000Z"
-    assert segment.INPUT in {source for source, *_ in rows}
+    assert inputs.SEGMENT in {source for source, *_ in rows}
 
 
 def test_a_second_replay_changes_nothing(store):
@@ -344,7 +349,7 @@ def complaints(count: int) -> list[DeadLetter]:
     return [
         DeadLetter(
             NOW + number,
-            vero.INPUT,
+            inputs.VERO,
             "a type that Vero does not document",
             json.dumps(documented("complained") | {"user": {"id": number}}).encode(),
         )
@@ -358,7 +363,7 @@ def test_killed_at_any_point_it_goes_on_where_it_was(tmp_path):
     writer = SqliteWriter(url_of(store), "store")
     writer.write([], everything)
     writer.close()
-    ids = {letter.body: vero.to_event(letter.body, letter.received_at).id for letter in everything}
+    ids = {letter.body: read_vero(letter.body, letter.received_at).id for letter in everything}
     killed = 0
     for _ in range(5):
         before = len(letters(store))

@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from tap_vero_segment.collector.connection_limits import (
-    IDLE_SECONDS,
-    MAX_HEAD,
-    MAX_PIPELINE,
-    unmapped,
-)
-from tap_vero_segment.collector.http import MAX_BODY, BodyBudget, HTTPError
+from tap_vero_segment.collector.connection_limits import IDLE_SECONDS, unmapped
+from tap_vero_segment.collector.request import BodyBudget
+from tap_vero_segment.collector.responses import HTTPError
+from tap_vero_segment.limits import MAX_BODY, MAX_HEAD, MAX_PIPELINE
 from tests.support.collector import READ_TOKEN, SECRETS, WRITE_KEY, Collector, wait_until
 from tests.support.events import read_events
 from tests.support.leaks import assert_tells_nothing

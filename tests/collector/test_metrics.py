@@ -14,9 +14,9 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tap_vero_segment.collector.endpoints import metrics as endpoint
-from tap_vero_segment.collector.http import MAX_BODY
-from tap_vero_segment.collector.refusals import Refusal
+from tap_vero_segment.collector.responses import Refusal
 from tap_vero_segment.errors import SettingError
+from tap_vero_segment.limits import MAX_BODY
 from tap_vero_segment.stores.base import StoreError
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter

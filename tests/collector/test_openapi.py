@@ -28,8 +28,7 @@ from schemathesis.specs.openapi.checks import (
 
 from tap_vero_segment.collector import openapi
 from tap_vero_segment.collector.endpoints import tracking
-from tap_vero_segment.collector.http import MAX_BODY
-from tap_vero_segment.track import MAX_CALL, MAX_CALLS
+from tap_vero_segment.limits import MAX_BODY, MAX_CALL, MAX_CALLS
 from tests.support.asgi import running
 from tests.support.collector import (
     READ_TOKEN,

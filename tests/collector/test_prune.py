@@ -16,7 +16,7 @@ import pytest
 
 from tap_vero_segment import times
 from tap_vero_segment.collector.commands.export import export as export_here
-from tap_vero_segment.collector.endpoints.vero import to_event
+from tap_vero_segment.inputs.events import read_vero
 from tap_vero_segment.stores.base import DeadLetter, Total
 from tap_vero_segment.stores.open import open_writer
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
@@ -69,7 +69,7 @@ def ids_of(store: Path) -> list[str]:
 def fill(store: Path, payloads: Iterable[dict[str, Any]], clock: int = NOW) -> list[str]:
     """Fill a store in a large group, each event received later; return the ids in order."""
     writer = SqliteWriter(url_of(store), "store", lambda: clock)
-    events = [to_event(json.dumps(payload).encode(), next(_moments)) for payload in payloads]
+    events = [read_vero(json.dumps(payload).encode(), next(_moments)) for payload in payloads]
     writer.write(events, [])
     writer.close()
     return [event.id for event in events]
@@ -185,7 +185,7 @@ def test_loaded_at_goes_on_rising_after_all_was_pruned(tmp_path):
 
 def test_the_shared_store_is_pruned_likewise(database, archive, tmp_path):
     with contextlib.closing(open_writer(database, "store")) as writer:
-        writer.write([to_event(json.dumps(payload).encode(), NOW) for payload in many(50)], [])
+        writer.write([read_vero(json.dumps(payload).encode(), NOW) for payload in many(50)], [])
 
     def run_there(*arguments: str) -> subprocess.CompletedProcess[str]:
         return run_collector(*arguments, "--store", database, cwd=tmp_path)
@@ -256,7 +256,7 @@ def test_no_event_is_deleted_that_no_archive_has(collector: Collector, archive: 
     ids = archived(archive)
     assert set(ids.values()) == {1}
     assert ids.keys() == {
-        to_event(json.dumps(payload).encode(), NOW).id for payload in load.acknowledged
+        read_vero(json.dumps(payload).encode(), NOW).id for payload in load.acknowledged
     }
     assert_counted_right(collector.store)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tap_vero_segment.collector.http import is_one_of
+from tap_vero_segment.collector.request import is_one_of
 from tap_vero_segment.collector.settings import SHORT_SECRET, Environment, Secrets, variable
 from tap_vero_segment.errors import UserError
 from tests.support import load as loads

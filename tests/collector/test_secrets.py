@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import apsw
 import pytest
 
-from tap_vero_segment.collector.http import same_secret
+from tap_vero_segment.collector.request import same_secret
 from tap_vero_segment.collector.settings import Secrets
 from tap_vero_segment.errors import SettingError
 from tests.support.collector import (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from tap_vero_segment.collector.endpoints.tracking import read_kept
+from tap_vero_segment.inputs.events import read_tracked_again
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tests.support.collector import SECRETS, WRITE_KEY, Collector, run_collector
 from tests.support.raw import connect, read_answer, request
@@ -335,7 +335,7 @@ def test_whatever_else_a_batch_says_is_in_its_calls_context(collector: Collector
     ((_, kept),) = letters(collector)
     assert kept == {"batch": [deep], "context": "text", **said}
     kept["batch"][0]["properties"] = {}
-    (again,) = read_kept(json.dumps(kept).encode(), 0).events
+    (again,) = read_tracked_again(json.dumps(kept).encode(), 0).events
     context = json.loads(again.call)["context"]
     assert context == said | {"context": "text"}
 

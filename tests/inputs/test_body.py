@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_vero_segment.inputs.body import (
-    MAX_DEPTH,
     NotAnObjectError,
     UnmappableError,
     clean,
     read_object,
     unquote,
 )
+from tap_vero_segment.limits import MAX_DEPTH
 from tests.support.fuzz import fuzz, payloads
 from tests.support.payloads import documented
 

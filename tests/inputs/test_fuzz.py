@@ -22,9 +22,9 @@ from jsonschema import Draft7Validator
 
 from tap_vero_segment import times, track
 from tap_vero_segment.collection import BY_EVENT
-from tap_vero_segment.collector.endpoints.vero import to_event
 from tap_vero_segment.collector.settings import Secrets
 from tap_vero_segment.inputs.body import UnmappableError
+from tap_vero_segment.inputs.events import read_vero
 from tap_vero_segment.inputs.segment import EVENTS, read_call
 from tap_vero_segment.record import to_record
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
@@ -132,7 +132,7 @@ def test_webhooks(store, caplog):
         if answer.status == 400:
             assert digest in letters, number
         elif digest not in bodies and digest not in letters:
-            assert to_event(body, times.now()).id in ids, number  # its like was there before
+            assert read_vero(body, times.now()).id in ids, number  # its like was there before
     tell("webhooks", WEBHOOKS, outcomes)
     assert min(outcomes[200], outcomes[400]) > WEBHOOKS / 10
 

@@ -11,7 +11,7 @@ from threading import Event, Thread
 import psycopg
 import pytest
 
-from tap_vero_segment.collector.endpoints.vero import to_event
+from tap_vero_segment.inputs.events import read_vero
 from tap_vero_segment.stores.base import DeadLetter
 from tap_vero_segment.stores.postgres.connection import READER_ROLE
 from tap_vero_segment.stores.postgres.writer import PostgresWriter
@@ -26,7 +26,9 @@ PASSWORD = "secret-password-of-a-reader"
 def fill(url, payloads, group=500):
     """Store payloads as a collector would; return the ids, in order."""
     writer = PostgresWriter(url, "store")
-    events = [to_event(json.dumps(payload).encode(), 1_700_000_000_000_000) for payload in payloads]
+    events = [
+        read_vero(json.dumps(payload).encode(), 1_700_000_000_000_000) for payload in payloads
+    ]
     for start in range(0, len(events), group):
         writer.write(events[start : start + group], [])
     writer.close()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.endpoints.vero import to_event
+from tap_vero_segment.inputs.events import read_vero
 from tap_vero_segment.stores.base import DeadLetter
 from tap_vero_segment.stores.open import open_reader
 from tap_vero_segment.stores.postgres.writer import PostgresWriter
@@ -26,7 +26,7 @@ MINUTE = 60 * times.SECOND
 
 def resubscribed(received_at: int, user: int = 1) -> Event:
     body = json.dumps({"type": "resubscribed", "user": {"id": user}}).encode()
-    return to_event(body, received_at)
+    return read_vero(body, received_at)
 
 
 def letter(received_at: int, body: bytes = b"nonsense") -> DeadLetter:
@@ -58,7 +58,7 @@ def test_ten_minutes_are_exact_wherever_they_begin(writer, reader, first):
 def test_what_has_a_time_is_the_same_event_whenever_it_comes(writer, reader):
     body = json.dumps({"type": "unsubscribed", "unsubscribed_at": SLOT // times.SECOND}).encode()
     for later in (0, 20 * MINUTE, 100 * 24 * 60 * MINUTE):
-        writer.write([to_event(body, SLOT + later)], [])
+        writer.write([read_vero(body, SLOT + later)], [])
 
     assert len(ids(reader)) == 1
 

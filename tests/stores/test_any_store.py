@@ -11,7 +11,7 @@ import pytest
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
-from tap_vero_segment.collector.endpoints.vero import to_event
+from tap_vero_segment.inputs.events import read_vero
 from tap_vero_segment.stores.base import (
     DeadLetter,
     Event,
@@ -40,7 +40,7 @@ def events(number: int, seed: int = 7, received_at: Callable[[], int] = times.no
     """Events of every kind; of another seed, others."""
     some = []
     for place, payload in enumerate(many(number, seed=seed)):
-        event = to_event(json.dumps(payload).encode(), received_at())
+        event = read_vero(json.dumps(payload).encode(), received_at())
         name = f"{seed}-{place}"
         call = json.dumps(json.loads(event.call) | {"messageId": name}).encode()
         some.append(event._replace(id=name, call=call))

@@ -17,8 +17,8 @@ import apsw
 import pytest
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.endpoints.vero import to_event
 from tap_vero_segment.errors import SettingError
+from tap_vero_segment.inputs.events import read_vero
 from tap_vero_segment.sources.store import StoreSource
 from tap_vero_segment.stores.base import DeadLetter, StoreError
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VARIANTS = rounds(200)
-NEW = to_event(json.dumps(documented("user_created")).encode(), times.now())
+NEW = read_vero(json.dumps(documented("user_created")).encode(), times.now())
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def put_back(folder: Path, later: int) -> Path:
     """
     newer = folder / "newer" / NAME
     some = [
-        to_event(json.dumps(documented() | {"user": {"id": number}}).encode(), times.now())
+        read_vero(json.dumps(documented() | {"user": {"id": number}}).encode(), times.now())
         for number in range(300 + later)
     ]
     writer = SqliteWriter(url_of(newer), "store")

@@ -14,8 +14,8 @@ import apsw
 import pytest
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.endpoints.vero import to_event
 from tap_vero_segment.errors import SettingError
+from tap_vero_segment.inputs.events import read_vero
 from tap_vero_segment.stores.base import (
     DeadLetter,
     Event,
@@ -69,7 +69,7 @@ def reader(writer: SqliteWriter, url: str) -> Iterator[SqliteReader]:
 
 
 def events(count: int, seed: int = 7) -> list[Event]:
-    return [to_event(json.dumps(payload).encode(), NOW) for payload in many(count, seed)]
+    return [read_vero(json.dumps(payload).encode(), NOW) for payload in many(count, seed)]
 
 
 def read(reader: SqliteReader, after: int = 0) -> list[dict]:
@@ -197,7 +197,7 @@ def test_a_group_is_stored_whole_or_not_at_all(writer, reader):
 def test_a_large_body_is_kept_as_it_is(writer, path):
     body = json.dumps(documented() | {"a": "ü" * 250_000}, ensure_ascii=False).encode()
 
-    writer.write([to_event(body, NOW)], [DeadLetter(NOW, "vero", "not JSON", b"\xff\0" * 250_000)])
+    writer.write([read_vero(body, NOW)], [DeadLetter(NOW, "vero", "not JSON", b"\xff\0" * 250_000)])
 
     with apsw.Connection(str(path)) as store:
         assert store.execute("SELECT body FROM events").get == body

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.endpoints.vero import to_event
+from tap_vero_segment.inputs.events import read_vero
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def write_day(store_url: str) -> None:
             json.dumps(payload | {f"{payload['type']}_at": (begins // times.SECOND + int(at))})
             for at, payload in group
         ]
-        writer.write([to_event(body.encode(), clock[0]) for body in bodies], [])
+        writer.write([read_vero(body.encode(), clock[0]) for body in bodies], [])
     writer.close()
 
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.endpoints.vero import to_event
+from tap_vero_segment.inputs.events import read_vero
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def fill(path: Path, payloads: Iterable[dict[str, Any]], group: int = 100) -> list[str]:
     """Store payloads as a collector would, in groups; return the ids, in order."""
     writer = SqliteWriter(f"sqlite:///{path}", "store")
-    events = [to_event(json.dumps(payload).encode(), times.now()) for payload in payloads]
+    events = [read_vero(json.dumps(payload).encode(), times.now()) for payload in payloads]
     for start in range(0, len(events), group):
         writer.write(events[start : start + group], [])
     writer.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_EVENT
-from tap_vero_segment.collector.endpoints.vero import to_event
+from tap_vero_segment.inputs.events import read_vero
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 
@@ -87,7 +87,7 @@ def fill_at(
     # Where the clock stands still, the store counts up by itself.
     for payload, received_moment, loaded_moment in zip(payloads, received, loaded, strict=False):
         now = loaded_moment or now
-        event = to_event(json.dumps(payload).encode(), received_moment)
+        event = read_vero(json.dumps(payload).encode(), received_moment)
         writer.write([event], [])
         ids.append(event.id)
     writer.close()

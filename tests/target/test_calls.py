@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tap_vero_segment.limits import MAX_CALL, MAX_CALLS
 from tap_vero_segment.targets.segment.calls import (
     MAX_BATCH,
     OutgoingCall,
@@ -16,7 +17,6 @@ from tap_vero_segment.targets.segment.calls import (
     batches,
     encode,
 )
-from tap_vero_segment.track import MAX_CALL, MAX_CALLS
 from tests.support.fuzz import fuzz
 
 

@@ -15,11 +15,12 @@ from tap_vero_segment.collection import BY_EVENT, BY_STREAM, COLLECTIONS, column
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.inputs.body import clean
 from tap_vero_segment.inputs.segment import from_client
+from tap_vero_segment.limits import MAX_CALL
 from tap_vero_segment.record import to_fields, to_record
 from tap_vero_segment.tap.streams import collection_schema, tracks_schema
 from tap_vero_segment.targets.segment.calls import DeadCall, OutgoingCall
 from tap_vero_segment.targets.segment.mapping import StreamMapping
-from tap_vero_segment.track import MAX_CALL, TrackCall
+from tap_vero_segment.track import TrackCall
 from tests.support.fuzz import fuzz, known_objects, payloads, values
 from tests.support.payloads import EMAIL_TYPES, OTHER_TYPES, documented
 from tests.support.records import LOADED_AT, RECEIVED_AT, record_of

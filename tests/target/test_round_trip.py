@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytest.importorskip("tap_vero_segment.collector.endpoints.tracking")
 
 ODD: list[dict[str, Any]] = [
     {"type": "opened", "opened_at": 1.5, "user": {"id": "a b", "email": 7}, "user_agent": ["x"]},

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from tap_vero_segment.collector.endpoints import segment, tracking, vero
-from tap_vero_segment.collector.http import HTTPError
 from tap_vero_segment.collector.letters import check_there, every_letter, letters_of
 from tap_vero_segment.errors import describe_fault
-from tap_vero_segment.inputs.body import NotAnObjectError, UnmappableError
+from tap_vero_segment.inputs.body import BodyError, NotAnObjectError, UnmappableError
+from tap_vero_segment.inputs.events import READ_AGAIN
 from tap_vero_segment.stores.base import StoreError, throttled
 from tap_vero_segment.stores.open import open_reader, open_writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from tap_vero_segment.collector.endpoints.calls import Calls
+    from tap_vero_segment.inputs.events import Calls
     from tap_vero_segment.stores.base import DeadLetter, KeptLetter, Writer
 
 logger = logging.getLogger("vero-collector")
-
-READERS: Final[dict[str, Callable[[bytes, int], Calls]]] = {
-    vero.INPUT: vero.read_kept,
-    tracking.INPUT: tracking.read_kept,
-    segment.INPUT: segment.read_kept,
-}
-"""What reads a kept body, by where it came in. A new input is a row here."""
 
 
 def replay(store: str, numbers: Sequence[int]) -> str:
@@ -71,7 +63,7 @@ class Replay:
         self.stay: Counter[str] = Counter()
         self._writer = writer
         self._known = 0
-        self._passed_over = 0
+        self._ignored = 0
 
     def read(self, kept: KeptLetter) -> None:
         """Read a letter, and store it if it is events now.
@@ -105,7 +97,7 @@ class Replay:
             return f"the store does not take it: {error}"  # and it must not cost the others
         self.new += new
         self._known += len(calls.events) - new
-        self._passed_over += calls.passed_over
+        self._ignored += calls.ignored
         return None
 
     def told(self) -> str:
@@ -115,7 +107,7 @@ class Replay:
             f"dead letters read again: {self.letters}, of which {stay} stay",
             f"new events: {self.new}",
             f"events that were stored already: {self._known}",
-            f"calls of no collection, passed over: {self._passed_over}",
+            f"calls of no collection, passed over: {self._ignored}",
         ]
         lines += [f"stay: {count} ({reason})" for reason, count in self.stay.most_common()]
         return "\n".join(lines)
@@ -123,14 +115,12 @@ class Replay:
 
 def _read(letter: DeadLetter) -> tuple[Calls | None, str | None]:
     """Return what a letter holds, or why it cannot be read."""
-    read_kept = READERS.get(letter.input)
+    read_kept = READ_AGAIN.get(letter.input)
     if read_kept is None:
         return None, "it came in by what this release does not know"
     try:
         return read_kept(letter.body, letter.received_at), None
-    except HTTPError as error:
-        return None, error.message
-    except (NotAnObjectError, UnmappableError) as error:
+    except (BodyError, NotAnObjectError, UnmappableError) as error:
         return None, str(error)
     except Exception as error:  # noqa: BLE001  # a fault of the mapping must not cost the others
         logger.error("a fault in the mapping: %s", describe_fault(error))  # noqa: TRY400

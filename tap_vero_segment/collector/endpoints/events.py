@@ -7,20 +7,20 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.http import (
+from tap_vero_segment.collector.responses import (
     NDJSON,
     NO_STORE,
     RETRY_AFTER,
     HTTPError,
+    Refusal,
     Response,
 )
-from tap_vero_segment.collector.refusals import Refusal
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
-    from tap_vero_segment.collector.http import Request
     from tap_vero_segment.collector.reader_pool import Readers
+    from tap_vero_segment.collector.request import Request
     from tap_vero_segment.stores.base import Reader
 
 logger = logging.getLogger("vero-collector")

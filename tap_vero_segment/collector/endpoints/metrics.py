@@ -6,8 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from tap_vero_segment.collector.http import NO_STORE, Response
 from tap_vero_segment.collector.metrics import Metrics, Scrape, StoreFigures
+from tap_vero_segment.collector.responses import NO_STORE, Response
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.stores.base import StoreError
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tap_vero_segment.collector.committer import Committer
-    from tap_vero_segment.collector.http import Request
     from tap_vero_segment.collector.reader_pool import Readers
+    from tap_vero_segment.collector.request import Request
     from tap_vero_segment.stores.base import Reader
 
     Figures = Callable[[], Awaitable[StoreFigures | None]]

@@ -7,32 +7,24 @@ What they send is told at segment.com/docs/connections/destinations/catalog/webh
 from __future__ import annotations
 
 import hmac
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.endpoints.calls import (
-    Calls,
-    keep,
-    map_calls,
-    read_array,
-    read_calls,
-)
-from tap_vero_segment.collector.http import HTTPError, Response, is_one_of, unzip
-from tap_vero_segment.collector.quarantine import quarantine
-from tap_vero_segment.inputs.body import BOM
-from tap_vero_segment.inputs.segment import from_webhook
+from tap_vero_segment.collector.endpoints.storing import keep, keep_dead_letter, read_in_thread
+from tap_vero_segment.collector.request import is_one_of
+from tap_vero_segment.collector.responses import HTTPError, Response
+from tap_vero_segment.inputs.body import BOM, BodyError, NotJSONError, unzip
+from tap_vero_segment.inputs.events import SEGMENT, read_webhook
 from tap_vero_segment.stores.base import DeadLetter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tap_vero_segment.collector.committer import Committer
-    from tap_vero_segment.collector.http import Request
+    from tap_vero_segment.collector.request import Request
 
-INPUT: Final = "segment"
 SUCCESS: Final = Response(200, b'{"success":true}')
 
 _SIGNATURE: Final = b"x-signature"
@@ -42,7 +34,7 @@ _WHOLE_SIGNATURE: Final = b"x-segment-signature"
 async def receive(
     request: Request, committer: Committer, secrets: Sequence[str], *, legacy_batches: bool
 ) -> Response:
-    """Store what Segment delivers, and answer when it is synced to disk.
+    """Store what Segment delivers, and respond when it is synced to disk.
 
     Notices other than calls, ``delete`` for one, are acknowledged.
 
@@ -55,8 +47,8 @@ async def receive(
             request can put calls of his own behind the first.
 
     Raises:
-        HTTPError: 400, the body is no JSON object and no array; 401, a wrong signature; 413, it is
-            too long when unzipped.
+        HTTPError: 401, a wrong signature; 413, the body is too long.
+        BodyError: It is no JSON object and no array, or too long when unzipped.
     """
     if not any(request.header(name) for name in (_SIGNATURE, _WHOLE_SIGNATURE)):
         raise _wrong_signature()
@@ -67,29 +59,14 @@ async def receive(
     request.admit()
     try:
         content = unzip(body)
-        calls = await read_calls(len(content), lambda: read_kept(content, received_at), committer)
-    except HTTPError as error:
-        if error.status == HTTPStatus.BAD_REQUEST:
-            await quarantine(DeadLetter(received_at, INPUT, error.message, body), committer)
+        calls = await read_in_thread(
+            len(content), lambda: read_webhook(content, received_at), committer
+        )
+    except NotJSONError as error:
+        await keep_dead_letter(DeadLetter(received_at, SEGMENT, str(error), body), committer)
         raise
     await keep(calls, committer)
     return SUCCESS
-
-
-def read_kept(body: bytes, received_at: int) -> Calls:
-    """Turn a body, one that a store has kept as a dead letter as well, into what it is today.
-
-    Raises:
-        HTTPError: 400, the body is no JSON object and no array, or cannot be unzipped.
-    """
-    return map_calls(
-        read_array(unzip(body)),
-        lambda fields: from_webhook(fields, received_at),
-        received_at,
-        INPUT,
-        # Alone, what is no call is no body either, and an array would be many.
-        lambda calls: calls[0] if isinstance(calls[0], dict) else calls,
-    )
 
 
 def _is_signed(
@@ -121,6 +98,6 @@ def _first_call(body: bytes) -> bytes | None:
     """Return the bytes of an array's first call: what ``JSON.stringify`` has made of it."""
     try:
         calls = msgspec.json.decode(unzip(body).removeprefix(BOM), type=list[msgspec.Raw])
-    except (HTTPError, msgspec.MsgspecError, ValueError, RecursionError):
+    except (BodyError, msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return bytes(calls[0]) if calls else None

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from tap_vero_segment import times
 from tap_vero_segment.collector.commands.replay import Replay
-from tap_vero_segment.collector.endpoints import vero
+from tap_vero_segment.collector.endpoints.storing import keep
 from tap_vero_segment.collector.letters import letter_of
+from tap_vero_segment.inputs.events import Calls, read_vero
 
 if TYPE_CHECKING:
     from tap_vero_segment.collector.committer import Committer
@@ -30,7 +32,8 @@ async def send_test_event(committer: Committer) -> None:
         RefusedError: The collector takes nothing at present.
         StoreError: The store failed.
     """
-    await vero.take(msgspec.json.encode(_payload(int(time.time()))), committer)
+    event = read_vero(msgspec.json.encode(_payload(int(time.time()))), times.now())
+    await keep(Calls([event], [], 0), committer)
 
 
 def _payload(now: int) -> dict[str, Any]:

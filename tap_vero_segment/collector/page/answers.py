@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tap_vero_segment.collector.http import NO_STORE, HTTPError, Response
 from tap_vero_segment.collector.page import static
+from tap_vero_segment.collector.responses import NO_STORE, HTTPError, Response
 
 if TYPE_CHECKING:
-    from tap_vero_segment.collector.refusals import Refusal
+    from tap_vero_segment.collector.responses import Refusal
 
 HTML: Final = b"text/html; charset=utf-8"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tap_vero_segment.collection import COLLECTIONS
-from tap_vero_segment.collector.http import JSON
 from tap_vero_segment.collector.page import answers, static
-from tap_vero_segment.collector.page.page import EVENT_STREAM, MAX_FORM
+from tap_vero_segment.collector.page.page import EVENT_STREAM
+from tap_vero_segment.collector.responses import JSON
+from tap_vero_segment.limits import MAX_FORM
 
 _HTML: Final = answers.HTML.decode()
 _TEXT: Final[dict[str, Any]] = {"schema": {"type": "string"}}

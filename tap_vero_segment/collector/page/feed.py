@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.http import RETRY_AFTER, HTTPError
 from tap_vero_segment.collector.page import snapshot
 from tap_vero_segment.collector.page.snapshot import Cursor, Snapshot
-from tap_vero_segment.collector.refusals import Refusal
+from tap_vero_segment.collector.responses import RETRY_AFTER, HTTPError, Refusal
 from tap_vero_segment.errors import UserError, describe_fault
+from tap_vero_segment.limits import MAX_WATCHERS
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
@@ -28,21 +28,18 @@ if TYPE_CHECKING:
     from tap_vero_segment.collector.page.snapshot import Letter
     from tap_vero_segment.collector.reader_pool import Readers
 
-logger = logging.getLogger("vero-collector")
 
+logger = logging.getLogger("vero-collector")
 TICK_SECONDS: Final = 1.0
 """How often the store is read."""
 STORE_SECONDS: Final = 5
 """How long the store may take, and still be called readable."""
 HEARTBEAT_SECONDS: Final = 15.0
 """How long nothing may be sent: less than the 60 seconds after which proxies give up."""
-MAX_WATCHERS: Final = 20
 MAX_EVENTS: Final = 20
 """Events in a message; those before them are only counted."""
-
 RETRY: Final = b"retry: 2000\n\n"
 """Milliseconds after which a browser comes again when the stream has ended."""
-
 _CURSOR: Final = re.compile(r"([0-9TZ:.-]{27})?~([0-9]{1,15})")
 
 

@@ -15,16 +15,24 @@ from tap_vero_segment import times
 from tap_vero_segment.collection import BY_STREAM
 from tap_vero_segment.collector.committer import RefusedError
 from tap_vero_segment.collector.dead_letters import readable
-from tap_vero_segment.collector.doors import check_method, nothing_here, opened
-from tap_vero_segment.collector.http import JSON, RETRY_AFTER, Response, Stream
 from tap_vero_segment.collector.letters import letter_of
 from tap_vero_segment.collector.page import actions, feed, snapshot, static, view
 from tap_vero_segment.collector.page.answers import HEADERS, PageError, html, login_form, redirect
 from tap_vero_segment.collector.page.entries import entry_of
 from tap_vero_segment.collector.page.origin import base_url, is_own
 from tap_vero_segment.collector.page.session import Session, Sessions, set_cookie
-from tap_vero_segment.collector.refusals import Refusal
+from tap_vero_segment.collector.request import check_method
+from tap_vero_segment.collector.responses import (
+    JSON,
+    RETRY_AFTER,
+    Refusal,
+    Response,
+    Stream,
+    nothing_here,
+    opened,
+)
 from tap_vero_segment.errors import UserError
+from tap_vero_segment.limits import MAX_FORM
 from tap_vero_segment.stores.base import StoreError
 from tap_vero_segment.terminal import printable
 
@@ -33,8 +41,8 @@ if TYPE_CHECKING:
 
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.guesses import Guesses
-    from tap_vero_segment.collector.http import Request
     from tap_vero_segment.collector.reader_pool import Readers
+    from tap_vero_segment.collector.request import Request
     from tap_vero_segment.collector.settings import Secrets
     from tap_vero_segment.stores.base import KeptLetter, Reader
 
@@ -43,15 +51,11 @@ if TYPE_CHECKING:
     OfSession = Callable[[Request, Session], Awaitable[Response | Stream]]
     Action = Callable[[Mapping[str, str]], Awaitable[str]]
 
+
 logger = logging.getLogger("vero-collector")
-
 EVENT_STREAM: Final = b"text/event-stream"
-MAX_FORM: Final = 8 * 1024
-"""Bytes of a form."""
-
 _FAILED: Final = "The store failed, nothing was kept."
 _UNREADABLE: Final = "The store cannot be read at present."
-
 _LOADED_AT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 _NUMBER: Final = re.compile("[0-9]{1,18}")
 

@@ -15,12 +15,12 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.http import is_one_of, same_secret
+from tap_vero_segment.collector.request import is_one_of, same_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tap_vero_segment.collector.http import Request
+    from tap_vero_segment.collector.request import Request
 
 LIFE_SECONDS: Final = 12 * 3600
 MAX_ENDED: Final = 10_000

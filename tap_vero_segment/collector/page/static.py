@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
-from tap_vero_segment.collector.http import Response
+from tap_vero_segment.collector.responses import Response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

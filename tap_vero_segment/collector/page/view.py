@@ -15,8 +15,8 @@ from tap_vero_segment.collector.page.answers import html
 from tap_vero_segment.collector.page.feed import encode_cursor
 
 if TYPE_CHECKING:
-    from tap_vero_segment.collector.http import Response
     from tap_vero_segment.collector.page.snapshot import Snapshot
+    from tap_vero_segment.collector.responses import Response
     from tap_vero_segment.stores.base import Reader
 
 MAX_EVENTS: Final = 20

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from tap_vero_segment.track import MAX_CALLS
+from tap_vero_segment.limits import MAX_CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -24,9 +24,9 @@ from tap_vero_segment.collection import (
 )
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.inputs.body import clean, read_json
+from tap_vero_segment.limits import MAX_CALL
 from tap_vero_segment.record import take_object, take_text, to_fields
 from tap_vero_segment.targets.segment.calls import DeadCall, OutgoingCall, encode
-from tap_vero_segment.track import MAX_CALL
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -1,22 +1,23 @@
-"""Requests and responses on bare ASGI: as little as the collector's few endpoints need."""
+"""A request on bare ASGI, and the memory that all requests share."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-import zlib
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
-import msgspec
-
-from tap_vero_segment.collector.refusals import BY_STATUS, Refusal
+from tap_vero_segment.collector.responses import RETRY_AFTER, HTTPError, too_large
+from tap_vero_segment.limits import (
+    MAX_BODY,
+    MAX_HALF_RECEIVED,
+    MAX_RESPONSES,
+    MAX_STRANGERS_HALF_RECEIVED,
+)
 from tap_vero_segment.stores.base import PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import (
-        AsyncGenerator,
         Awaitable,
         Callable,
         Mapping,
@@ -29,89 +30,9 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
 
-MAX_BODY: Final = 512 * 1024
-"""Bytes of a request's body; a longer one is answered with 413."""
 
-JSON: Final = b"application/json"
-NDJSON: Final = b"application/x-ndjson"
-
-MAX_HALF_RECEIVED: Final = 64 * 1024 * 1024
-"""Bytes of bodies that have arrived in part, over all connections that have shown a secret."""
-MAX_STRANGERS_HALF_RECEIVED: Final = 16 * 1024 * 1024
-"""The same, of clients that have shown none: theirs can be in the body, or be its signature."""
-MAX_RESPONSES: Final = 64 * 1024 * 1024
-"""Bytes of large responses that are being made, or that their clients have not taken yet."""
 RESPONSE_SECONDS: Final = 2.0
 """How long a request waits for memory for its response."""
-_PIECE: Final = 64 * 1024
-"""Bytes of a response that are handed to the connection at once; it says when it wants more."""
-
-NO_STORE: Final = (
-    (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
-)
-"""Headers of what nobody else may see, or take for something else."""
-
-_GZIP: Final = b"\x1f\x8b"
-"""The first two bytes of gzip data, and of no JSON."""
-_GZIP_WINDOW: Final = 31  # zlib's way to say: with gzip's header
-
-RETRY_AFTER: Final = (b"retry-after", b"1")
-"""Seconds: a full queue is empty again in less."""
-
-
-class Response(NamedTuple):
-    """An answer, whole."""
-
-    status: int
-    body: bytes
-    content_type: bytes = JSON
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-
-
-class Stream(NamedTuple):
-    """An answer that goes on until its parts end or the client goes away; it has status 200.
-
-    Attributes:
-        parts: What is sent.
-        content_type: Its type.
-        headers: Further headers.
-        end: Called when it has ended, even before its first part.
-    """
-
-    parts: AsyncGenerator[bytes]
-    content_type: bytes
-    headers: tuple[tuple[bytes, bytes], ...]
-    end: Callable[[], None]
-
-
-class HTTPError(Exception):
-    """An answer that ends the handling of a request.
-
-    Args:
-        status: The HTTP status.
-        message: What went wrong, for the client; it repeats nothing of the request.
-        headers: Further headers of the answer.
-        reason: What the metrics count it as; None: what the status means.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *headers: tuple[bytes, bytes],
-        reason: Refusal | None = None,
-    ) -> None:
-        super().__init__(status, message)
-        self.status = status
-        self.message = message
-        self.headers = headers
-        self.reason = reason or BY_STATUS[status]
-
-    def response(self) -> Response:
-        """Return the answer."""
-        body = msgspec.json.encode({"success": False, "error": self.message})
-        return Response(self.status, body, headers=(*NO_STORE, *self.headers))
 
 
 class DisconnectedError(Exception):
@@ -319,44 +240,6 @@ class Request:
         return b"".join(chunks)
 
 
-def too_large(limit: int) -> HTTPError:
-    """Return the answer to a body that is longer than ``limit`` bytes."""
-    return HTTPError(413, f"the body is longer than {limit} bytes")
-
-
-def unzip(body: bytes) -> bytes:
-    """Return the content of a gzipped body; any other body stays as it is.
-
-    The first two bytes tell, as not every proxy and client keeps the header true.
-
-    Raises:
-        HTTPError: 400, it is damaged or holds more than one gzip member; 413, its content is
-            longer than :data:`MAX_BODY`.
-    """
-    if not body.startswith(_GZIP):
-        return body
-    member = zlib.decompressobj(_GZIP_WINDOW)
-    try:
-        # One byte more than it may be: a small body can unzip to gigabytes.
-        content = member.decompress(body, MAX_BODY + 1)
-    except zlib.error as error:
-        raise not_gzip() from error
-    if len(content) > MAX_BODY:
-        raise too_large(MAX_BODY)
-    if not member.eof:
-        raise not_gzip()
-    if member.unused_data:
-        # Another one, maybe: thousands of them, each with nothing in it, would take long to read.
-        message = "the body goes on behind its first gzip member"
-        raise HTTPError(400, message, reason=Refusal.NOT_JSON)
-    return content
-
-
-def not_gzip() -> HTTPError:
-    """Return the response to a body that should be gzip and is not."""
-    return HTTPError(400, "the body is not gzip", reason=Refusal.NOT_JSON)
-
-
 def same_secret(given: bytes, secret: str) -> bool:
     """Compare in constant time, so that the answer's delay tells nothing of the secret."""
     return hmac.compare_digest(given, secret.encode())
@@ -367,53 +250,12 @@ def is_one_of(given: bytes, secrets: Sequence[str]) -> bool:
     return any([same_secret(given, secret) for secret in secrets])  # noqa: C419  # all of them
 
 
-async def send_response(send: Send, response: Response, *, head: bool = False) -> None:
-    """Send an answer, or only its headers; return when the client has taken most of it."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": response.status,
-            "headers": [
-                (b"content-type", response.content_type),
-                (b"content-length", b"%d" % len(response.body)),
-                *response.headers,
-            ],
-        }
-    )
-    body = b"" if head else response.body
-    last = max(0, len(body) - 1) // _PIECE * _PIECE
-    for begin in range(0, last, _PIECE):
-        piece = body[begin : begin + _PIECE]
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": body[last:]})
+def check_method(request: Request, method: str) -> None:
+    """See that a request has the method that its endpoint wants; HEAD passes for GET.
 
-
-async def send_stream(send: Send, receive: Receive, stream: Stream) -> None:
-    """Send an answer part by part; return when it ends or the client goes away."""
-    try:
-        headers = [(b"content-type", stream.content_type), *stream.headers]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        sending = asyncio.create_task(_send_parts(send, stream))
-        leaving = asyncio.create_task(_disconnected(receive))
-        try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sending.cancel()
-            leaving.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
-    finally:
-        stream.end()
-    if not sending.cancelled() and (error := sending.exception()) is not None:
-        raise error
-
-
-async def _send_parts(send: Send, stream: Stream) -> None:
-    async with aclosing(stream.parts) as parts:
-        async for part in parts:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    Raises:
+        HTTPError: 405, it has not.
+    """
+    if request.method != method and not (method == "GET" and request.method == "HEAD"):
+        allowed = b"GET, HEAD" if method == "GET" else method.encode()
+        raise HTTPError(405, f"only {method} here", (b"allow", allowed))

@@ -1,0 +1,53 @@
+"""What the endpoints of all inputs share: reading a body beside the event loop, and keeping it."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tap_vero_segment.collector.committer import Committer
+    from tap_vero_segment.inputs.events import Calls
+    from tap_vero_segment.stores.base import DeadLetter
+
+T = TypeVar("T")
+
+MAX_IN_LOOP: Final = 16 * 1024
+"""Bytes of calls that are read in the event loop itself, which takes some milliseconds at most."""
+
+# One thread: as Python runs one at a time, more would only take turns more often.
+_thread: Final = ThreadPoolExecutor(1, "reading")
+
+
+async def read_in_thread(size: int, work: Callable[[], T], committer: Committer) -> T:
+    """Return what ``work`` makes of a body; large ones are read in a thread.
+
+    Half a megabyte of calls can take half a second, and the event loop must go on meanwhile.
+
+    Args:
+        size: Bytes of the calls, with what is said for all of them counted for each.
+        work: Reads them.
+        committer: In whose budget they count while they wait.
+
+    Raises:
+        RefusedError: Too much waits already.
+    """
+    if size <= MAX_IN_LOOP:
+        return work()
+    with committer.holding(size):
+        return await asyncio.get_running_loop().run_in_executor(_thread, work)
+
+
+async def keep(calls: Calls, committer: Committer) -> None:
+    """Store calls, all or none; return when they are synced to disk."""
+    size = sum(len(event.call) for event in calls.events)
+    size += sum(len(letter.body) for letter in calls.dead_letters)
+    await committer.commit(calls.events, calls.dead_letters, passed_over=calls.ignored, size=size)
+
+
+async def keep_dead_letter(letter: DeadLetter, committer: Committer) -> None:
+    """Keep a body that cannot be read or mapped; return when it is synced to disk."""
+    await committer.commit([], [letter], size=len(letter.body))
