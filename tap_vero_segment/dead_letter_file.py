@@ -20,7 +20,7 @@ SETTING = "dead_letter"
 """The setting that names the file, for errors."""
 
 
-class DeadLetters:
+class DeadLetterFile:
     """Takes dead letters.
 
     Args:

@@ -59,8 +59,8 @@ def read_body(response: requests.Response, most: int) -> bytes:
     return bytes(body)
 
 
-class Tries(Retry):
-    """Tries again what can pass; a certificate that is not trusted, and no TLS at all, cannot."""
+class RetryPolicy(Retry):
+    """Tries again after an error that can pass; a certificate that is not trusted, and no TLS at all, cannot."""
 
     def increment(
         self,

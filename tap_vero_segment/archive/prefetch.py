@@ -76,12 +76,12 @@ class _Download:
         self._unwanted.set()
 
 
-def aside(work: Callable[[], _Result]) -> _Result:
+def in_thread(work: Callable[[], _Result]) -> _Result:
     """Do what blocks in a thread of its own: while obstore waits, no signal would be handled."""
-    return all_aside([work])[0]
+    return all_in_threads([work])[0]
 
 
-def all_aside(works: Sequence[Callable[[], _Result]]) -> list[_Result]:
+def all_in_threads(works: Sequence[Callable[[], _Result]]) -> list[_Result]:
     """Do what blocks, all at once, each in a thread of its own; return the results in order."""
     results: dict[int, _Result] = {}
     errors: list[BaseException] = []

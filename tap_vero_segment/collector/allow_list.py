@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tap_vero_segment.collector.app import App
-    from tap_vero_segment.collector.responses import Receive, Refusal, Scope, Send
+    from tap_vero_segment.collector.responses import ErrorReason, Receive, Scope, Send
     from tap_vero_segment.collector.settings import Network
 
 FOR_ALL: Final = frozenset({"/health", "/ready"})
@@ -31,7 +31,7 @@ class AllowList:
     """
 
     def __init__(
-        self, app: App, networks: Sequence[Network], count: Callable[[Refusal], None]
+        self, app: App, networks: Sequence[Network], count: Callable[[ErrorReason], None]
     ) -> None:
         self._app = app
         self._count = count

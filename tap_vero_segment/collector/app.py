@@ -14,7 +14,7 @@ from tap_vero_segment.collector.commands.repair_clock import clock_warning
 from tap_vero_segment.collector.committer import RefusedError
 from tap_vero_segment.collector.endpoints import events, metrics, segment, tracking, vero
 from tap_vero_segment.collector.guesses import Guesses
-from tap_vero_segment.collector.page.page import Page
+from tap_vero_segment.collector.live_page.routes import Page
 from tap_vero_segment.collector.request import (
     Budgets,
     DisconnectedError,
@@ -25,13 +25,13 @@ from tap_vero_segment.collector.request import (
 from tap_vero_segment.collector.responses import (
     NO_STORE,
     RETRY_AFTER,
+    ErrorReason,
     HTTPError,
-    Refusal,
     Response,
     Stream,
+    enabled,
+    error_of_body,
     nothing_here,
-    of_body_error,
-    opened,
     send_response,
     send_stream,
 )
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.metrics import Metrics
-    from tap_vero_segment.collector.reader_pool import Readers
+    from tap_vero_segment.collector.reader_pool import ReaderPool
     from tap_vero_segment.collector.responses import Receive, Scope, Send
     from tap_vero_segment.collector.settings import Secrets
 
@@ -62,10 +62,10 @@ REFUSAL_SECONDS: Final = 0.2
 as much as those that it takes."""
 
 _OK: Final = Response(200, b'{"status":"ok"}', headers=NO_STORE)
-_REFUSALS: Final = {
-    Refusal.OVERLOADED: "overloaded",
-    Refusal.SHUTTING_DOWN: "shutting down",
-    Refusal.STORE_BROKEN: "the store can no longer be trusted",
+_UNAVAILABLE: Final = {
+    ErrorReason.OVERLOADED: "overloaded",
+    ErrorReason.SHUTTING_DOWN: "shutting down",
+    ErrorReason.STORE_BROKEN: "the store can no longer be trusted",
 }
 
 
@@ -75,7 +75,7 @@ class App:
     Args:
         secrets: Who may do what.
         committer: Takes what comes in; whoever serves the application starts and stops it.
-        readers: Read the store for the read API and the metrics.
+        reader_pool: Read the store for the read API and the metrics.
         counts: Where it is counted what is refused, and what the metrics tell.
         legacy_batches: Whether batches of Segment's webhooks are taken that are signed in part.
     """
@@ -84,22 +84,22 @@ class App:
         self,
         secrets: Secrets,
         committer: Committer,
-        readers: Readers,
+        reader_pool: ReaderPool,
         counts: Metrics,
         *,
         legacy_batches: bool = False,
     ) -> None:
         self._secrets = secrets
         self._committer = committer
-        self._readers = readers
+        self._reader_pool = reader_pool
         self._counts = counts
         self._legacy_batches = legacy_batches
         self._budgets = Budgets()
         self._guesses = Guesses()
         self._store_problem = _Shared(self._probe, PROBE_SECONDS)
-        self._store_figures = _Shared(lambda: metrics.read_store(readers))
+        self._store_figures = _Shared(lambda: metrics.read_store(reader_pool))
         self._stopping = False
-        self._page = Page(lambda: self._secrets, committer, readers, self._guesses)
+        self._page = Page(lambda: self._secrets, committer, reader_pool, self._guesses)
         self._endpoints: dict[str, Callable[[Request], Awaitable[Response | Stream]]] = {
             **dict.fromkeys(tracking.PATHS, self._tracking),
             "/segment": self._segment,
@@ -155,24 +155,24 @@ class App:
         try:
             return await self._route(request)
         except HTTPError as error:
-            if error.reason is Refusal.WRONG_SECRET:
+            if error.reason is ErrorReason.WRONG_SECRET:
                 known = request.path in self._endpoints
                 self._guesses.note(request.path if known else _above(request), request.client)
             return self._refuse(error)
         except RefusedError as error:
-            if error.reason is Refusal.OVERLOADED:
+            if error.reason is ErrorReason.OVERLOADED:
                 with suppress(asyncio.CancelledError):
                     await asyncio.sleep(REFUSAL_SECONDS)
-            return self._refuse(_unavailable(_REFUSALS[error.reason], error.reason))
+            return self._refuse(_unavailable(_UNAVAILABLE[error.reason], error.reason))
         except StoreError:
             # The committer has logged it; the client learns that nothing was kept.
             message = "the store failed, nothing was kept"
-            return self._refuse(_unavailable(message, Refusal.STORE_FAILED))
+            return self._refuse(_unavailable(message, ErrorReason.STORE_FAILED))
         except DisconnectedError:
             raise
         except asyncio.CancelledError:
             # The server stops, and has waited for this request as long as it waits for any.
-            return self._refuse(_unavailable("shutting down", Refusal.SHUTTING_DOWN))
+            return self._refuse(_unavailable("shutting down", ErrorReason.SHUTTING_DOWN))
         except Exception as error:  # noqa: BLE001  # a traceback's locals could name recipients
             logger.error("a fault while answering: %s", describe_fault(error))  # noqa: TRY400
             return self._refuse(HTTPError(500, "a fault of the collector"))
@@ -188,20 +188,20 @@ class App:
         try:
             return await endpoint(request)
         except BodyError as error:
-            raise of_body_error(error) from error
+            raise error_of_body(error) from error
 
     async def _vero(self, request: Request) -> Response:
-        tokens = opened(self._secrets.webhook_token)
+        tokens = enabled(self._secrets.webhook_token)
         given = request.path.removeprefix("/vero/")
         if not is_one_of(given.encode(errors="replace"), tokens):
-            raise nothing_here(Refusal.WRONG_SECRET)
+            raise nothing_here(ErrorReason.WRONG_SECRET)
         request.admit()
         check_method(request, "POST")
         self._committer.check_accepting()
         return await vero.receive(request, self._committer)
 
     async def _tracking(self, request: Request) -> Response:
-        write_keys = opened(self._secrets.write_key)
+        write_keys = enabled(self._secrets.write_key)
         if request.method == "OPTIONS":
             return tracking.PREFLIGHT
         check_method(request, "POST")
@@ -209,7 +209,7 @@ class App:
         return await tracking.receive(request, self._committer, write_keys)
 
     async def _segment(self, request: Request) -> Response:
-        secrets = opened(self._secrets.segment_secret)
+        secrets = enabled(self._secrets.segment_secret)
         check_method(request, "POST")
         self._committer.check_accepting()
         return await segment.receive(
@@ -217,13 +217,13 @@ class App:
         )
 
     async def _events(self, request: Request) -> Response:
-        tokens = opened(self._secrets.read_token)
+        tokens = enabled(self._secrets.read_token)
         scheme, _, given = (request.header(b"authorization") or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not is_one_of(given.strip(), tokens):
             raise HTTPError(401, "a wrong read token", (b"www-authenticate", b"Bearer"))
         request.admit()
         check_method(request, "GET")
-        return await events.get(request, self._readers)
+        return await events.get(request, self._reader_pool)
 
     async def _health(self, request: Request) -> Response:
         check_method(request, "GET")
@@ -247,7 +247,7 @@ class App:
         try:
             self._committer.check_accepting()
         except RefusedError as error:
-            return _REFUSALS[error.reason]
+            return _UNAVAILABLE[error.reason]
         return await self._store_problem.get()
 
     async def _probe(self) -> str | None:
@@ -256,7 +256,7 @@ class App:
             async with asyncio.timeout(READY_SECONDS):
                 await self._committer.probe()
         except RefusedError as error:
-            return _REFUSALS[error.reason]
+            return _UNAVAILABLE[error.reason]
         except StoreError:
             return "the store accepts no writes"
         except TimeoutError:
@@ -272,7 +272,7 @@ class App:
         return openapi.response()
 
 
-def _unavailable(message: str, reason: Refusal) -> HTTPError:
+def _unavailable(message: str, reason: ErrorReason) -> HTTPError:
     return HTTPError(503, message, RETRY_AFTER, reason=reason)
 
 

@@ -448,9 +448,9 @@ _NUMBER = click.IntRange(1, 2**63 - 1)
 @dead_letters.command("list")
 @_store_option(envvar=settings.variable("store"), show_envvar=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
-def list_letters(store: str, *, as_json: bool) -> None:
+def list_dead_letters(store: str, *, as_json: bool) -> None:
     """Print each dead letter's number, time, input, size and reason."""
-    from tap_vero_segment.collector.dead_letters import list_letters as lines_of  # noqa: PLC0415
+    from tap_vero_segment.collector.commands.dead_letters import list_dead_letters as lines_of  # noqa: PLC0415
 
     for line in lines_of(store, as_json=as_json):
         click.echo(line)
@@ -460,10 +460,10 @@ def list_letters(store: str, *, as_json: bool) -> None:
 @click.argument("number", type=_NUMBER)
 @_store_option(envvar=settings.variable("store"), show_envvar=True)
 @click.option("--raw", is_flag=True, help="Print the body alone, exactly as it came.")
-def show_letter(number: int, store: str, *, raw: bool) -> None:
+def show_dead_letter(number: int, store: str, *, raw: bool) -> None:
     """Print a dead letter, its body included."""
-    from tap_vero_segment.collector.dead_letters import body_of  # noqa: PLC0415
-    from tap_vero_segment.collector.dead_letters import show_letter as describe  # noqa: PLC0415
+    from tap_vero_segment.collector.commands.dead_letters import body_of  # noqa: PLC0415
+    from tap_vero_segment.collector.commands.dead_letters import show_dead_letter as describe  # noqa: PLC0415
 
     if raw:
         click.echo(body_of(store, number), nl=False)
@@ -475,7 +475,7 @@ def show_letter(number: int, store: str, *, raw: bool) -> None:
 @dead_letters.command("replay")
 @click.argument("numbers", nargs=-1, type=_NUMBER, metavar="[NUMBER]...")
 @_store_option(envvar=settings.variable("store"), show_envvar=True)
-def replay_letters(numbers: tuple[int, ...], store: str) -> None:
+def replay_dead_letters(numbers: tuple[int, ...], store: str) -> None:
     """Read dead letters again, all of them or some, and store what is an event now.
 
     Mended events come out of the tap as new ones. What still cannot be mapped stays.
@@ -488,11 +488,11 @@ def replay_letters(numbers: tuple[int, ...], store: str) -> None:
 @dead_letters.command("delete")
 @click.argument("numbers", nargs=-1, required=True, type=_NUMBER, metavar="NUMBER...")
 @_store_option(envvar=settings.variable("store"), show_envvar=True)
-def delete_letters(numbers: tuple[int, ...], store: str) -> None:
+def delete_dead_letters(numbers: tuple[int, ...], store: str) -> None:
     """Delete dead letters for good: all that are named, or none where a number has none.
 
     A body that comes again is a dead letter again, under another number.
     """
-    from tap_vero_segment.collector.dead_letters import delete_letters as run  # noqa: PLC0415
+    from tap_vero_segment.collector.commands.dead_letters import delete_dead_letters as run  # noqa: PLC0415
 
     click.echo(run(store, numbers))

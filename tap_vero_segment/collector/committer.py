@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from tap_vero_segment import times
 from tap_vero_segment.collector.commands.repair_clock import BEHIND, clock_warning
-from tap_vero_segment.collector.responses import Refusal
+from tap_vero_segment.collector.responses import ErrorReason
 from tap_vero_segment.errors import describe_fault
 from tap_vero_segment.stores.base import (
     DeadLetter,
@@ -47,7 +47,7 @@ class RefusedError(Exception):
         reason: ``OVERLOADED``: the queue is full; ``SHUTTING_DOWN``; ``STORE_BROKEN``.
     """
 
-    def __init__(self, reason: Refusal) -> None:
+    def __init__(self, reason: ErrorReason) -> None:
         super().__init__(reason)
         self.reason = reason
 
@@ -177,8 +177,8 @@ class Committer:
         if self.accepting:
             return
         if self._broken:
-            raise RefusedError(Refusal.STORE_BROKEN)
-        raise RefusedError(Refusal.OVERLOADED if self._accepting else Refusal.SHUTTING_DOWN)
+            raise RefusedError(ErrorReason.STORE_BROKEN)
+        raise RefusedError(ErrorReason.OVERLOADED if self._accepting else ErrorReason.SHUTTING_DOWN)
 
     @contextmanager
     def holding(self, size: int) -> Generator[None]:

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tap_vero_segment.collector.endpoints import tracking
-from tap_vero_segment.collector.responses import RETRY_AFTER, HTTPError, Refusal
+from tap_vero_segment.collector.responses import RETRY_AFTER, ErrorReason, HTTPError
 from tap_vero_segment.limits import MAX_HEAD, MAX_PIPELINE
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Limits(NamedTuple):
     seconds: float
 
 
-class Guard:
+class ConnectionLimits:
     """Knows all connections of a server, and ends those that take too long.
 
     Args:
@@ -70,21 +70,21 @@ class Guard:
         count: Called with the reason of each connection that is refused or cut off.
     """
 
-    def __init__(self, limits: Limits, count: Callable[[Refusal], None]) -> None:
+    def __init__(self, limits: Limits, count: Callable[[ErrorReason], None]) -> None:
         self.limits = limits
         self._counted = count
-        self._refused: Counter[Refusal] = Counter()
+        self._refused: Counter[ErrorReason] = Counter()
         self._next = 0.0
         self._next_room = 0.0
         # By their addresses, those that waited longest first.
-        self._strangers: defaultdict[str, dict[GuardedProtocol, None]] = defaultdict(dict)
+        self._strangers: defaultdict[str, dict[LimitedProtocol, None]] = defaultdict(dict)
 
-    def count(self, reason: Refusal) -> None:
+    def count(self, reason: ErrorReason) -> None:
         """Count a connection that is refused or cut off."""
         self._refused[reason] += 1
         self._counted(reason)
 
-    def sweep(self, connections: Iterable[GuardedProtocol], now: float) -> None:
+    def sweep(self, connections: Iterable[LimitedProtocol], now: float) -> None:
         """Look at all connections, if it is time to: about once a second.
 
         Args:
@@ -98,11 +98,11 @@ class Guard:
             connection.check(now)
         self._tell()
 
-    def enter(self, connection: GuardedProtocol) -> None:
+    def enter(self, connection: LimitedProtocol) -> None:
         """Remember a connection that waits for its client, who has shown no secret."""
         self._strangers[connection.address][connection] = None
 
-    def leave(self, connection: GuardedProtocol) -> None:
+    def leave(self, connection: LimitedProtocol) -> None:
         """Forget that a connection waits."""
         waiting = self._strangers[connection.address]
         waiting.pop(connection, None)
@@ -110,7 +110,7 @@ class Guard:
             del self._strangers[connection.address]
 
     def make_room(
-        self, newcomer: GuardedProtocol, connections: set[GuardedProtocol], now: float
+        self, newcomer: LimitedProtocol, connections: set[LimitedProtocol], now: float
     ) -> bool:
         """Find a place for a connection: a stranger's, or else the places of idle ones.
 
@@ -138,7 +138,7 @@ class Guard:
             connection.transport.close()
         return bool(idle)
 
-    def abort_unread(self, connections: Iterable[GuardedProtocol]) -> None:
+    def abort_unread(self, connections: Iterable[LimitedProtocol]) -> None:
         """Cut off the clients that have not taken what was sent to them."""
         for connection in list(connections):
             if connection.transport.get_write_buffer_size():
@@ -152,17 +152,17 @@ class Guard:
             self._refused.clear()
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class LimitedProtocol(HttpToolsProtocol):
     """A connection whose requests are bounded in size and time.
 
     Args:
-        guard: The server's, shared by its connections.
+        connection_limits: The server's, shared by its connections.
         arguments: uvicorn's own.
     """
 
-    def __init__(self, guard: Guard, **arguments: Any) -> None:
+    def __init__(self, connection_limits: ConnectionLimits, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._guard = guard
+        self._connection_limits = connection_limits
         self.url = b""  # uvicorn's has none before the first request begins
         self.address = ""
         """The client's, as far as it tells clients apart."""
@@ -192,12 +192,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self.client = (unmapped(self.client[0]), self.client[1])
             self.address = network_of(self.client[0])
         self._note_waiting()
-        allowed = self._guard.limits.connections
-        others = cast("set[GuardedProtocol]", self.connections)
-        if len(others) > allowed and self._guard.make_room(self, others, self._since):
+        allowed = self._connection_limits.limits.connections
+        others = cast("set[LimitedProtocol]", self.connections)
+        if len(others) > allowed and self._connection_limits.make_room(self, others, self._since):
             return
         if len(self.connections) > allowed + allowed // SPARE:
-            self._guard.count(Refusal.TOO_MANY_CONNECTIONS)
+            self._connection_limits.count(ErrorReason.TOO_MANY_CONNECTIONS)
             transport.abort()
         elif len(self.connections) > allowed:
             self._refuse(_too_many_connections())
@@ -208,7 +208,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._held = b""
         self._expect_no_answer()
         if self._waits:
-            self._guard.leave(self)
+            self._connection_limits.leave(self)
 
     def on_response_complete(self) -> None:
         """Go on with the next request, where there is one."""
@@ -263,7 +263,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._feed(piece)
             except httptools.HttpParserError:
                 self._refuse(
-                    self._problem or HTTPError(400, "this is not HTTP", reason=Refusal.NOT_HTTP)
+                    self._problem or HTTPError(400, "this is not HTTP", reason=ErrorReason.NOT_HTTP)
                 )
                 return
         self._silent_size = 0 if self._since is None else max(0, self._silent_size)
@@ -314,7 +314,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_size = 0
         self._admitted = False
         if self._waits:  # as a newcomer does, from now on
-            self._guard.leave(self)
+            self._connection_limits.leave(self)
             self._waits = False
 
     def on_url(self, url: bytes) -> None:
@@ -379,12 +379,12 @@ class GuardedProtocol(HttpToolsProtocol):
         Args:
             now: The event loop's time.
         """
-        seconds = self._guard.limits.seconds
+        seconds = self._connection_limits.limits.seconds
         unsent = self.transport.get_write_buffer_size()
         if not unsent or not self._unsent or unsent < self._unsent:
             self._unsent_since = now
         elif now - self._unsent_since > seconds:
-            self._guard.count(Refusal.ANSWER_NOT_READ)
+            self._connection_limits.count(ErrorReason.RESPONSE_NOT_READ)
             self.transport.abort()
             return
         self._unsent = unsent
@@ -440,7 +440,7 @@ class GuardedProtocol(HttpToolsProtocol):
         waits = not (self._admitted or self._is_at_work() or self.transport.is_closing())
         if waits is not self._waits:
             self._waits = waits
-            (self._guard.enter if waits else self._guard.leave)(self)
+            (self._connection_limits.enter if waits else self._connection_limits.leave)(self)
 
     def _is_at_work(self) -> bool:
         """Return whether a request is answered that has arrived to its end."""
@@ -457,7 +457,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._admitted = False
         self.parser = None  # type: ignore[assignment]  # and what it holds
         self._held = b""
-        self._guard.count(error.reason)
+        self._connection_limits.count(error.reason)
         if not self._is_at_work():
             self._hang_up(error)
             return
@@ -544,7 +544,7 @@ def unmapped(host: str) -> str:
 
 
 def _too_many_connections() -> HTTPError:
-    reason = Refusal.TOO_MANY_CONNECTIONS
+    reason = ErrorReason.TOO_MANY_CONNECTIONS
     return HTTPError(503, "too many connections", RETRY_AFTER, reason=reason)
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment.collector.connection_limits import network_of
-from tap_vero_segment.collector.page.answers import PageError
+from tap_vero_segment.collector.live_page.views import PageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

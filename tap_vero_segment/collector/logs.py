@@ -62,7 +62,7 @@ class _JsonFormatter(JsonFormatter):
         super().add_fields(log_data, record, message_dict)
 
 
-DOORS: Final = {
+ENDPOINTS: Final = {
     "webhook_token": "Vero's webhooks (POST /vero/TOKEN)",
     "read_token": "read API (GET /v1/events) and live page (GET /)",
     "write_key": "Tracking API (POST /v1/track, /v1/batch, /v1/import)",
@@ -82,11 +82,11 @@ def announce_store(place: str) -> None:
     logger.info("vero-collector %s, store: %s", release, place, extra=about)
 
 
-def announce_doors(secrets: Secrets) -> None:
+def announce_endpoints(secrets: Secrets) -> None:
     """Say what the secrets open, and what stays shut for want of one."""
     given = secrets._asdict()
-    is_open = [door for name, door in DOORS.items() if given[name]]
-    shut = [door for name, door in DOORS.items() if not given[name]]
+    is_open = [door for name, door in ENDPOINTS.items() if given[name]]
+    shut = [door for name, door in ENDPOINTS.items() if not given[name]]
     line = f"open: {'; '.join(is_open)}"
     if shut:
         line += f"; shut, having no secret: {'; '.join(shut)}"

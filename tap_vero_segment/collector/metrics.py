@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.collector.committer import MAX_GROUP
-from tap_vero_segment.collector.responses import Refusal
+from tap_vero_segment.collector.responses import ErrorReason
 from tap_vero_segment.inputs.events import INPUTS
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
-        self._refused = {reason: refused.labels(reason.value) for reason in Refusal}
+        self._refused = {reason: refused.labels(reason.value) for reason in ErrorReason}
         self._commit_seconds = Histogram(
             f"{PREFIX}_commit_duration_seconds",
             "How long the store took for a commit, its sync to disk included.",
@@ -146,7 +146,7 @@ class Metrics:
             self._quarantined[letter.input].inc()
         self._passed_over.inc(commit.passed_over)
 
-    def refused(self, reason: Refusal) -> None:
+    def refused(self, reason: ErrorReason) -> None:
         """Count a request that is answered with an error."""
         self._refused[reason].inc()
 

@@ -13,7 +13,7 @@ import msgspec
 
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.collector.endpoints import events, tracking
-from tap_vero_segment.collector.page import described
+from tap_vero_segment.collector.live_page import described
 from tap_vero_segment.collector.responses import JSON, NDJSON, NO_STORE, RETRY_AFTER, Response
 from tap_vero_segment.limits import MAX_BODY, MAX_CALL, MAX_CALLS
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 READER_THREADS: Final = 2
 
 
-class Readers:
+class ReaderPool:
     """Threads that read the store, each with a reader of its own.
 
     Args:
@@ -28,7 +28,7 @@ class Readers:
         self._open_reader = open_reader
         self._executor = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")
         self._local = threading.local()
-        self._readers: list[Reader] = []
+        self._reader_pool: list[Reader] = []
         self._running: set[Future[Any]] = set()
 
     async def read(self, work: Callable[[Reader], T]) -> T:
@@ -47,7 +47,7 @@ class Readers:
         reader: Reader | None = getattr(self._local, "reader", None)
         if reader is None:
             reader = self._local.reader = self._open_reader()
-            self._readers.append(reader)
+            self._reader_pool.append(reader)
         return reader
 
     def close(self, seconds: float | None = None) -> bool:
@@ -63,6 +63,6 @@ class Readers:
         if wait(self._running.copy(), seconds).not_done:
             return False
         self._executor.shutdown()
-        for reader in self._readers:
+        for reader in self._reader_pool:
             reader.close()
         return True

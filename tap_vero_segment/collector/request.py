@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 from tap_vero_segment.collector.responses import RETRY_AFTER, HTTPError, too_large
@@ -17,19 +17,9 @@ from tap_vero_segment.limits import (
 from tap_vero_segment.stores.base import PAGE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        Awaitable,
-        Callable,
-        Mapping,
-        MutableMapping,
-        Sequence,
-    )
+    from collections.abc import Mapping, Sequence
 
-    Message = MutableMapping[str, Any]
-    Scope = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[Message]]
-    Send = Callable[[Message], Awaitable[None]]
-
+    from tap_vero_segment.collector.responses import Receive, Scope
 
 RESPONSE_SECONDS: Final = 2.0
 """How long a request waits for memory for its response."""

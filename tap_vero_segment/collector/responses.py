@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
 
 
-class Refusal(StrEnum):
+class ErrorReason(StrEnum):
     """The reason for an answer that is no success, as the metrics name it."""
 
-    ANSWER_NOT_READ = "answer_not_read"
+    RESPONSE_NOT_READ = "answer_not_read"
     BAD_REQUEST = "bad_request"
     FAULT = "fault"
     FORBIDDEN = "forbidden"
@@ -47,19 +47,19 @@ class Refusal(StrEnum):
     WRONG_SECRET = "wrong_secret"  # noqa: S105  # a word for the metrics
 
 
-BY_STATUS: Final = {
-    400: Refusal.BAD_REQUEST,
-    401: Refusal.WRONG_SECRET,
-    403: Refusal.FORBIDDEN,
-    404: Refusal.NOT_FOUND,
-    405: Refusal.METHOD,
-    408: Refusal.TIMEOUT,
-    413: Refusal.TOO_LARGE,
-    415: Refusal.UNSUPPORTED_ENCODING,
-    429: Refusal.TOO_MANY_GUESSES,
-    431: Refusal.HEADERS_TOO_LARGE,
-    500: Refusal.FAULT,
-    503: Refusal.OVERLOADED,
+REASON_BY_STATUS: Final = {
+    400: ErrorReason.BAD_REQUEST,
+    401: ErrorReason.WRONG_SECRET,
+    403: ErrorReason.FORBIDDEN,
+    404: ErrorReason.NOT_FOUND,
+    405: ErrorReason.METHOD,
+    408: ErrorReason.TIMEOUT,
+    413: ErrorReason.TOO_LARGE,
+    415: ErrorReason.UNSUPPORTED_ENCODING,
+    429: ErrorReason.TOO_MANY_GUESSES,
+    431: ErrorReason.HEADERS_TOO_LARGE,
+    500: ErrorReason.FAULT,
+    503: ErrorReason.OVERLOADED,
 }
 """What a status means where nothing says it more exactly."""
 
@@ -120,13 +120,13 @@ class HTTPError(Exception):
         status: int,
         message: str,
         *headers: tuple[bytes, bytes],
-        reason: Refusal | None = None,
+        reason: ErrorReason | None = None,
     ) -> None:
         super().__init__(status, message)
         self.status = status
         self.message = message
         self.headers = headers
-        self.reason = reason or BY_STATUS[status]
+        self.reason = reason or REASON_BY_STATUS[status]
 
     def response(self) -> Response:
         """Return the answer."""
@@ -139,15 +139,15 @@ def too_large(limit: int) -> HTTPError:
     return HTTPError(413, f"the body is longer than {limit} bytes")
 
 
-def of_body_error(error: BodyError) -> HTTPError:
+def error_of_body(error: BodyError) -> HTTPError:
     """Return the response to a body that is no use."""
     if isinstance(error, TooLongError):
         return HTTPError(413, str(error))
     reason = None
     if isinstance(error, NotJSONError):
-        reason = Refusal.NOT_JSON
+        reason = ErrorReason.NOT_JSON
     elif isinstance(error, TooLargeError):
-        reason = Refusal.TOO_LARGE
+        reason = ErrorReason.TOO_LARGE
     return HTTPError(400, str(error), reason=reason)
 
 
@@ -203,7 +203,7 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-def opened(secrets: Sequence[str]) -> Sequence[str]:
+def enabled(secrets: Sequence[str]) -> Sequence[str]:
     """Return the secrets of a door; one without a secret is not there at all.
 
     Raises:
@@ -214,6 +214,6 @@ def opened(secrets: Sequence[str]) -> Sequence[str]:
     return secrets
 
 
-def nothing_here(reason: Refusal = Refusal.NOT_FOUND) -> HTTPError:
+def nothing_here(reason: ErrorReason = ErrorReason.NOT_FOUND) -> HTTPError:
     """Return the answer to who asks for what is not there, or not for him."""
     return HTTPError(404, "there is nothing here", reason=reason)

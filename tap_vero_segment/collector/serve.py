@@ -20,11 +20,16 @@ import uvicorn
 from tap_vero_segment.collector.allow_list import AllowList
 from tap_vero_segment.collector.app import App
 from tap_vero_segment.collector.committer import Committer
-from tap_vero_segment.collector.connection_limits import SPARE, Guard, GuardedProtocol, Limits
-from tap_vero_segment.collector.logs import announce_address, announce_doors, announce_store
+from tap_vero_segment.collector.connection_limits import (
+    SPARE,
+    ConnectionLimits,
+    LimitedProtocol,
+    Limits,
+)
+from tap_vero_segment.collector.logs import announce_address, announce_endpoints, announce_store
 from tap_vero_segment.collector.metrics import Metrics
 from tap_vero_segment.collector.notify import START_SECONDS, Notifier
-from tap_vero_segment.collector.reader_pool import Readers
+from tap_vero_segment.collector.reader_pool import ReaderPool
 from tap_vero_segment.errors import SettingError, UserError, describe_fault
 from tap_vero_segment.limits import MAX_PENDING_BYTES
 from tap_vero_segment.stores.open import location_of, open_reader, open_writer
@@ -73,16 +78,16 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
         on_broken=lambda: server.stop(status=1),
         on_commit=metrics.committed,
     )
-    readers = Readers(lambda: open_reader(settings.store, "store"))
-    app = App(secrets, committer, readers, metrics, legacy_batches=settings.legacy_batches)
+    reader_pool = ReaderPool(lambda: open_reader(settings.store, "store"))
+    app = App(secrets, committer, reader_pool, metrics, legacy_batches=settings.legacy_batches)
     limits = Limits(_connections(settings.max_connections), settings.client_seconds)
-    guard = Guard(limits, metrics.refused)
-    protocol: Any = functools.partial(GuardedProtocol, guard)
-    doors: Any = app
+    connection_limits = ConnectionLimits(limits, metrics.refused)
+    protocol: Any = functools.partial(LimitedProtocol, connection_limits)
+    application: Any = app
     if settings.allow_from:
-        doors = AllowList(app, settings.allow_from, metrics.refused)
+        application = AllowList(app, settings.allow_from, metrics.refused)
     config = uvicorn.Config(
-        doors,
+        application,
         http=protocol,
         ws="none",
         lifespan="off",
@@ -96,7 +101,14 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
         timeout_graceful_shutdown=CLIENTS_SECONDS,
     )
     location = location_of(settings.store, "store")
-    server = _Server(config, committer, readers, guard, _Doors(app, secrets, reload), location)
+    server = _Server(
+        config,
+        committer,
+        reader_pool,
+        connection_limits,
+        _SecretsReloader(app, secrets, reload),
+        location,
+    )
     listening = _listen(settings.host, settings.port)
     # A body of half a megabyte can be a hundred thousand arrays, and Python would spend most of
     # the time for reading them on looking for garbage, in which no other thread can run.
@@ -146,7 +158,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise SettingError(setting, f"cannot listen on {host}:{port}: {reason}") from error
 
 
-class _Doors:
+class _SecretsReloader:
     """Changes the secrets of a running application.
 
     Args:
@@ -190,9 +202,9 @@ class _Server(uvicorn.Server):
     Args:
         config: The server's own settings.
         committer: Started and stopped.
-        readers: Closed.
-        guard: Looks after the connections.
-        doors: Changes the secrets at SIGHUP.
+        reader_pool: Closed.
+        connection_limits: Looks after the connections.
+        reloader: Changes the secrets at SIGHUP.
         location: Where the store is, for the log.
     """
 
@@ -200,16 +212,16 @@ class _Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         committer: Committer,
-        readers: Readers,
-        guard: Guard,
-        doors: _Doors,
+        reader_pool: ReaderPool,
+        connection_limits: ConnectionLimits,
+        reloader: _SecretsReloader,
         location: str,
     ) -> None:
         super().__init__(config)
         self._committer = committer
-        self._readers = readers
-        self._guard = guard
-        self._doors = doors
+        self._reader_pool = reader_pool
+        self._connection_limits = connection_limits
+        self._reloader = reloader
         self._location = location
         self._notifier = Notifier()
         self._status = 0
@@ -223,7 +235,7 @@ class _Server(uvicorn.Server):
         """
         self._status = self._status or status
         self.should_exit = True
-        self._doors.app.stop()
+        self._reloader.app.stop()
 
     def exit(self) -> None:
         """Exit with the status that the end has come to; return where it is 0.
@@ -253,7 +265,7 @@ class _Server(uvicorn.Server):
                 logger.error("the store did not take in time what had come in: not acknowledged")
                 self._status = 1
                 self._threads_ended = False
-            self._threads_ended &= self._readers.close(READERS_SECONDS)
+            self._threads_ended &= self._reader_pool.close(READERS_SECONDS)
 
     async def _open_store(self) -> None:
         """Start the committer, which takes minutes where the whole store has to be checked."""
@@ -269,13 +281,13 @@ class _Server(uvicorn.Server):
             host, port = sockets[0].getsockname()[:2]
             url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             announce_store(self._location)
-            announce_doors(self._doors.secrets)
-            announce_address(url, self._doors.secrets)
+            announce_endpoints(self._reloader.secrets)
+            announce_address(url, self._reloader.secrets)
             self._notifier.ready()
 
     async def on_tick(self, counter: int) -> bool:
         now = asyncio.get_running_loop().time()
-        self._guard.sweep(self._connections(), now)
+        self._connection_limits.sweep(self._connections(), now)
         # A writer that hangs is a collector that hangs, though the event loop goes round.
         if self._committer.busy_seconds < self._notifier.watchdog_seconds:
             self._notifier.alive(now)
@@ -284,24 +296,24 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logger.info("shutting down")
         self._notifier.stopping()
-        self._doors.app.stop()
-        self._doors.app.end_streams()
+        self._reloader.app.stop()
+        self._reloader.app.end_streams()
         # Just before the requests are given up: what waits for such a client cannot be answered.
         asyncio.get_running_loop().call_later(
-            CLIENTS_SECONDS - 0.1, self._guard.abort_unread, self._connections()
+            CLIENTS_SECONDS - 0.1, self._connection_limits.abort_unread, self._connections()
         )
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._doors.app.stop()
+        self._reloader.app.stop()
         super().handle_exit(sig, frame)
 
-    def _connections(self) -> set[GuardedProtocol]:
-        return cast("set[GuardedProtocol]", self.server_state.connections)
+    def _connections(self) -> set[LimitedProtocol]:
+        return cast("set[LimitedProtocol]", self.server_state.connections)
 
     def _reload(self) -> None:
         self._notifier.reloading()
-        self._doors.change()
+        self._reloader.change()
         self._notifier.ready()
 
     @contextmanager

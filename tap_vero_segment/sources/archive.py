@@ -9,9 +9,9 @@ from tap_vero_segment import times
 from tap_vero_segment.archive.lines import unzip
 from tap_vero_segment.archive.listing import list_objects
 from tap_vero_segment.archive.objects import Objects, StoredObject
-from tap_vero_segment.archive.prefetch import aside, read_ahead
+from tap_vero_segment.archive.prefetch import in_thread, read_ahead
 from tap_vero_segment.closing import Closing
-from tap_vero_segment.dead_letter_file import DeadLetters
+from tap_vero_segment.dead_letter_file import DeadLetterFile
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources.archive_objects import ArchiveReader
 from tap_vero_segment.sources.base import SETTING, Page
@@ -77,10 +77,10 @@ class ArchiveSource(Closing):
     def __init__(self, settings: SourceSettings) -> None:
         self._objects = open_archive(settings)
         self._lookback = settings.lookback_seconds * times.SECOND
-        self.dead_letters = DeadLetters(settings.dead_letter)
+        self.dead_letters = DeadLetterFile(settings.dead_letter)
         self._mark = times.now()
         bounds = bounds_of(settings)
-        self._listing = aside(lambda: list_objects(self._objects, *bounds))
+        self._listing = in_thread(lambda: list_objects(self._objects, *bounds))
 
     def check(self) -> None:
         """See :class:`tap_vero_segment.sources.base.Source`: it has objects."""

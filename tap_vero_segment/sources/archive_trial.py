@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tap_vero_segment.archive.lines import first_lines, unzip
 from tap_vero_segment.archive.listing import first_objects
-from tap_vero_segment.archive.prefetch import aside, read_ahead
+from tap_vero_segment.archive.prefetch import in_thread, read_ahead
 from tap_vero_segment.closing import Closing
-from tap_vero_segment.dead_letter_file import DeadLetters
+from tap_vero_segment.dead_letter_file import DeadLetterFile
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources.archive import EMPTY, bounds_of, open_archive
 from tap_vero_segment.sources.archive_objects import ArchiveReader
@@ -47,9 +47,9 @@ class ArchiveTrial(Closing):
         self._objects = open_archive(settings)
         self._goes_on = settings.dead_letter is not None
         self._unreadable = 0
-        DeadLetters(settings.dead_letter)  # whether it can be written
+        DeadLetterFile(settings.dead_letter)  # whether it can be written
         bounds = bounds_of(settings)
-        self._first = aside(lambda: first_objects(self._objects, *bounds, MAX_OBJECTS))
+        self._first = in_thread(lambda: first_objects(self._objects, *bounds, MAX_OBJECTS))
 
     def check(self) -> None:
         """See :class:`tap_vero_segment.sources.base.Source`: it has objects."""

@@ -12,7 +12,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.http_client import TooLargeError, Tries, read_body, reason_of
+from tap_vero_segment.http_client import RetryPolicy, TooLargeError, read_body, reason_of
 from tap_vero_segment.sources.base import SETTING, Page, decode_lines
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class HttpSource(Closing):
         self._session.hooks["response"].append(_unread_redirect)
         self._session.auth = _Bearer(token)
         adapter = HTTPAdapter(
-            max_retries=Tries(
+            max_retries=RetryPolicy(
                 total=TRIES - 1,
                 connect=CONNECT_TRIES - 1,
                 backoff_factor=0.5,

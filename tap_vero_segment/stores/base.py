@@ -77,7 +77,7 @@ class DeadLetter(NamedTuple):
     body: bytes
 
 
-class KeptLetter(NamedTuple):
+class KeptDeadLetter(NamedTuple):
     """A dead letter in a store.
 
     Attributes:
@@ -245,7 +245,7 @@ class Reader(Closable, Protocol):
     def size(self) -> int:
         """Return how many bytes of disk the store takes."""
 
-    def dead_letters(self, after: int, limit: int) -> list[KeptLetter]:
+    def dead_letters(self, after: int, limit: int) -> list[KeptDeadLetter]:
         """Return dead letters in order of their numbers.
 
         Args:
@@ -254,7 +254,7 @@ class Reader(Closable, Protocol):
                 says that there are no more.
         """
 
-    def newest_dead_letters(self, limit: int) -> list[KeptLetter]:
+    def newest_dead_letters(self, limit: int) -> list[KeptDeadLetter]:
         """Return the dead letters that came last, the newest first.
 
         Args:

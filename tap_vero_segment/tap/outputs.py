@@ -44,7 +44,7 @@ class Output:
         return self.serialize(rows)
 
 
-class Horizon:
+class BookmarkLimit:
     """How far bookmarks may go: not past the first event that ``end_date`` leaves out.
 
     A later run with a later ``end_date`` must find that event. What ``start_date`` leaves out is

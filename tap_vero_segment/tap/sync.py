@@ -12,7 +12,7 @@ from tap_vero_segment.closing import Closing
 from tap_vero_segment.tap.batch.batch_files import BatchFiles, batch_line, page_size
 from tap_vero_segment.tap.batch.storage import open_storage
 from tap_vero_segment.tap.messages import page_serializer
-from tap_vero_segment.tap.outputs import Horizon, Output, Outputs
+from tap_vero_segment.tap.outputs import BookmarkLimit, Output, Outputs
 from tap_vero_segment.tap.streams import PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ def sync(tap: TapVeroSegment, source: Source, streams: Sequence[VeroStream]) -> 
         outputs = Outputs(by_collection, tap.settings)
         for stream in streams:
             stack.enter_context(stream.get_sync_timer())
-        horizon = Horizon(tap.settings.received_before)
+        bookmark_limit = BookmarkLimit(tap.settings.received_before)
         for page in source.pages(outputs.start or None, writer.page_size):
             writer.make_room(len(page.calls))
-            bookmark = horizon.bookmark(page)
+            bookmark = bookmark_limit.bookmark(page)
             outputs.distribute(page.calls)
             writer.write(outputs.take(), len(page.calls), bookmark)
         writer.finish()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_vero_segment.archive.objects import StoredObject
-from tap_vero_segment.archive.prefetch import AHEAD, CHUNKS, aside, read_ahead
+from tap_vero_segment.archive.prefetch import AHEAD, CHUNKS, in_thread, read_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,6 +122,6 @@ def test_closing_ends_all_downloads():
 
 
 def test_what_is_done_aside_gives_its_result_or_its_error():
-    assert aside(lambda: threading.current_thread() is threading.main_thread()) is False
+    assert in_thread(lambda: threading.current_thread() is threading.main_thread()) is False
     with pytest.raises(ZeroDivisionError):
-        aside(lambda: 1 // 0)
+        in_thread(lambda: 1 // 0)

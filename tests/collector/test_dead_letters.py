@@ -21,7 +21,7 @@ import requests
 
 from tap_vero_segment import times
 from tap_vero_segment.collector.commands.replay import replay
-from tap_vero_segment.collector.dead_letters import readable
+from tap_vero_segment.collector.redaction import readable
 from tap_vero_segment.inputs import events as inputs
 from tap_vero_segment.inputs.events import (
     READ_AGAIN,
@@ -55,7 +55,7 @@ from tests.support.watching import Visitor
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tap_vero_segment.stores.base import KeptLetter
+    from tap_vero_segment.stores.base import KeptDeadLetter
 
 HALF = b"\\ud83d"
 """Half of an emoji, of which the earlier release made nothing."""
@@ -149,7 +149,7 @@ def store(left: Path, tmp_path: Path) -> Path:
     return tmp_path / left.name
 
 
-def letters(store: Path) -> list[KeptLetter]:
+def letters(store: Path) -> list[KeptDeadLetter]:
     with SqliteReader(url_of(store), "store") as reader:
         return reader.dead_letters(0, 10_000)
 

@@ -14,7 +14,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tap_vero_segment.collector.endpoints import metrics as endpoint
-from tap_vero_segment.collector.responses import Refusal
+from tap_vero_segment.collector.responses import ErrorReason
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.limits import MAX_BODY
 from tap_vero_segment.stores.base import StoreError
@@ -322,4 +322,4 @@ def test_without_the_store_the_other_figures_are_told(tmp_path, monkeypatch, cap
 def test_every_reason_has_a_figure_from_the_start(shared):
     told = scrape(shared)
 
-    assert all(f'requests_refused_total{{reason="{reason}"}}' in told for reason in Refusal)
+    assert all(f'requests_refused_total{{reason="{reason}"}}' in told for reason in ErrorReason)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tap_vero_segment.collector.app import App
 from tap_vero_segment.collector.committer import Committer
 from tap_vero_segment.collector.metrics import Metrics
-from tap_vero_segment.collector.reader_pool import Readers
+from tap_vero_segment.collector.reader_pool import ReaderPool
 from tap_vero_segment.collector.settings import Secrets
 from tests.support.collector import READ_TOKEN, WEBHOOK_TOKEN
 
@@ -82,7 +82,7 @@ async def running(
         on_broken=on_broken,
         on_commit=metrics.committed,
     )
-    readers = Readers(open_reader)
+    readers = ReaderPool(open_reader)
     await committer.start()
     try:
         yield App(secrets, committer, readers, metrics)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import apsw
 
 from tap_vero_segment import times
-from tap_vero_segment.stores.sqlite.integrity import check_events, telling_damage
+from tap_vero_segment.stores.sqlite.integrity import check_events, translating_errors
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tests.support.collector import Collector
 from tests.support.payloads import many
@@ -86,7 +86,7 @@ def read(store: Path) -> Kept:
 def _bodies(store: Path) -> dict[str, bytes]:
     connection = apsw.Connection(str(store), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        with telling_damage():
+        with translating_errors():
             check_events(connection, 0)
         return dict(connection.execute("SELECT id, body FROM events").fetchall())
     finally:

@@ -6,7 +6,11 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tap_vero_segment.collector.letters import check_there, every_letter, letters_of
+from tap_vero_segment.collector.commands.dead_letters import (
+    check_there,
+    every_dead_letter,
+    find_dead_letters,
+)
 from tap_vero_segment.errors import describe_fault
 from tap_vero_segment.inputs.body import BodyError, NotAnObjectError, UnmappableError
 from tap_vero_segment.inputs.events import READ_AGAIN
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tap_vero_segment.inputs.events import Calls
-    from tap_vero_segment.stores.base import DeadLetter, KeptLetter, Writer
+    from tap_vero_segment.stores.base import DeadLetter, KeptDeadLetter, Writer
 
 logger = logging.getLogger("vero-collector")
 
@@ -42,7 +46,9 @@ def replay(store: str, numbers: Sequence[int]) -> str:
         writer = open_writer(store, "store")
         try:
             replaying = Replay(writer)
-            for kept in letters_of(reader, numbers) if numbers else every_letter(reader):
+            for kept in (
+                find_dead_letters(reader, numbers) if numbers else every_dead_letter(reader)
+            ):
                 with throttled():
                     replaying.read(kept)
         finally:
@@ -65,7 +71,7 @@ class Replay:
         self._known = 0
         self._ignored = 0
 
-    def read(self, kept: KeptLetter) -> None:
+    def read(self, kept: KeptDeadLetter) -> None:
         """Read a letter, and store it if it is events now.
 
         Raises:
@@ -78,7 +84,7 @@ class Replay:
         if reason is not None:
             self.stay[reason] += 1
 
-    def _resolve(self, kept: KeptLetter, calls: Calls) -> str | None:
+    def _resolve(self, kept: KeptDeadLetter, calls: Calls) -> str | None:
         """Store what a letter holds in its place; return why it stays, where it does."""
         bad = calls.dead_letters
         if bad and not calls.events:

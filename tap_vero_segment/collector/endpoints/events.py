@@ -11,15 +11,15 @@ from tap_vero_segment.collector.responses import (
     NDJSON,
     NO_STORE,
     RETRY_AFTER,
+    ErrorReason,
     HTTPError,
-    Refusal,
     Response,
 )
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
-    from tap_vero_segment.collector.reader_pool import Readers
+    from tap_vero_segment.collector.reader_pool import ReaderPool
     from tap_vero_segment.collector.request import Request
     from tap_vero_segment.stores.base import Reader
 
@@ -32,7 +32,7 @@ HIGH_WATER: Final = b"high-water-mark"
 """The header that says how far the store went when the page was read, as fixed-width UTC text."""
 
 
-async def get(request: Request, readers: Readers) -> Response:
+async def get(request: Request, reader_pool: ReaderPool) -> Response:
     """Answer with a page of NDJSON: a track call a line, in ``loadedAt`` order.
 
     Raises:
@@ -42,11 +42,11 @@ async def get(request: Request, readers: Readers) -> Response:
     after, limit = _parameters(request)
     await request.expect_response()
     try:
-        return await readers.read(lambda reader: _page(reader, after, limit))
+        return await reader_pool.read(lambda reader: _page(reader, after, limit))
     except (StoreError, UserError) as error:
         logger.error("the store cannot be read: %s", error)  # noqa: TRY400
         raise HTTPError(
-            503, "the store cannot be read", RETRY_AFTER, reason=Refusal.STORE_FAILED
+            503, "the store cannot be read", RETRY_AFTER, reason=ErrorReason.STORE_FAILED
         ) from error
 
 

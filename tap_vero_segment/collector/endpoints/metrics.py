@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tap_vero_segment.collector.committer import Committer
-    from tap_vero_segment.collector.reader_pool import Readers
+    from tap_vero_segment.collector.reader_pool import ReaderPool
     from tap_vero_segment.collector.request import Request
     from tap_vero_segment.stores.base import Reader
 
@@ -38,11 +38,11 @@ async def get(
     return Response(200, body, content_type.encode(), NO_STORE)
 
 
-async def read_store(readers: Readers) -> StoreFigures | None:
+async def read_store(reader_pool: ReaderPool) -> StoreFigures | None:
     """Return what the store says of itself; None: it cannot be read."""
     try:
         async with asyncio.timeout(STORE_SECONDS):
-            return await readers.read(_figures)
+            return await reader_pool.read(_figures)
     except TimeoutError:
         logger.error("the store cannot be read within %d seconds", STORE_SECONDS)  # noqa: TRY400
     except (StoreError, UserError, OSError) as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment import times
 from tap_vero_segment.collector.endpoints.storing import keep_dead_letter, read_in_thread
-from tap_vero_segment.collector.responses import HTTPError, Refusal, Response
+from tap_vero_segment.collector.responses import ErrorReason, HTTPError, Response
 from tap_vero_segment.errors import describe_fault
 from tap_vero_segment.inputs.body import NotAnObjectError, NotJSONError, UnmappableError, unzip
 from tap_vero_segment.inputs.events import VERO, read_vero
@@ -57,7 +57,7 @@ def _read(body: bytes, received_at: int) -> Event | tuple[DeadLetter, HTTPError 
         return read_vero(body, received_at)
     except NotAnObjectError as error:
         reason = str(error)
-        refused = HTTPError(400, f"the body is {error}", reason=Refusal.NOT_JSON)
+        refused = HTTPError(400, f"the body is {error}", reason=ErrorReason.NOT_JSON)
     except UnmappableError as error:
         reason = str(error)
     except Exception as error:  # noqa: BLE001  # a fault of the mapping must not cost the event

@@ -14,7 +14,7 @@ from tap_vero_segment.stores.base import (
     Arrivals,
     DeadLetter,
     Exported,
-    KeptLetter,
+    KeptDeadLetter,
     Span,
     StoreError,
     Summary,
@@ -193,15 +193,15 @@ class PostgresReader(Closing):
         """See :class:`tap_vero_segment.stores.base.Reader`."""
         return self._session.run(lambda connection: _value(connection, _SIZE)) or 0
 
-    def dead_letters(self, after: int, limit: int) -> list[KeptLetter]:
+    def dead_letters(self, after: int, limit: int) -> list[KeptDeadLetter]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
         return self._letters(_LETTERS, (after, limit))
 
-    def newest_dead_letters(self, limit: int) -> list[KeptLetter]:
+    def newest_dead_letters(self, limit: int) -> list[KeptDeadLetter]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
         return self._letters(_NEWEST_LETTERS, (limit,))
 
-    def _letters(self, query: str, bindings: tuple[int, ...]) -> list[KeptLetter]:
+    def _letters(self, query: str, bindings: tuple[int, ...]) -> list[KeptDeadLetter]:
         try:
             rows = self._session.run(
                 lambda connection: connection.execute(query, bindings, binary=True).fetchall()
@@ -211,7 +211,7 @@ class PostgresReader(Closing):
                 msg = "this database user may not see dead letters; the collectors' own user may"
                 raise StoreError(msg) from error
             raise
-        return [KeptLetter(number, DeadLetter(*rest)) for number, *rest in rows]
+        return [KeptDeadLetter(number, DeadLetter(*rest)) for number, *rest in rows]
 
     def span(self, since: int, before: int, after: int, until: int) -> Span | None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""

@@ -17,7 +17,12 @@ from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.base import StoreBrokenError
 from tap_vero_segment.stores.sqlite.errors import store_error
 from tap_vero_segment.stores.sqlite.high_water_mark import NOTHING, Known, check_mark, read_mark
-from tap_vero_segment.stores.sqlite.integrity import check_all, check_newest, newest, telling_damage
+from tap_vero_segment.stores.sqlite.integrity import (
+    check_all,
+    check_newest,
+    newest,
+    translating_errors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -69,7 +74,7 @@ def open_to_read(path: Path, setting: str) -> apsw.Connection:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         connection.set_busy_timeout(BUSY_TIMEOUT)
         version = _version(connection, path, setting)
-        with telling_damage():
+        with translating_errors():
             found = Known(*newest(connection)) if version else NOTHING
         check_mark(known, found, path)
     except apsw.Error as error:
@@ -184,7 +189,7 @@ def _check_whole(connection: apsw.Connection, version: int, known: Known, path: 
     Raises:
         StoreBrokenError: It has not, or they are not.
     """
-    with telling_damage():
+    with translating_errors():
         found = Known(*newest(connection)) if version else NOTHING
         check_mark(known, found, path)
         if version and known == NOTHING:

@@ -79,7 +79,7 @@ _WAY_ON: Final = (
 )
 
 
-class Mark:
+class HighWaterMark:
     """Keeps a store's mark. It may be used from one thread only.
 
     A mark that cannot be written is left behind: what was committed is on disk all the same.

@@ -55,7 +55,7 @@ def rest_check(*columns: str | int | bytes | None) -> int:
 
 
 @contextmanager
-def telling_damage() -> Generator[None]:
+def translating_errors() -> Generator[None]:
     """Say what the errors of reading mean.
 
     Raises:
@@ -166,7 +166,7 @@ def check_alone(connection: apsw.Connection, row: Row) -> None:
     check_page(connection, [row], row[0] - 1, row[0], last_page=False)
 
 
-def check_letter(number: int, digest: bytes, letter: DeadLetter) -> None:
+def check_dead_letter(number: int, digest: bytes, letter: DeadLetter) -> None:
     """Make sure that a dead letter is as it was written.
 
     Raises:
@@ -234,5 +234,5 @@ def check_all(connection: apsw.Connection) -> None:
         msg = f"SQLite's check says {found.splitlines()[-1]}"
         raise damaged(msg)
     for number, digest, *rest in connection.execute(_LETTERS):
-        check_letter(number, digest, DeadLetter(*rest))
+        check_dead_letter(number, digest, DeadLetter(*rest))
     check_events(connection, 0)

@@ -18,7 +18,7 @@ from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.base import StoreBrokenError, StoreError
 from tap_vero_segment.stores.sqlite.connection import open_to_read
 from tap_vero_segment.stores.sqlite.errors import RESTORE
-from tap_vero_segment.stores.sqlite.integrity import check_page, telling_damage
+from tap_vero_segment.stores.sqlite.integrity import check_page, translating_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,7 +101,7 @@ class OpenedFiles:
         """
         header = self._file.xRead(_HEADER_SIZE, 0)
         pages = int.from_bytes(header[28:32])
-        with telling_damage():
+        with translating_errors():
             in_view: int = self._connection.pragma("page_count")
         # The file lags behind what is committed, as some is in the log only. Nothing else can be:
         # it grows by commits, and shrinks when somebody has SQLite vacuum it.
@@ -122,7 +122,7 @@ class OpenedFiles:
             StoreBrokenError: Something is missing.
         """
         try:
-            with closing(open_to_read(self._path, "store")) as fresh, telling_damage(), fresh:
+            with closing(open_to_read(self._path, "store")) as fresh, translating_errors(), fresh:
                 newest: int = fresh.execute("SELECT max(loaded_at) FROM events").get or 0
                 check_page(fresh, [], newest, times.LATEST, last_page=True)
         except (SettingError, StoreError) as error:

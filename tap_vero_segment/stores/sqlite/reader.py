@@ -13,7 +13,7 @@ from tap_vero_segment.stores.base import (
     Arrivals,
     DeadLetter,
     Exported,
-    KeptLetter,
+    KeptDeadLetter,
     Span,
     Summary,
     Total,
@@ -22,11 +22,11 @@ from tap_vero_segment.stores.sqlite.arrivals import read_arrivals
 from tap_vero_segment.stores.sqlite.connection import open_to_read, path_of
 from tap_vero_segment.stores.sqlite.integrity import (
     check_alone,
+    check_dead_letter,
     check_end,
-    check_letter,
     check_page,
     newest_event,
-    telling_damage,
+    translating_errors,
 )
 from tap_vero_segment.track import with_loaded_at
 
@@ -162,22 +162,22 @@ class SqliteReader(Closing):
         files = (self._path, self._path.with_name(f"{self._path.name}-wal"))
         return sum(file.stat().st_size for file in files if file.exists())
 
-    def dead_letters(self, after: int, limit: int) -> list[KeptLetter]:
+    def dead_letters(self, after: int, limit: int) -> list[KeptDeadLetter]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
         return self._letters(_LETTERS, (after, limit))
 
-    def newest_dead_letters(self, limit: int) -> list[KeptLetter]:
+    def newest_dead_letters(self, limit: int) -> list[KeptDeadLetter]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
         return self._letters(_NEWEST_LETTERS, (limit,))
 
-    def _letters(self, query: str, bindings: tuple[int, ...]) -> list[KeptLetter]:
+    def _letters(self, query: str, bindings: tuple[int, ...]) -> list[KeptDeadLetter]:
         with self._reading():
             rows, _ = self._page(query, bindings)
             letters = []
             for number, digest, *rest in rows:
                 letter = DeadLetter(*rest)
-                check_letter(number, digest, letter)
-                letters.append(KeptLetter(number, letter))
+                check_dead_letter(number, digest, letter)
+                letters.append(KeptDeadLetter(number, letter))
         return letters
 
     def span(self, since: int, before: int, after: int, until: int) -> Span | None:
@@ -208,7 +208,7 @@ class SqliteReader(Closing):
 
     @contextmanager
     def _reading(self) -> Generator[None]:
-        with telling_damage(), self._connection:
+        with translating_errors(), self._connection:
             yield
 
     def close(self) -> None:

@@ -14,8 +14,8 @@ from tap_vero_segment.errors import SettingError, UserError
 from tap_vero_segment.stores.base import ARRIVALS_SLOT, PAGE_BYTES
 from tap_vero_segment.stores.sqlite.arrivals import add_arrivals
 from tap_vero_segment.stores.sqlite.connection import let_go, open_to_write, path_of
-from tap_vero_segment.stores.sqlite.high_water_mark import Known, Mark
-from tap_vero_segment.stores.sqlite.integrity import call_check, newest, telling_damage
+from tap_vero_segment.stores.sqlite.high_water_mark import HighWaterMark, Known
+from tap_vero_segment.stores.sqlite.integrity import call_check, newest, translating_errors
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -69,7 +69,7 @@ def repair_clock(url: str, setting: str) -> int:
         )
         raise UserError(msg) from error
     try:
-        with closing(Mark(path)) as mark, telling_damage():
+        with closing(HighWaterMark(path)) as mark, translating_errors():
             now = times.now()
             reached: int = (
                 _value(connection, "SELECT max(loaded_at) FROM events WHERE loaded_at <= ?", now)

@@ -17,13 +17,13 @@ from tap_vero_segment.stores.exports import merged
 from tap_vero_segment.stores.sqlite.arrivals import add_arrivals, forget_arrivals
 from tap_vero_segment.stores.sqlite.connection import let_go, open_to_write, path_of
 from tap_vero_segment.stores.sqlite.errors import store_error
-from tap_vero_segment.stores.sqlite.high_water_mark import Known, Mark, check_mark
+from tap_vero_segment.stores.sqlite.high_water_mark import HighWaterMark, Known, check_mark
 from tap_vero_segment.stores.sqlite.integrity import (
     call_check,
     newest,
     newest_event,
     rest_check,
-    telling_damage,
+    translating_errors,
 )
 from tap_vero_segment.stores.sqlite.opened_files import OpenedFiles
 from tap_vero_segment.stores.sqlite.pruning import prune
@@ -102,7 +102,7 @@ class SqliteWriter:
         except (StoreError, apsw.Error, OSError) as error:
             let_go(self._connection)
             raise SettingError(setting, f"{path} accepts no writes: {error}") from error
-        self._mark = Mark(path)
+        self._mark = HighWaterMark(path)
         self._mark.rise_to(*newest(self._connection))
 
     def write(
@@ -133,7 +133,7 @@ class SqliteWriter:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         self._files.check()
         self._files.check_memory()
-        with telling_damage():
+        with translating_errors():
             found = Known(*newest(self._connection))
         check_mark(self._mark.known, found, self._mark.path)
         if self._mark.renew():

@@ -6,7 +6,7 @@ import re
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from tap_vero_segment.archive.prefetch import all_aside
+from tap_vero_segment.archive.prefetch import all_in_threads
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.tap.batch.formats import FORMATS
 from tap_vero_segment.tap.batch.storage import told
@@ -113,7 +113,7 @@ class BatchFiles(Closing):
         with told("its files"):
             for file in files:
                 file.rows.close()
-        urls = all_aside([file.draft.complete for file in files])
+        urls = all_in_threads([file.draft.complete for file in files])
         self._open.clear()
         self._drafts.clear()
         return [BatchFile(file.stream, url) for file, url in zip(files, urls, strict=True)]

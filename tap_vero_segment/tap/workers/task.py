@@ -18,7 +18,7 @@ from tap_vero_segment.sources.archive_objects import ArchiveReader
 from tap_vero_segment.sources.base import Page
 from tap_vero_segment.tap.batch.batch_files import BatchFiles, page_size
 from tap_vero_segment.tap.batch.storage import ROOT, folder_of, open_storage
-from tap_vero_segment.tap.outputs import Horizon, Output, Outputs
+from tap_vero_segment.tap.outputs import BookmarkLimit, Output, Outputs
 from tap_vero_segment.tap.settings import DASK_SCHEDULER
 from tap_vero_segment.tap.workers.job import Problem, Written, installed_version
 
@@ -80,7 +80,7 @@ def _write(job: Job, task: Task) -> Written:
     reader = ArchiveReader(equipment.objects, letters.add)
     records = dict.fromkeys(task.streams, 0)
     events = waiting = 0
-    horizon = Horizon(settings.received_before)
+    bookmark_limit = BookmarkLimit(settings.received_before)
     complete = []
 
     def count(stream: str, number: int) -> None:
@@ -100,13 +100,13 @@ def _write(job: Job, task: Task) -> Written:
                 if waiting and waiting + len(calls) > batch.size:
                     complete += files.complete()
                     waiting = 0
-                horizon.bookmark(Page(calls, None))
+                bookmark_limit.bookmark(Page(calls, None))
                 outputs.distribute(calls)
                 outputs.take()
                 events += len(calls)
                 waiting += len(calls)
         complete += files.complete()
-    return Written(complete, records, events, letters.kept, horizon.reached)
+    return Written(complete, records, events, letters.kept, bookmark_limit.reached)
 
 
 class _Letters:

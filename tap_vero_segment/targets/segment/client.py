@@ -16,7 +16,7 @@ from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import InvalidHeader
 
 from tap_vero_segment.errors import SettingError, UserError
-from tap_vero_segment.http_client import TooLargeError, Tries, read_body, reason_of
+from tap_vero_segment.http_client import RetryPolicy, TooLargeError, read_body, reason_of
 from tap_vero_segment.inputs.body import read_json
 from tap_vero_segment.targets.segment.calls import DeadCall, batch_body, batches
 
@@ -187,7 +187,7 @@ class TrackingApi:
             session.headers["User-Agent"] = "target-segment"
             session.headers["Content-Type"] = "application/json"
             adapter = HTTPAdapter(
-                max_retries=_Tries(
+                max_retries=_RetryPolicy(
                     total=TRIES - 1,
                     connect=CONNECT_TRIES - 1,
                     status_forcelist=_PASSING,
@@ -211,7 +211,7 @@ class TrackingApi:
         return SettingError("endpoint", f"{self._url} answers HTTP {status}{tries}")
 
 
-class _Tries(Tries):
+class _RetryPolicy(RetryPolicy):
     """Waits as long as the server asks for, and a little longer by chance."""
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:

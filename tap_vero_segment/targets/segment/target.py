@@ -17,7 +17,7 @@ from singer_sdk import Target
 from singer_sdk.helpers.capabilities import PluginCapabilities
 
 from tap_vero_segment.collection import BY_EVENT, COLLECTIONS
-from tap_vero_segment.dead_letter_file import DeadLetters
+from tap_vero_segment.dead_letter_file import DeadLetterFile
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.singer.plugin import SingerProgram, end_at_the_next_signal
 from tap_vero_segment.singer.stream_maps import NamesInInput
@@ -92,13 +92,13 @@ class TargetSegment(SingerProgram, Target):
         return TrackingApi(self.settings.url, self.settings.write_key)
 
     @cached_property
-    def dead_letters(self) -> DeadLetters:
+    def dead_letters(self) -> DeadLetterFile:
         """Where events go that can never be delivered.
 
         Raises:
             SettingError: The file cannot be written.
         """
-        return DeadLetters(self.settings.dead_letter)
+        return DeadLetterFile(self.settings.dead_letter)
 
     @classmethod
     def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:

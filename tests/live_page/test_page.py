@@ -13,9 +13,9 @@ import pytest
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
-from tap_vero_segment.collector.page import feed
-from tap_vero_segment.collector.page.feed import MAX_EVENTS
-from tap_vero_segment.collector.page.session import begin
+from tap_vero_segment.collector.live_page import feed
+from tap_vero_segment.collector.live_page.auth import begin
+from tap_vero_segment.collector.live_page.feed import MAX_EVENTS
 from tap_vero_segment.collector.serve import CLIENTS_SECONDS
 from tap_vero_segment.limits import MAX_WATCHERS
 from tap_vero_segment.stores.base import DeadLetter, StoreError

@@ -1,18 +1,21 @@
-"""Sessions of the live page: a cookie that every collector with the same read token believes.
+"""Who may use the live page: sessions, and forms of its own pages only.
 
-A session ends after twelve hours, and when the read token that it was begun with is no longer
-valid. Nothing is kept on the server except which sessions were logged out of here, and that for as
-long as it runs: a collector believes no cookie from before its own start, as it cannot know which
-of them were logged out of. Another collector goes on believing their cookies, which the browser has
-thrown away, until they end or it starts again.
+A session is a cookie that every collector with the same read token believes. It ends after twelve
+hours, and when the read token that it was begun with is no longer valid. Nothing is kept on the
+server except which sessions were logged out of here, and that for as long as it runs: a collector
+believes no cookie from before its own start, as it cannot know which of them were logged out of.
+Another collector goes on believing their cookies, which the browser has thrown away, until they end
+or it starts again.
 """
 
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from tap_vero_segment import times
 from tap_vero_segment.collector.request import is_one_of, same_secret
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tap_vero_segment.collector.request import Request
+
 
 LIFE_SECONDS: Final = 12 * 3600
 MAX_ENDED: Final = 10_000
@@ -156,3 +160,40 @@ def set_cookie(request: Request, session: Session | None) -> tuple[bytes, bytes]
 def _name(request: Request) -> str:
     """Return the cookie's name; by its beginning, browsers take it from this very host only."""
     return f"__Host-{_COOKIE}" if request.scheme == "https" else _COOKIE
+
+
+_HOST: Final = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}))(?::[0-9]{1,5})?"
+)
+
+UNKNOWN_HOST: Final = "collector.example"
+"""Stands in a URL where the request names no host that could."""
+
+
+def is_own(request: Request) -> bool:
+    """Return whether a request was made by a page of this collector, or by no page at all.
+
+    A browser says so in ``Sec-Fetch-Site``, or, where it does not trust the connection, in
+    ``Origin``. What says neither is no browser of today, and has no session of one's.
+    """
+    site = request.header(b"sec-fetch-site")
+    if site is not None:
+        return site in {b"same-origin", b"none"}
+    origin = request.header(b"origin")
+    if origin is None:
+        return True
+    try:
+        netloc = urlsplit(origin.decode("ascii")).netloc
+    except ValueError:
+        return False
+    return netloc.lower() == (_host(request) or "").lower() != ""
+
+
+def base_url(request: Request) -> str:
+    """Return the collector's URL as the client has it, without a slash at its end."""
+    return f"{request.scheme}://{_host(request) or UNKNOWN_HOST}"
+
+
+def _host(request: Request) -> str | None:
+    given = (request.header(b"host") or b"").decode("latin-1")
+    return given if _HOST.fullmatch(given) else None

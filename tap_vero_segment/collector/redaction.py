@@ -1,4 +1,4 @@
-"""``vero-collector dead-letters list``, ``show`` and ``delete``: what was quarantined, and why."""
+"""Bodies of dead letters for people to read: without write keys, and without our own secrets."""
 
 from __future__ import annotations
 
@@ -8,17 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from tap_vero_segment import times
-from tap_vero_segment.collector.letters import check_there, every_letter, letter_of, not_there
-from tap_vero_segment.errors import UserError
 from tap_vero_segment.inputs.body import BOM, BodyError, check_depth, unquote, unzip
-from tap_vero_segment.stores.open import open_reader, open_writer
-from tap_vero_segment.terminal import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from tap_vero_segment.stores.base import KeptLetter
+    from collections.abc import Iterable
 
 
 def _spelt(text: str) -> str:
@@ -35,6 +28,7 @@ def _escapes(character: str) -> str:
 _REDACTED: Final = "…"
 
 _BETWEEN: Final = rf"(?:[_-]|{_escapes('_')}|{_escapes('-')}){{0,3}}"
+
 _WRITE_KEY: Final = re.compile(
     rf"""
     {_BETWEEN.join(map(_spelt, "writekey"))}
@@ -55,103 +49,15 @@ _VALUE: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+
 _TOKEN: Final = re.compile(
     r"""(?P<opening>[\[{])|(?P<closing>[\]}])|"(?:[^"\\]|\\.)*"?|[^"\[\]{}]+""", re.DOTALL
 )
 
 _QUOTED: Final = re.compile(rb"%(?:22|7b)", re.IGNORECASE)
 """What percent-encoded JSON has in it."""
+
 _MAX_QUOTED: Final = 3  # how often a body is percent-encoded
-
-
-def list_letters(store: str, *, as_json: bool) -> Iterator[str]:
-    """Describe each dead letter in a line, without its body; as JSON an object a line.
-
-    Raises:
-        SettingError: There is no such store.
-        StoreError: It cannot be read.
-    """
-    with open_reader(store, "store") as reader:
-        if not as_json:
-            yield _row("number", "received_at", "input", "bytes", "reason")
-        for kept in every_letter(reader):
-            facts = _facts(kept)
-            yield msgspec.json.encode(facts).decode() if as_json else _row(*facts.values())
-
-
-def show_letter(store: str, number: int, secrets: Iterable[str]) -> str:
-    """Describe a dead letter, its body included, for a terminal.
-
-    Args:
-        store: The store's URL.
-        number: The letter's.
-        secrets: What is not shown, wherever it stands.
-
-    Raises:
-        SettingError: There is no such store.
-        StoreError: It cannot be read.
-        UserError: It has no such letter.
-    """
-    kept = _letter(store, number)
-    facts = "\n".join(f"{name}: {value}" for name, value in _facts(kept).items())
-    return printable(f"{facts}\n\n{readable(kept.letter.body, secrets)}")
-
-
-def body_of(store: str, number: int) -> bytes:
-    """Return the body of a dead letter as it came.
-
-    Raises:
-        SettingError: There is no such store.
-        StoreError: It cannot be read.
-        UserError: It has no such letter.
-    """
-    return _letter(store, number).letter.body
-
-
-def delete_letters(store: str, numbers: Sequence[int]) -> str:
-    """Delete dead letters, all of them or none; return what was done, in a line.
-
-    Raises:
-        SettingError: The store cannot be opened.
-        StoreError: The store failed; nothing was deleted.
-        UserError: There is no letter of one of the numbers; nothing was deleted.
-    """
-    with open_reader(store, "store") as reader:
-        check_there(reader, numbers)
-    writer = open_writer(store, "store")
-    try:
-        missing = writer.discard(numbers)
-    finally:
-        writer.close()
-    if missing:  # another process has been quicker
-        raise not_there(missing)
-    named = sorted(set(numbers))
-    return f"dead letters deleted: {len(named)} ({', '.join(map(str, named))})"
-
-
-def _letter(store: str, number: int) -> KeptLetter:
-    with open_reader(store, "store") as reader:
-        kept = letter_of(reader, number)
-    if kept is None:
-        msg = f"there is no dead letter {number}"
-        raise UserError(msg)
-    return kept
-
-
-def _facts(kept: KeptLetter) -> dict[str, int | str]:
-    letter = kept.letter
-    return {
-        "number": kept.number,
-        "received_at": times.to_text(letter.received_at),
-        "input": letter.input,
-        "bytes": len(letter.body),
-        "reason": letter.reason,
-    }
-
-
-def _row(*cells: int | str) -> str:
-    number, received_at, source, size, reason = cells
-    return printable(f"{number:>8}  {received_at:27}  {source:8}  {size:>7}  {reason}")
 
 
 def readable(body: bytes, secrets: Iterable[str]) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tap_vero_segment.collection import COLLECTIONS
-from tap_vero_segment.collector.page import answers, static
-from tap_vero_segment.collector.page.page import EVENT_STREAM
+from tap_vero_segment.collector.live_page import views
+from tap_vero_segment.collector.live_page.routes import EVENT_STREAM
+from tap_vero_segment.collector.live_page.views import STATIC_FILES
 from tap_vero_segment.collector.responses import JSON
 from tap_vero_segment.limits import MAX_FORM
 
-_HTML: Final = answers.HTML.decode()
+_HTML: Final = views.HTML.decode()
 _TEXT: Final[dict[str, Any]] = {"schema": {"type": "string"}}
 
 OPEN: Final[list[dict[str, list[str]]]] = []
@@ -74,8 +75,8 @@ def paths(everywhere: tuple[int, ...]) -> dict[str, Any]:
             "What the pages are made of.",
             OPEN,
             everywhere,
-            [_in_path("name", {"enum": list(static.FILES)})],
-            *(kind.decode() for kind in static.FILES.values()),
+            [_in_path("name", {"enum": list(STATIC_FILES)})],
+            *(kind.decode() for kind in STATIC_FILES.values()),
         ),
     }
 

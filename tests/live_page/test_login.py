@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from tap_vero_segment.collector.page.feed import HEARTBEAT_SECONDS
-from tap_vero_segment.collector.page.session import LIFE_SECONDS, MAX_ENDED, Sessions, begin
+from tap_vero_segment.collector.live_page.auth import LIFE_SECONDS, MAX_ENDED, Sessions, begin
+from tap_vero_segment.collector.live_page.feed import HEARTBEAT_SECONDS
 from tap_vero_segment.limits import MAX_WATCHERS
 from tests.support.collector import READ_TOKEN, SECRETS, WEBHOOK_TOKEN, Collector
 from tests.support.exposition import scrape

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from tap_vero_segment import times
+from tap_vero_segment.collector.commands.dead_letters import find_dead_letter
 from tap_vero_segment.collector.commands.replay import Replay
 from tap_vero_segment.collector.endpoints.storing import keep
-from tap_vero_segment.collector.letters import letter_of
 from tap_vero_segment.inputs.events import Calls, read_vero
 
 if TYPE_CHECKING:
     from tap_vero_segment.collector.committer import Committer
-    from tap_vero_segment.collector.reader_pool import Readers
+    from tap_vero_segment.collector.reader_pool import ReaderPool
 
 logger = logging.getLogger("vero-collector")
 
@@ -55,12 +55,12 @@ def _payload(now: int) -> dict[str, Any]:
     }
 
 
-async def replay(number: int, readers: Readers, committer: Committer) -> str:
+async def replay(number: int, reader_pool: ReaderPool, committer: Committer) -> str:
     """Read a dead letter again, and store what it is now, in the thread that writes.
 
     Args:
         number: The dead letter.
-        readers: Read the store.
+        reader_pool: Read the store.
         committer: Writes it.
 
     Returns:
@@ -72,7 +72,7 @@ async def replay(number: int, readers: Readers, committer: Committer) -> str:
         StoreError: The store failed.
         UserError: It cannot be opened.
     """
-    kept = await readers.read(lambda reader: letter_of(reader, number))
+    kept = await reader_pool.read(lambda reader: find_dead_letter(reader, number))
     if kept is None:
         return "gone"
 

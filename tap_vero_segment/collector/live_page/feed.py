@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.page import snapshot
-from tap_vero_segment.collector.page.snapshot import Cursor, Snapshot
-from tap_vero_segment.collector.responses import RETRY_AFTER, HTTPError, Refusal
+from tap_vero_segment.collector.live_page import snapshot
+from tap_vero_segment.collector.live_page.snapshot import Cursor, Snapshot
+from tap_vero_segment.collector.responses import RETRY_AFTER, ErrorReason, HTTPError
 from tap_vero_segment.errors import UserError, describe_fault
 from tap_vero_segment.limits import MAX_WATCHERS
 from tap_vero_segment.stores.base import StoreError
@@ -25,8 +25,8 @@ from tap_vero_segment.stores.base import StoreError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from tap_vero_segment.collector.page.snapshot import Letter
-    from tap_vero_segment.collector.reader_pool import Readers
+    from tap_vero_segment.collector.live_page.snapshot import Letter
+    from tap_vero_segment.collector.reader_pool import ReaderPool
 
 
 logger = logging.getLogger("vero-collector")
@@ -58,11 +58,11 @@ class Feed:
     """Tells those who watch what comes.
 
     Args:
-        readers: Read the store.
+        reader_pool: Read the store.
     """
 
-    def __init__(self, readers: Readers) -> None:
-        self._readers = readers
+    def __init__(self, reader_pool: ReaderPool) -> None:
+        self._reader_pool = reader_pool
         self._watchers: list[str] = []  # the collection that each of them looks at
         self._poller: asyncio.Task[None] | None = None
         self._latest: Snapshot | None = None
@@ -87,7 +87,7 @@ class Feed:
         """
         if self._closed or len(self._watchers) >= MAX_WATCHERS:
             # Not overload: what comes in is taken all the same.
-            reason = Refusal.TOO_MANY_CONNECTIONS
+            reason = ErrorReason.TOO_MANY_CONNECTIONS
             raise HTTPError(503, "too many watch already", RETRY_AFTER, reason=reason)
         self._watchers.append(collection)
         if self._poller is None:
@@ -144,7 +144,7 @@ class Feed:
         """Read the store; where that takes long, say so and go on waiting."""
         before, shown = self._latest, {snapshot.EVERYTHING, *self._watchers}
         reading = asyncio.ensure_future(
-            self._readers.read(
+            self._reader_pool.read(
                 lambda reader: snapshot.read(reader, times.now(), shown, MAX_EVENTS, before)
             )
         )

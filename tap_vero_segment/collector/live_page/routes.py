@@ -13,23 +13,37 @@ import msgspec
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_STREAM
+from tap_vero_segment.collector.commands.dead_letters import find_dead_letter
 from tap_vero_segment.collector.committer import RefusedError
-from tap_vero_segment.collector.dead_letters import readable
-from tap_vero_segment.collector.letters import letter_of
-from tap_vero_segment.collector.page import actions, feed, snapshot, static, view
-from tap_vero_segment.collector.page.answers import HEADERS, PageError, html, login_form, redirect
-from tap_vero_segment.collector.page.entries import entry_of
-from tap_vero_segment.collector.page.origin import base_url, is_own
-from tap_vero_segment.collector.page.session import Session, Sessions, set_cookie
+from tap_vero_segment.collector.live_page import actions, feed, snapshot, views
+from tap_vero_segment.collector.live_page.auth import (
+    Session,
+    Sessions,
+    base_url,
+    is_own,
+    set_cookie,
+)
+from tap_vero_segment.collector.live_page.snapshot import entry_of
+from tap_vero_segment.collector.live_page.views import (
+    HEADERS,
+    STATIC_FILES,
+    STATIC_PATH,
+    PageError,
+    html,
+    login_form,
+    redirect,
+    static_file,
+)
+from tap_vero_segment.collector.redaction import readable
 from tap_vero_segment.collector.request import check_method
 from tap_vero_segment.collector.responses import (
     JSON,
     RETRY_AFTER,
-    Refusal,
+    ErrorReason,
     Response,
     Stream,
+    enabled,
     nothing_here,
-    opened,
 )
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.limits import MAX_FORM
@@ -41,10 +55,10 @@ if TYPE_CHECKING:
 
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.guesses import Guesses
-    from tap_vero_segment.collector.reader_pool import Readers
+    from tap_vero_segment.collector.reader_pool import ReaderPool
     from tap_vero_segment.collector.request import Request
     from tap_vero_segment.collector.settings import Secrets
-    from tap_vero_segment.stores.base import KeptLetter, Reader
+    from tap_vero_segment.stores.base import KeptDeadLetter, Reader
 
     T = TypeVar("T")
     Endpoint = Callable[[Request], Awaitable[Response | Stream]]
@@ -66,7 +80,7 @@ class Page:
     Args:
         secrets: Returns the secrets of the moment.
         committer: Takes what the page's buttons store.
-        readers: Read the store.
+        reader_pool: Read the store.
         guesses: Knows who has given a wrong read token.
     """
 
@@ -74,14 +88,14 @@ class Page:
         self,
         secrets: Callable[[], Secrets],
         committer: Committer,
-        readers: Readers,
+        reader_pool: ReaderPool,
         guesses: Guesses,
     ) -> None:
         self._secrets = secrets
         self._committer = committer
-        self._readers = readers
+        self._reader_pool = reader_pool
         self._guesses = guesses
-        self._feed = feed.Feed(readers)
+        self._feed = feed.Feed(reader_pool)
         self._sessions = Sessions(lambda: secrets().read_token)
         self.endpoints: dict[str, Endpoint] = {
             "/": self._home,
@@ -95,7 +109,7 @@ class Page:
         self.endpoints_below: dict[str, Endpoint] = {
             "/event/": self._behind_login(self._event),
             "/dead-letter/": self._behind_login(self._letter),
-            static.PATH: self._static,
+            STATIC_PATH: self._static,
         }
         """By the beginnings of their paths."""
 
@@ -141,13 +155,13 @@ class Page:
         Raises:
             HTTPError: 404, it has no secret; 405, another method is needed.
         """
-        opened(self._secrets().read_token)
+        enabled(self._secrets().read_token)
         check_method(request, method)
 
     def _session(self, request: Request) -> Session:
         session = self._sessions.of(request)
         if session is None:
-            raise PageError(401, "Log in first.", reason=Refusal.NO_SESSION, login=True)
+            raise PageError(401, "Log in first.", reason=ErrorReason.NO_SESSION, login=True)
         request.admit()
         return session
 
@@ -195,14 +209,14 @@ class Page:
             return login_form(again=again)
         request.admit()
         query = request.query()
-        shown = view.Shown(
+        shown = views.Shown(
             base_url=base_url(request),
             webhook_token=next(iter(self._secrets().webhook_token), None),
             form_token=session.form_token,
             collection=_collection(query),
             done=query.get("done", ""),
         )
-        return await self._read(request, lambda reader: view.home(reader, shown, times.now()))
+        return await self._read(request, lambda reader: views.home(reader, shown, times.now()))
 
     async def _live(self, request: Request, session: Session) -> Response | Stream:
         if request.method == "HEAD":
@@ -239,8 +253,8 @@ class Page:
         number = _number(request.path.removeprefix("/dead-letter/"))
         secrets = list(itertools.chain(*self._secrets()))
 
-        def read(reader: Reader) -> tuple[KeptLetter, str] | None:
-            kept = letter_of(reader, number)
+        def read(reader: Reader) -> tuple[KeptDeadLetter, str] | None:
+            kept = find_dead_letter(reader, number)
             return kept and (kept, printable(readable(kept.letter.body, secrets)))
 
         found = await self._read(request, read)
@@ -256,16 +270,16 @@ class Page:
 
     async def _static(self, request: Request) -> Response:
         self._open(request, "GET")
-        name = request.path.removeprefix(static.PATH)
-        if name not in static.FILES:
+        name = request.path.removeprefix(STATIC_PATH)
+        if name not in STATIC_FILES:
             raise nothing_here()
-        return static.response(name)
+        return static_file(name)
 
     async def _read(self, request: Request, work: Callable[[Reader], T]) -> T:
         await request.expect_response()
         try:
             async with asyncio.timeout(feed.STORE_SECONDS):
-                return await self._readers.read(work)
+                return await self._reader_pool.read(work)
         except (StoreError, UserError, OSError, TimeoutError) as error:
             logger.error("the store cannot be read: %s", error)  # noqa: TRY400
             raise _store_failed(_UNREADABLE) from error
@@ -274,13 +288,13 @@ class Page:
 
     async def _send_test_event(self, fields: Mapping[str, str]) -> str:
         del fields
-        opened(self._secrets().webhook_token)
+        enabled(self._secrets().webhook_token)
         await actions.send_test_event(self._committer)
         return "test"
 
     async def _replay(self, fields: Mapping[str, str]) -> str:
         number = _number(fields.get("number", ""))
-        return await actions.replay(number, self._readers, self._committer)
+        return await actions.replay(number, self._reader_pool, self._committer)
 
 
 def _check_origin(request: Request) -> None:
@@ -322,4 +336,4 @@ def _number(text: str) -> int:
 
 
 def _store_failed(message: str) -> PageError:
-    return PageError(503, message, RETRY_AFTER, reason=Refusal.STORE_FAILED)
+    return PageError(503, message, RETRY_AFTER, reason=ErrorReason.STORE_FAILED)

@@ -1,0 +1,266 @@
+"""The live page's responses: HTML that may load nothing except its own style and script."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tap_vero_segment import times
+from tap_vero_segment.collection import BY_STREAM, COLLECTIONS
+from tap_vero_segment.collector.commands.repair_clock import clock_warning
+from tap_vero_segment.collector.live_page import snapshot, sparkline
+from tap_vero_segment.collector.live_page.feed import encode_cursor
+from tap_vero_segment.collector.responses import NO_STORE, HTTPError, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tap_vero_segment.collector.live_page.snapshot import Snapshot
+    from tap_vero_segment.collector.responses import ErrorReason
+    from tap_vero_segment.stores.base import Reader
+
+
+STATIC_PATH: Final = "/static/"
+STATIC_FILES: Final = {
+    "page.css": b"text/css; charset=utf-8",
+    "page.js": b"text/javascript; charset=utf-8",
+    "icon.svg": b"image/svg+xml",
+}
+
+_STATIC_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    # Whoever asks for another content asks for another URL.
+    (b"cache-control", b"public, max-age=31536000, immutable"),
+)
+
+
+@cache
+def static_file(name: str) -> Response:
+    """Return a file."""
+    return Response(200, _content(name), STATIC_FILES[name], _STATIC_HEADERS)
+
+
+@cache
+def static_urls() -> Mapping[str, str]:
+    """Return the files' URLs by their names; another content has another URL."""
+    return {
+        name: f"{STATIC_PATH}{name}?v={hashlib.sha256(_content(name)).hexdigest()[:12]}"
+        for name in STATIC_FILES
+    }
+
+
+@cache
+def _content(name: str) -> bytes:
+    return files("tap_vero_segment.collector.live_page").joinpath("static", name).read_bytes()
+
+
+HTML: Final = b"text/html; charset=utf-8"
+
+_POLICY: Final = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self'",
+    "connect-src": "'self'",
+    "form-action": "'self'",
+    "base-uri": "'none'",
+    "frame-ancestors": "'none'",
+    # A script that would make HTML of text is stopped.
+    "require-trusted-types-for": "'script'",
+    "trusted-types": "'none'",
+}
+POLICY: Final = "; ".join(f"{name} {value}" for name, value in _POLICY.items())
+
+HEADERS: Final = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    *NO_STORE,
+)
+
+_ENVIRONMENT: Final = Environment(
+    loader=PackageLoader("tap_vero_segment.collector.live_page", "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+)
+_ENVIRONMENT.globals["static"] = static_urls()
+
+
+def html(name: str, status: int = 200, *headers: tuple[bytes, bytes], **context: Any) -> Response:
+    """Return a page.
+
+    Args:
+        name: The template.
+        status: The HTTP status.
+        headers: Further headers.
+        context: What the template shows; all of it is text.
+    """
+    body = _ENVIRONMENT.get_template(name).render(context).encode()
+    return Response(status, body, HTML, (*HEADERS, *headers))
+
+
+@cache
+def login_form(*, again: bool) -> Response:
+    """Return the form to log in, which everybody may have, so that it must cost nothing.
+
+    Args:
+        again: Whether the browser shall come again by itself.
+    """
+    return html("login.html", message=None, again=again)
+
+
+def redirect(path: str, *headers: tuple[bytes, bytes]) -> Response:
+    """Return the answer to a form that was taken: look there."""
+    return Response(303, b"", HTML, (*HEADERS, (b"location", path.encode()), *headers))
+
+
+class PageError(HTTPError):
+    """An answer that ends the handling of a request, as a page that a person can read.
+
+    Args:
+        status: The HTTP status.
+        message: What went wrong; it repeats nothing of the request.
+        headers: Further headers of the answer.
+        reason: What the metrics count it as; None: what the status means.
+        login: Whether the page asks for the read token.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *headers: tuple[bytes, bytes],
+        reason: ErrorReason | None = None,
+        login: bool = False,
+    ) -> None:
+        super().__init__(status, message, *headers, reason=reason)
+        self._login = login
+
+    def response(self) -> Response:
+        """Return the page."""
+        template = "login.html" if self._login else "error.html"
+        return html(template, self.status, *self.headers, message=self.message, again=False)
+
+
+MAX_EVENTS: Final = 20
+"""Events in the list when the page is loaded."""
+
+ARRIVING_SECONDS: Final = 15 * 60
+"""How old the last event may be, and events still be said to arrive."""
+
+FUTURE: Final = 60_000
+"""Milliseconds that the last event may be in the future, as not all machines' clocks agree."""
+
+_VERSION: Final = version("tap-vero-segment")
+
+DONE: Final = {
+    "test": "A test event was sent the way of a webhook, and has arrived.",
+    "stored": "The quarantined body is an event now.",
+    "known": "The quarantined body held nothing new, and is gone.",
+    "stays": "The quarantined body still cannot be mapped, and stays.",
+    "gone": "That quarantined body is no longer there.",
+}
+"""What is said of what a button has done."""
+
+
+class Shown(NamedTuple):
+    """What a request wants to see, and may.
+
+    Attributes:
+        base_url: The collector's URL as the client has it.
+        webhook_token: What Vero's URL ends with; None: its door is shut.
+        form_token: What this session's forms bring along.
+        collection: Whose events are listed; ``EVERYTHING``: those of all.
+        done: What a button has done, a key of ``DONE``; anything else: nothing.
+    """
+
+    base_url: str
+    webhook_token: str | None
+    form_token: str
+    collection: str
+    done: str
+
+
+def home(reader: Reader, shown: Shown, now: int) -> Response:
+    """Return the page.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    seen = snapshot.read(reader, now, {shown.collection}, MAX_EVENTS)
+    webhook_url = (
+        None
+        if shown.webhook_token is None
+        else f"{shown.base_url}/vero/{quote(shown.webhook_token, safe='')}"
+    )
+    last = seen.last
+    return html(
+        "home.html",
+        form_token=shown.form_token,
+        done=DONE.get(shown.done),
+        warning=clock_warning(reader.clock_behind()),
+        now=now // 1_000,
+        today=times.to_text(now)[:10],
+        state=state(last, now),
+        last_age=age(last, now),
+        last=last,
+        seen=seen,
+        names={collection.stream: collection.event for collection in COLLECTIONS},
+        groups=_groups(seen),
+        ages={row.collection: age(row.last, now) for row in seen.rows},
+        box=f"0 0 {sparkline.WIDTH} {sparkline.HEIGHT}",
+        collection=shown.collection,
+        cursor=encode_cursor(seen.cursor(shown.collection)),
+        base_url=shown.base_url,
+        webhook_url=webhook_url,
+        source=shlex.quote(shown.base_url),
+        version=_VERSION,
+    )
+
+
+def _groups(seen: Snapshot) -> list[tuple[str, list[snapshot.Row]]]:
+    """Part the rows into those that a tap loads by itself and the others."""
+    emails = [row for row in seen.rows if BY_STREAM[row.collection].email]
+    others = [row for row in seen.rows if not BY_STREAM[row.collection].email]
+    return [("Loaded by default", emails), ("Loaded when selected", others)]
+
+
+def state(last: int | None, now: int) -> str:
+    """Return how things are: ``nothing`` has come yet, events are ``arriving``, or it is ``quiet``.
+
+    Args:
+        last: When the last event came, in milliseconds since 1970.
+        now: Microseconds since 1970.
+    """
+    if last is None:
+        return "nothing"
+    since = now // 1_000 - last
+    return "arriving" if -FUTURE <= since < ARRIVING_SECONDS * 1_000 else "quiet"
+
+
+def age(last: int | None, now: int) -> str:
+    """Return how long ago something was, in the greatest unit; empty: never; ``?``: in the future.
+
+    Args:
+        last: Milliseconds since 1970.
+        now: Microseconds since 1970.
+    """
+    if last is None:
+        return ""
+    if now // 1_000 - last < -FUTURE:
+        return "?"
+    seconds = max(0, now // 1_000 - last) // 1_000
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
