@@ -60,7 +60,7 @@ def read_body(response: requests.Response, most: int) -> bytes:
 
 
 class RetryPolicy(Retry):
-    """Tries again after an error that can pass; a certificate that is not trusted, and no TLS at all, cannot."""
+    """Tries again what can pass: not a certificate that is not trusted, and not what is no TLS."""
 
     def increment(
         self,

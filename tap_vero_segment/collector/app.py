@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from tap_vero_segment.collector import openapi
-from tap_vero_segment.collector.commands.repair_clock import clock_warning
 from tap_vero_segment.collector.committer import RefusedError
-from tap_vero_segment.collector.endpoints import events, metrics, segment, tracking, vero
+from tap_vero_segment.collector.endpoints import events, segment, tracking, vero
+from tap_vero_segment.collector.endpoints.health import (
+    Health,
+)
 from tap_vero_segment.collector.guesses import Guesses
 from tap_vero_segment.collector.live_page.routes import Page
 from tap_vero_segment.collector.request import (
@@ -23,7 +23,6 @@ from tap_vero_segment.collector.request import (
     is_one_of,
 )
 from tap_vero_segment.collector.responses import (
-    NO_STORE,
     RETRY_AFTER,
     ErrorReason,
     HTTPError,
@@ -40,8 +39,7 @@ from tap_vero_segment.inputs.body import BodyError
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
-    from typing import Any
+    from collections.abc import Awaitable, Callable
 
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.metrics import Metrics
@@ -49,24 +47,14 @@ if TYPE_CHECKING:
     from tap_vero_segment.collector.responses import Receive, Scope, Send
     from tap_vero_segment.collector.settings import Secrets
 
+
 T = TypeVar("T")
 
 logger = logging.getLogger("vero-collector")
 
-READY_SECONDS: Final = 5
-"""How long the store may take to accept a write, and the collector still be ready."""
-PROBE_SECONDS: Final = 1.0
-"""How often the store is tried for those who ask whether it accepts writes."""
 REFUSAL_SECONDS: Final = 0.2
 """How long an overloaded collector takes to say so: clients that come again at once would cost it
 as much as those that it takes."""
-
-_OK: Final = Response(200, b'{"status":"ok"}', headers=NO_STORE)
-_UNAVAILABLE: Final = {
-    ErrorReason.OVERLOADED: "overloaded",
-    ErrorReason.SHUTTING_DOWN: "shutting down",
-    ErrorReason.STORE_BROKEN: "the store can no longer be trusted",
-}
 
 
 class App:
@@ -96,17 +84,15 @@ class App:
         self._legacy_batches = legacy_batches
         self._budgets = Budgets()
         self._guesses = Guesses()
-        self._store_problem = _Shared(self._probe, PROBE_SECONDS)
-        self._store_figures = _Shared(lambda: metrics.read_store(reader_pool))
-        self._stopping = False
+        self._health = Health(committer, reader_pool, counts)
         self._page = Page(lambda: self._secrets, committer, reader_pool, self._guesses)
         self._endpoints: dict[str, Callable[[Request], Awaitable[Response | Stream]]] = {
             **dict.fromkeys(tracking.PATHS, self._tracking),
             "/segment": self._segment,
             "/v1/events": self._events,
-            "/health": self._health,
-            "/ready": self._ready,
-            "/metrics": self._metrics,
+            "/health": self._health.health,
+            "/ready": self._health.ready,
+            "/metrics": self._health.metrics,
             "/openapi.json": self._openapi,
             **self._page.endpoints,
         }
@@ -119,7 +105,7 @@ class App:
 
     def stop(self) -> None:
         """Be ready no more; what has come in is still answered."""
-        self._stopping = True
+        self._health.stop()
 
     def end_streams(self) -> None:
         """End the answers that would go on for ever, and log what is left: in the event loop."""
@@ -163,7 +149,7 @@ class App:
             if error.reason is ErrorReason.OVERLOADED:
                 with suppress(asyncio.CancelledError):
                     await asyncio.sleep(REFUSAL_SECONDS)
-            return self._refuse(_unavailable(_UNAVAILABLE[error.reason], error.reason))
+            return self._refuse(_unavailable(error.message, error.reason))
         except StoreError:
             # The committer has logged it; the client learns that nothing was kept.
             message = "the store failed, nothing was kept"
@@ -225,48 +211,6 @@ class App:
         check_method(request, "GET")
         return await events.get(request, self._reader_pool)
 
-    async def _health(self, request: Request) -> Response:
-        check_method(request, "GET")
-        return _OK
-
-    async def _ready(self, request: Request) -> Response:
-        check_method(request, "GET")
-        problem = await self._why_not_ready()
-        if problem is None:
-            warning = clock_warning(self._committer.clock_behind)
-            if warning is None:
-                return _OK
-            body = msgspec.json.encode({"status": "ok", "warning": warning})
-            return Response(200, body, headers=NO_STORE)
-        body = msgspec.json.encode({"status": problem})
-        return Response(503, body, headers=(RETRY_AFTER, *NO_STORE))
-
-    async def _why_not_ready(self) -> str | None:
-        if self._stopping:
-            return "shutting down"
-        try:
-            self._committer.check_accepting()
-        except RefusedError as error:
-            return _UNAVAILABLE[error.reason]
-        return await self._store_problem.get()
-
-    async def _probe(self) -> str | None:
-        """Return why the store accepts no writes, if that is so."""
-        try:
-            async with asyncio.timeout(READY_SECONDS):
-                await self._committer.probe()
-        except RefusedError as error:
-            return _UNAVAILABLE[error.reason]
-        except StoreError:
-            return "the store accepts no writes"
-        except TimeoutError:
-            return "the store does not answer"
-        return "the disk is nearly full" if self._committer.nearly_full else None
-
-    async def _metrics(self, request: Request) -> Response:
-        check_method(request, "GET")
-        return await metrics.get(request, self._counts, self._committer, self._store_figures.get)
-
     async def _openapi(self, request: Request) -> Response:
         check_method(request, "GET")
         return openapi.response()
@@ -279,26 +223,3 @@ def _unavailable(message: str, reason: ErrorReason) -> HTTPError:
 def _above(request: Request) -> str:
     """Return what comes before a path's last part: ``/vero/`` of ``/vero/TOKEN``."""
     return request.path[: request.path.find("/", 1) + 1]
-
-
-class _Shared(Generic[T]):
-    """Work that is done once for all who want its result meanwhile, or soon after it began.
-
-    Args:
-        work: Does it.
-        seconds: For how long a result will do, from when the work began.
-    """
-
-    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]], seconds: float = 0.0) -> None:
-        self._work = work
-        self._seconds = seconds
-        self._task: asyncio.Task[T] | None = None
-        self._began = 0.0
-
-    async def get(self) -> T:
-        """Return the result."""
-        now = asyncio.get_running_loop().time()
-        if self._task is None or (self._task.done() and now - self._began >= self._seconds):
-            self._began = now
-            self._task = asyncio.create_task(self._work())
-        return await asyncio.shield(self._task)

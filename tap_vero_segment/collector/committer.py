@@ -40,16 +40,28 @@ REMINDER_SECONDS: Final = 3600
 """How often the log says again that the clock is behind."""
 
 
+_REFUSED: Final = {
+    ErrorReason.OVERLOADED: "overloaded",
+    ErrorReason.SHUTTING_DOWN: "shutting down",
+    ErrorReason.STORE_BROKEN: "the store can no longer be trusted",
+}
+
+
 class RefusedError(Exception):
     """The collector takes nothing at present.
 
     Args:
         reason: ``OVERLOADED``: the queue is full; ``SHUTTING_DOWN``; ``STORE_BROKEN``.
+
+    Attributes:
+        reason: The same.
+        message: The reason for the client.
     """
 
     def __init__(self, reason: ErrorReason) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.message = _REFUSED[reason]
 
 
 class Submission(NamedTuple):

@@ -20,7 +20,7 @@ from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.collector.committer import MAX_GROUP
 from tap_vero_segment.collector.responses import ErrorReason
-from tap_vero_segment.inputs.events import INPUTS
+from tap_vero_segment.inputs.intake import INPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_vero_segment import times
-from tap_vero_segment.inputs.events import read_vero
+from tap_vero_segment.inputs.intake import read_vero
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.support.collector import clean_environment, collector_command, run_collector
 from tests.support.events import read_events

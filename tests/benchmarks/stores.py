@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import psycopg
 
-from tap_vero_segment.inputs.events import event_of
+from tap_vero_segment.inputs.intake import event_of
 from tap_vero_segment.inputs.segment import read_call
 from tap_vero_segment.stores.postgres.writer import PostgresWriter
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter

@@ -13,7 +13,7 @@ import pytest
 from tap_vero_segment import times
 from tap_vero_segment.collector.committer import Committer, RefusedError
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.inputs.events import read_vero
+from tap_vero_segment.inputs.intake import read_vero
 from tap_vero_segment.stores.base import DeadLetter, StoreBrokenError, StoreError, StoreFullError
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter

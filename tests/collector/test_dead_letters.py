@@ -22,8 +22,8 @@ import requests
 from tap_vero_segment import times
 from tap_vero_segment.collector.commands.replay import replay
 from tap_vero_segment.collector.redaction import readable
-from tap_vero_segment.inputs import events as inputs
-from tap_vero_segment.inputs.events import (
+from tap_vero_segment.inputs import intake as inputs
+from tap_vero_segment.inputs.intake import (
     READ_AGAIN,
     read_tracked_again,
     read_vero,

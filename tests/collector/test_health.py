@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from tap_vero_segment.collector import app as application
+from tap_vero_segment.collector.endpoints import health as endpoint
 from tap_vero_segment.stores.base import StoreBusyError, StoreError, StoreFullError
 from tap_vero_segment.stores.sqlite import connection
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
@@ -85,7 +85,7 @@ def test_readiness_leaves_no_event(shared):
 
 def test_a_locked_store_is_healthy_but_not_ready_until_it_is_free(tmp_path, monkeypatch):
     monkeypatch.setattr(connection, "BUSY_TIMEOUT", 50)
-    monkeypatch.setattr(application, "PROBE_SECONDS", 0)
+    monkeypatch.setattr(endpoint, "PROBE_SECONDS", 0)
     path = tmp_path / "vero-events.db"
 
     async def ask_all():
@@ -142,8 +142,8 @@ def test_a_store_that_takes_no_writes_is_not_ready(kind):
 
 
 def test_a_store_that_does_not_answer_is_not_ready(monkeypatch):
-    monkeypatch.setattr(application, "READY_SECONDS", 0.05)
-    monkeypatch.setattr(application, "PROBE_SECONDS", 0)
+    monkeypatch.setattr(endpoint, "READY_SECONDS", 0.05)
+    monkeypatch.setattr(endpoint, "PROBE_SECONDS", 0)
     answered = threading.Event()
 
     class Hanging(Refusing):

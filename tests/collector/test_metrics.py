@@ -13,7 +13,7 @@ import requests
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from tap_vero_segment.collector.endpoints import metrics as endpoint
+from tap_vero_segment.collector.endpoints import health as endpoint
 from tap_vero_segment.collector.responses import ErrorReason
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.limits import MAX_BODY

@@ -16,7 +16,7 @@ import pytest
 
 from tap_vero_segment import times
 from tap_vero_segment.collector.commands.export import export as export_here
-from tap_vero_segment.inputs.events import read_vero
+from tap_vero_segment.inputs.intake import read_vero
 from tap_vero_segment.stores.base import DeadLetter, Total
 from tap_vero_segment.stores.open import open_writer
 from tap_vero_segment.stores.sqlite.reader import SqliteReader

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from tap_vero_segment.inputs.events import read_tracked_again
+from tap_vero_segment.inputs.intake import read_tracked_again
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tests.support.collector import SECRETS, WRITE_KEY, Collector, run_collector
 from tests.support.raw import connect, read_answer, request

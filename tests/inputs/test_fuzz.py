@@ -24,7 +24,7 @@ from tap_vero_segment import times, track
 from tap_vero_segment.collection import BY_EVENT
 from tap_vero_segment.collector.settings import Secrets
 from tap_vero_segment.inputs.body import UnmappableError
-from tap_vero_segment.inputs.events import read_vero
+from tap_vero_segment.inputs.intake import read_vero
 from tap_vero_segment.inputs.segment import EVENTS, read_call
 from tap_vero_segment.record import to_record
 from tap_vero_segment.stores.sqlite.reader import SqliteReader

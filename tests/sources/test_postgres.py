@@ -11,7 +11,7 @@ from threading import Event, Thread
 import psycopg
 import pytest
 
-from tap_vero_segment.inputs.events import read_vero
+from tap_vero_segment.inputs.intake import read_vero
 from tap_vero_segment.stores.base import DeadLetter
 from tap_vero_segment.stores.postgres.connection import READER_ROLE
 from tap_vero_segment.stores.postgres.writer import PostgresWriter

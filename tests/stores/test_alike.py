@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_vero_segment import times
-from tap_vero_segment.inputs.events import read_vero
+from tap_vero_segment.inputs.intake import read_vero
 from tap_vero_segment.stores.base import DeadLetter
 from tap_vero_segment.stores.open import open_reader
 from tap_vero_segment.stores.postgres.writer import PostgresWriter

@@ -11,7 +11,7 @@ import pytest
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
-from tap_vero_segment.inputs.events import read_vero
+from tap_vero_segment.inputs.intake import read_vero
 from tap_vero_segment.stores.base import (
     DeadLetter,
     Event,

@@ -18,7 +18,7 @@ import pytest
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.inputs.events import read_vero
+from tap_vero_segment.inputs.intake import read_vero
 from tap_vero_segment.sources.store import StoreSource
 from tap_vero_segment.stores.base import DeadLetter, StoreError
 from tap_vero_segment.stores.sqlite.reader import SqliteReader

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from tap_vero_segment import times
-from tap_vero_segment.inputs.events import read_vero
+from tap_vero_segment.inputs.intake import read_vero
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 
 if TYPE_CHECKING:

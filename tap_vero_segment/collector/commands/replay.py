@@ -13,14 +13,14 @@ from tap_vero_segment.collector.commands.dead_letters import (
 )
 from tap_vero_segment.errors import describe_fault
 from tap_vero_segment.inputs.body import BodyError, NotAnObjectError, UnmappableError
-from tap_vero_segment.inputs.events import READ_AGAIN
+from tap_vero_segment.inputs.intake import READ_AGAIN
 from tap_vero_segment.stores.base import StoreError, throttled
 from tap_vero_segment.stores.open import open_reader, open_writer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tap_vero_segment.inputs.events import Calls
+    from tap_vero_segment.inputs.intake import Calls
     from tap_vero_segment.stores.base import DeadLetter, KeptDeadLetter, Writer
 
 logger = logging.getLogger("vero-collector")

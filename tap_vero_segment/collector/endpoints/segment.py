@@ -16,7 +16,7 @@ from tap_vero_segment.collector.endpoints.storing import keep, keep_dead_letter,
 from tap_vero_segment.collector.request import is_one_of
 from tap_vero_segment.collector.responses import HTTPError, Response
 from tap_vero_segment.inputs.body import BOM, BodyError, NotJSONError, unzip
-from tap_vero_segment.inputs.events import SEGMENT, read_webhook
+from tap_vero_segment.inputs.intake import SEGMENT, read_webhook
 from tap_vero_segment.stores.base import DeadLetter
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tap_vero_segment.collector.committer import Committer
-    from tap_vero_segment.inputs.events import Calls
+    from tap_vero_segment.inputs.intake import Calls
     from tap_vero_segment.stores.base import DeadLetter
 
 T = TypeVar("T")

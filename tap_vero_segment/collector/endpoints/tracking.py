@@ -24,7 +24,7 @@ from tap_vero_segment.collector.endpoints.storing import (
 from tap_vero_segment.collector.request import is_one_of
 from tap_vero_segment.collector.responses import HTTPError, Response
 from tap_vero_segment.inputs.body import BOM, NotJSONError, not_gzip, unzip
-from tap_vero_segment.inputs.events import (
+from tap_vero_segment.inputs.intake import (
     TRACKING,
     Calls,
     read_batch,

@@ -10,7 +10,7 @@ from tap_vero_segment.collector.endpoints.storing import keep_dead_letter, read_
 from tap_vero_segment.collector.responses import ErrorReason, HTTPError, Response
 from tap_vero_segment.errors import describe_fault
 from tap_vero_segment.inputs.body import NotAnObjectError, NotJSONError, UnmappableError, unzip
-from tap_vero_segment.inputs.events import VERO, read_vero
+from tap_vero_segment.inputs.intake import VERO, read_vero
 from tap_vero_segment.stores.base import DeadLetter, Event
 
 if TYPE_CHECKING:

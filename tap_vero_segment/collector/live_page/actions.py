@@ -13,7 +13,7 @@ from tap_vero_segment import times
 from tap_vero_segment.collector.commands.dead_letters import find_dead_letter
 from tap_vero_segment.collector.commands.replay import Replay
 from tap_vero_segment.collector.endpoints.storing import keep
-from tap_vero_segment.inputs.events import Calls, read_vero
+from tap_vero_segment.inputs.intake import Calls, read_vero
 
 if TYPE_CHECKING:
     from tap_vero_segment.collector.committer import Committer
