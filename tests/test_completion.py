@@ -36,7 +36,7 @@ def environment() -> dict[str, str]:
 
 
 def script(command: str, shell: str = "bash") -> str:
-    """The script that the README tells to source."""
+    """The script that the documentation says to write."""
     done = subprocess.run(
         [command],
         env=environment() | {variable(command): f"{shell}_source"},

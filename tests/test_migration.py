@@ -1,4 +1,4 @@
-"""The README's way from Segment's Vero Source: its table of columns, and its SQL as it stands."""
+"""The way from Segment's Vero Source: the page's table of columns, and its SQL as it stands."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import psycopg
 import pytest
 
 from tap_vero_segment.collection import BY_STREAM, COLLECTIONS, COMMON_COLUMNS, columns
-from tests.support import readme
+from tests.support import docs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-HEADING = "From Segment's Vero Source, column by column"
-SECTION = readme.section(HEADING)
-COMPARE, VIEW = readme.blocks(HEADING, "sql")
+PAGE = "start/segment-migration.md"
+SECTION = docs.PAGES[PAGE]
+COMPARE, VIEW = docs.blocks(PAGE, "sql")
 MOMENT = "2026-12-01T00:00:00Z"
 
 
 def named(table: str) -> list[str]:
-    """The columns that a table of the README names in its first cells."""
+    """The columns that a table of the page names in its first cells."""
     rows = table.partition("\n\n")[0].splitlines()[2:]
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
 

@@ -15,8 +15,8 @@ from pyarrow.json import read_json
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.tap.batch.settings import COMPRESSIONS, BatchSettings
 from tests.support.batches import JSONL, PARQUET, batches_to, local
+from tests.support.docs import PAGES
 from tests.support.payloads import many
-from tests.support.readme import section
 from tests.support.store import fill
 from tests.support.stored import url_of
 
@@ -105,14 +105,14 @@ def rows_and_codecs(content: bytes, form: str) -> tuple[int, set[str]]:
         return read_json(lines).num_rows, {"GZIP" if zipped else "UNCOMPRESSED"}
 
 
-def test_the_combinations_tried_are_those_that_the_readme_and_the_schema_promise() -> None:
+def test_the_combinations_tried_are_those_that_the_documentation_and_the_schema_promise() -> None:
     for form, compressions in COMPRESSIONS.items():
         assert {each for each in COMBINATIONS if each[0] == form} == {
             (form, each) for each in (None, *compressions)
         }
         names = f"`{form}` ({', '.join(f'`{each}`' for each in compressions)}"
         names = names.replace(", `none`", " or `none`")
-        assert names in " ".join(section("Files instead of records").split())
+        assert names in " ".join(PAGES["tap/batch-files.md"].split())
 
 
 @pytest.mark.parametrize(

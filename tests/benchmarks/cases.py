@@ -33,7 +33,7 @@ class Bench:
 
     Args:
         folder: Where data is kept, for later runs too.
-        scale: What the numbers of events are multiplied with; 1 is what the README shows.
+        scale: What the numbers of events are multiplied with; 1 is what the documentation shows.
         stack: Stops what was started.
     """
 

@@ -1,4 +1,4 @@
-"""The README's chart: each ratio beside its goal.
+"""The documentation's chart: each ratio beside its goal.
 
 ``python -m tests.benchmarks.chart OUT.svg FILE.json…`` draws what was written with ``--json``.
 """

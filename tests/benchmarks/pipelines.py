@@ -100,7 +100,7 @@ def pipeline_cases(bench: Bench) -> Iterator[Case]:
 
 
 def meltano_to_duckdb(bench: Bench, number: int) -> Sample:
-    """Load an archive as the README says, in a Meltano project that is kept for later runs."""
+    """Load an archive as a reader would, in a Meltano project that is kept for later runs."""
     project = bench.folder / "meltano"
     if not project.exists():
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(project)], check=True)

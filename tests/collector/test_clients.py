@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import readme
+from tests.support import docs
 from tests.support.collector import WRITE_KEY, Collector
 from tests.support.tap import run_tap
 
@@ -101,8 +101,8 @@ def test_every_event_of_a_client_comes_out_of_the_tap_once(
     assert WRITE_KEY not in collector.log()
 
 
-def test_what_the_readme_says_points_the_client_at_a_collector(collector: Collector) -> None:
-    (lines,) = readme.blocks("Events from Segment, and from its clients", "python")
+def test_what_the_documentation_says_points_the_client_at_a_collector(collector: Collector) -> None:
+    (lines,) = docs.blocks("collector/segment-calls.md", "python")
     lines = lines.replace("https://collector.example", collector.url).replace("…", WRITE_KEY)
     lines += "analytics.track('user', 'Email Opened')\nanalytics.shutdown()\n"
     subprocess.run([sys.executable, "-c", lines], check=True, timeout=60)

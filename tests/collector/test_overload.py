@@ -44,7 +44,7 @@ def test_more_than_it_can_take_is_refused_and_costs_nothing_that_was_taken(tmp_p
     assert sorted(stored) == sorted(acknowledged)
     assert grown < 64 * MIB
     assert (after.refused, after.others, after.unanswered) == (0, 0, 0)
-    # Wide enough for a machine that does other things; the README has the figures of one that
+    # Wide enough for a machine that does other things; docs/explanation has the figures of one that
     # does not, and `python -m tests.support.overload` those of this one.
     assert after.rate > before.rate / 4
     assert during.percentile(99) < 2.5

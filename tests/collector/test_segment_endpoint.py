@@ -16,7 +16,7 @@ from tap_vero_segment.stores.base import DeadLetter
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.collector.test_tracking_endpoint import events, status
-from tests.support import readme
+from tests.support import docs
 from tests.support.collector import (
     SECRETS,
     SEGMENT_SECRET,
@@ -215,8 +215,8 @@ def test_without_a_secret_the_input_is_not_there(tmp_path: Path) -> None:
         assert post(collector, compact(CALL), sign(compact(CALL))).status_code == 404
 
 
-def test_what_the_readme_says_to_try_by_hand_works(collector: Collector) -> None:
-    (commands,) = readme.blocks("Events from Segment, and from its clients", "sh")
+def test_what_the_documentation_says_to_try_by_hand_works(collector: Collector) -> None:
+    (commands,) = docs.blocks("collector/segment-calls.md", "sh")
     for secret, said in ((SEGMENT_SECRET, '{"success":true}'), ("another", "signature")):
         done = subprocess.run(
             [

@@ -324,7 +324,7 @@ def check(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.skipif("VERO_SCREENSHOTS" not in os.environ, reason="takes pictures for the README")
+@pytest.mark.skipif("VERO_SCREENSHOTS" not in os.environ, reason="takes pictures for docs/images")
 def test_pictures(tmp_path, browser):
     """Into the folder that VERO_SCREENSHOTS names."""
     from PIL import Image  # comes with what draws the benchmark's chart

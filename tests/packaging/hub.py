@@ -1,7 +1,7 @@
 """Definitions for Meltano Hub, made from what the commands say of themselves.
 
-``uv run python -m tests.packaging.hub`` writes them to ``.github/hub``. Who hands them in adds what
-only a published repository has: ``repo``, ``logo_url``, and the owner's name as ``variant``.
+``uv run python -m tests.packaging.hub`` writes them to ``.github/hub``. Whoever hands them in
+adds ``logo_url``, and the owner's name as ``variant``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,17 @@ HEADER = "# Written by `uv run python -m tests.packaging.hub`.\n"
 LOADER_LACKS = {"structured-logging"}
 """Capabilities that the Hub knows of extractors only."""
 
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PAGES = {
+    "tap-vero-segment": "tap/settings",
+    "target-segment": "loading/target-segment",
+    "target-vero-duckdb": "loading/target-vero-duckdb",
+    "vero-collector": "collector/running",
+}
+"""The page of the documentation for each."""
+
 COMMON = {
+    "repo": PROJECT["urls"]["Repository"],
     "variant": "original",
     "pip_url": "tap-vero-segment",
     "maintenance_status": "beta",
@@ -48,7 +59,11 @@ def definitions() -> dict[Path, dict[str, Any]]:
     extractor = project["plugins"]["extractors"][0]
     return {
         FOLDER / "extractors" / "tap-vero-segment.yml": singer(tap, "Vero")
-        | {"capabilities": sorted(tap["capabilities"]), "select": extractor["select"]},
+        | {
+            "capabilities": sorted(tap["capabilities"]),
+            "select": extractor["select"],
+            "pip_url": "tap-vero-segment[postgres]",
+        },
         FOLDER / "loaders" / "target-segment.yml": singer(target, "Segment")
         | {
             "capabilities": sorted(set(target["capabilities"]) - LOADER_LACKS),
@@ -63,6 +78,10 @@ def definitions() -> dict[Path, dict[str, Any]]:
         },
         FOLDER / "utilities" / "vero-collector.yml": utility(),
     }
+
+
+def page(name: str) -> str:
+    return f"{PROJECT['urls']['Documentation']}/en/latest/{PAGES[name]}.html"
 
 
 def text_of(definition: dict[str, Any]) -> str:
@@ -87,6 +106,7 @@ def singer(about: dict[str, Any], label: str) -> dict[str, Any]:
     schema = about["settings"]
     return COMMON | {
         "name": about["name"],
+        "docs": page(about["name"]),
         "namespace": about["name"].replace("-", "_"),
         "label": label,
         "description": about["description"],
@@ -133,10 +153,12 @@ def kind(schema: dict[str, Any]) -> str:
 def utility() -> dict[str, Any]:
     return COMMON | {
         "name": "vero-collector",
+        "docs": page("vero-collector"),
         "namespace": "vero_collector",
         "label": "Vero collector",
         "description": "Durable collector of Vero's webhooks, which tap-vero-segment reads.",
         "executable": "vero-collector",
+        "pip_url": "tap-vero-segment[postgres,report]",
         "commands": {
             name: {"args": name, "description": command.get_short_help_str(200)}
             for name, command in sorted(collector.commands.items())

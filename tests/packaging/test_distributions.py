@@ -68,6 +68,8 @@ def test_the_sdist_has_what_the_tests_need(distributions: Distributions) -> None
         "LICENSE",
         "README.md",
         "CHANGELOG.md",
+        "docs/index.md",
+        "docs/conf.py",
         "meltano.yml",
         "compose.yaml",
         "Containerfile",

@@ -30,6 +30,7 @@ def read(path: Path) -> dict[str, Any]:
         ("vendor.github-workflows", ".github/workflows/test.yml .github/workflows/release.yml"),
         ("custom.github-workflows-require-timeout", ".github/workflows/test.yml"),
         ("vendor.dependabot", ".github/dependabot.yml"),
+        ("vendor.readthedocs", ".readthedocs.yaml"),
         ("vendor.compose-spec", "compose.yaml"),
     ],
 )

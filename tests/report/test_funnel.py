@@ -63,7 +63,7 @@ def test_the_figures_are_those_of_plain_loops(warehouse, records, tmp_path):
     assert any(row["delivered_rate"] is None for row in told.values())
 
 
-def test_the_sql_of_the_readme_finds_the_same_unchanged(warehouse, records):
+def test_the_sql_of_the_documentation_finds_the_same_unchanged(warehouse, records):
     load(warehouse, records)
 
     if isinstance(warehouse, PostgreSQL):

@@ -1,4 +1,4 @@
-"""The SQL for people's own tools: the README's is the file's, and other dialects take it."""
+"""The SQL for people's own tools: the documentation's is the file's, and other dialects take it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import yaml
 from sqlglot import exp
 
 from tap_vero_segment.report import funnel
-from tests.support import readme
+from tests.support import docs
 from tests.support.funnel import DuckDB, load
 
-(FUNNEL,) = readme.blocks("The funnel", "sql")
-EVENTS, EVENTS_OF_THE_MODEL = readme.blocks("Models for dbt", "sql")
-(SOURCES,) = readme.blocks("Models for dbt", "yaml")
+(FUNNEL,) = docs.blocks("reports/sql.md", "sql")
+EVENTS, EVENTS_OF_THE_MODEL = docs.blocks("reports/dbt.md", "jinja")
+(SOURCES,) = docs.blocks("reports/dbt.md", "yaml")
 DIALECTS = ("duckdb", "postgres", "snowflake", "bigquery")
 PORTABLE = {"CAST", "COALESCE", "COUNT", "EXTRACT", "FLOOR", "LOWER", "MAX", "MIN", "NULLIF"}
 """Functions that the manuals of all four have, with the same arguments and meaning."""
@@ -64,7 +64,7 @@ def plain(tree: exp.Expression) -> str:
     return repr(tree.transform(change))
 
 
-def test_the_readme_has_the_file():
+def test_the_documentation_has_the_file():
     assert FUNNEL == funnel.SQL
 
 

@@ -34,7 +34,7 @@ def store(folder: Path, number: int, seed: int = 7) -> Path:
 
 
 def back_up(path: Path) -> Path:
-    """A copy, as README says to make one."""
+    """A copy, as docs/operating/backup.md says to make one."""
     copy = path.parent.parent / "copy.db"
     copy_by_sqlite(path, copy)
     return copy

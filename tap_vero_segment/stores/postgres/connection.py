@@ -389,7 +389,7 @@ def _grant_to_readers(connection: Connection) -> None:
         with connection.transaction():
             connection.execute(READERS.encode())
     except psycopg.errors.InsufficientPrivilege:
-        logger.info("this user may not make a role for readers: the README has its grants")
+        logger.info("this user may not make a role for readers: see docs/collector/postgresql.md")
 
 
 _LOST: Final = ("08", "57P", "25P03")

@@ -11,7 +11,7 @@ import yaml
 
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.targets.segment.settings import Settings
-from tests.support import readme
+from tests.support import docs
 from tests.support.inline_target import send_inline
 from tests.support.singer_events import (
     batch_line,
@@ -314,10 +314,10 @@ def test_the_figures_are_told_in_one_line(target: ForkedTarget, server: Tracking
 
 
 @pytest.mark.parametrize("path", ["", "/v1/batch"])
-def test_what_the_readme_says_makes_events_of_another_taps_records(
+def test_what_the_documentation_says_makes_events_of_another_taps_records(
     target: ForkedTarget, server: TrackingServer, path: str
 ) -> None:
-    (text,) = readme.blocks("Into Segment: `target-segment`", "yaml")
+    (text,) = docs.blocks("loading/target-segment.md", "yaml")
     (loader,) = yaml.safe_load(text)
     assert loader["name"] == "target-segment"
     columns = {"id": {"type": "integer"}, "customer": {"type": "string"}, "created_at": {}}

@@ -1,7 +1,7 @@
-"""The README from top to bottom: each of its commands, typed in a new clone as it stands there.
+"""The documentation's commands, each typed in a new clone as it stands on its page.
 
-What a reader has to put in is put in: an address, a secret, a bucket. With a heading or a block of
-commands more, a test fails until that is walked, too.
+What a reader has to put in is put in: an address, a secret, a bucket. A page whose blocks of
+commands no test types is a failure.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import pytest
 import requests
 import yaml
 
-from tests.support import readme
+from tests.support import docs
 from tests.support.archive import Maker, events_of
 from tests.support.collector import WRITE_KEY, Collector
+from tests.support.docs import Reader
 from tests.support.funnel import DuckDB, generated, load
 from tests.support.payloads import EMAIL_TYPES, STREAM_OF, documented, many
-from tests.support.readme import Reader
 from tests.support.repository import REPOSITORY
 from tests.support.s3 import S3
 
@@ -40,11 +40,11 @@ WALKED: set[str] = set()
 CI = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
 
 
-def walk(heading: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Mark a test that types the blocks under a heading, which it gets as ``blocks``."""
-    WALKED.add(heading)
-    found = readme.blocks(heading, "sh", "console")
-    return pytest.mark.parametrize("blocks", [found], ids=[heading])
+def walk(*pages: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Mark a test that types the blocks of some pages, which it gets as ``blocks``."""
+    WALKED.update(pages)
+    found = [block for page in pages for block in docs.blocks(page, "sh", "console")]
+    return pytest.mark.parametrize("blocks", [found], ids=[pages[0]])
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def put_in(text: str, values: dict[str, str]) -> str:
 
 
 class TypedCollector(Collector):
-    """A collector that the README's commands start, on a free port."""
+    """A collector that a page's commands start, on a free port."""
 
     def __init__(self, reader: Reader, commands: str, **environment: str) -> None:
         super().__init__(reader.clone, reader.environment(VERO_COLLECTOR_PORT="0", **environment))
@@ -71,7 +71,7 @@ class TypedCollector(Collector):
         )
 
     def command(self, *arguments: str) -> list[str]:
-        del arguments  # the README has its own
+        del arguments  # the page has its own
         return ["bash", "-euc", self._commands]
 
 
@@ -83,7 +83,7 @@ def typed(console: str) -> tuple[str, str]:
 
 
 def assert_shows(printed: str, shown: str) -> None:
-    """What is printed is what the README shows, but for figures, and for what stands as ``…``."""
+    """What is printed is what the page shows, but for figures, and for what stands as ``…``."""
     pattern = re.sub(r"\d+", r"\\d+", re.escape(shown.strip()))
     pattern = re.sub(r"(\\[ -])+", "[ -]+", pattern)
     assert re.search(pattern.replace("…", "[^\0]*?"), printed), printed
@@ -103,17 +103,12 @@ def counted(path: Path) -> dict[str, int]:
         }
 
 
-@walk("Try it, without Vero")
+@walk("start/demo.md")
 def test_the_demo(blocks: list[str]) -> None:
     run_by_ci(blocks)
 
 
-@walk("Run the tests")
-def test_the_tests(blocks: list[str]) -> None:
-    run_by_ci(blocks)
-
-
-@walk("Developing")
+@walk("contributing.md")
 def test_the_checks(blocks: list[str]) -> None:
     run_by_ci(blocks)
 
@@ -125,7 +120,7 @@ def run_by_ci(blocks: list[str]) -> None:
         assert set(block.strip().split(" && ")) <= run
 
 
-@walk("Set it up for Vero")
+@walk("start/vero.md", "loading/other-targets.md", "start/without-a-clone.md")
 def test_from_nothing_to_a_table(blocks: list[str], reader: Reader, database: str) -> None:
     install, init, serve, status, to_duckdb, to_postgres, by_hand = blocks
     payloads = many(60)
@@ -171,7 +166,7 @@ def test_from_nothing_to_a_table(blocks: list[str], reader: Reader, database: st
         assert lines_in(reader.clone, "tracks*.jsonl") - before == count
 
 
-@walk("Completion")
+@walk("operating/completion.md")
 def test_completion_is_written(blocks: list[str], reader: Reader) -> None:
     (block,) = blocks
     reader.type("pip install --quiet .")
@@ -183,7 +178,7 @@ def test_completion_is_written(blocks: list[str], reader: Reader) -> None:
         ).read_text(encoding="utf-8")
 
 
-@walk("The funnel")
+@walk("reports/funnel.md")
 def test_the_funnel(blocks: list[str], reader: Reader, tmp_path: Path) -> None:
     (block,) = blocks
     reader.type("pip install --quiet '.[report]'")
@@ -204,7 +199,7 @@ def s3(tmp_path: Path) -> Iterator[S3]:
         yield server
 
 
-@walk("Coming from Segment")
+@walk("start/segment-archive.md")
 def test_an_archive_is_read(blocks: list[str], reader: Reader, s3: S3) -> None:
     (block,) = blocks
     objects = Maker().small(3, 100)
@@ -222,7 +217,7 @@ def test_an_archive_is_read(blocks: list[str], reader: Reader, s3: S3) -> None:
     }
 
 
-@walk("From Segment's Vero Source, column by column")
+@walk("start/segment-migration.md")
 def test_history_and_what_is_new(
     blocks: list[str], reader: Reader, collector: Collector, s3: S3, database: str
 ) -> None:
@@ -250,7 +245,7 @@ def test_history_and_what_is_new(
             assert found.fetchall() == [(count,)]
 
 
-@walk("Into Segment: `target-segment`")
+@walk("loading/target-segment.md")
 def test_into_segment(
     blocks: list[str], reader: Reader, collector: Collector, tmp_path: Path
 ) -> None:
@@ -274,7 +269,7 @@ def test_into_segment(
     )
 
 
-@walk("Several collectors, one PostgreSQL")
+@walk("collector/postgresql.md")
 def test_a_collector_on_postgresql(blocks: list[str], reader: Reader, database: str) -> None:
     (block,) = blocks
     commands = put_in(block, {"postgresql://collector@db.example/events": database})
@@ -286,7 +281,7 @@ def test_a_collector_on_postgresql(blocks: list[str], reader: Reader, database: 
         assert found.fetchall() == [(1,)]
 
 
-@walk("Keeping and deleting")
+@walk("collector/retention.md")
 def test_events_are_put_away(
     blocks: list[str], reader: Reader, collector: Collector, s3: S3
 ) -> None:
@@ -304,11 +299,11 @@ def test_events_are_put_away(
     assert collector.get("/v1/events").content == b""
 
 
-@walk("Deploying")
+@walk("operating/deploy.md", "operating/backup.md", "operating/schedule.md")
 def test_deploying(blocks: list[str], reader: Reader, collector: Collector) -> None:
     """No user is made and no container built here: what the commands name is there."""
     service, image, services, backup, schedule = blocks
-    (unit,) = readme.blocks("Deploying", "ini")
+    (unit,) = docs.blocks("operating/deploy.md", "ini")
     settings = dict(re.findall(r"^(\w+)=(.+)$", unit, re.MULTILINE))
     assert (
         f"--owner {settings['User']} --group {settings['User']} {settings['WorkingDirectory']}\n"
@@ -335,7 +330,7 @@ def test_deploying(blocks: list[str], reader: Reader, collector: Collector) -> N
 
 
 def test_a_dump_is_put_back(postgres: Postgres, database: str, tmp_path: Path) -> None:
-    (dump,) = (span for span in readme.spans() if span.startswith("pg_dump "))
+    (dump,) = (span for span in docs.spans() if span.startswith("pg_dump "))
     with Collector(tmp_path, store_url=database) as collector:
         assert collector.post(documented()).status_code == 200
     other = postgres.create("restored")
@@ -377,16 +372,16 @@ def lines_in(folder: Path, pattern: str) -> int:
 
 
 WALKED_ELSEWHERE = {
-    "Events from Segment, and from its clients": "tests/collector/test_segment_endpoint.py",
+    "collector/segment-calls.md": "tests/collector/test_segment_endpoint.py",
 }
 
 
 def test_each_block_is_walked() -> None:
-    headings = {each.heading for each in readme.BLOCKS if each.language in {"sh", "console"}}
-    assert headings == WALKED | set(WALKED_ELSEWHERE)
-    assert not WALKED & set(WALKED_ELSEWHERE)
-    for path in WALKED_ELSEWHERE.values():
-        assert "readme.blocks" in (REPOSITORY / path).read_text(encoding="utf-8")
+    pages = {each.page for each in docs.BLOCKS if each.language in {"sh", "console"}}
+    pages.remove("README.md")  # its blocks are on other pages too
+    assert pages == WALKED | set(WALKED_ELSEWHERE)
+    for page, path in WALKED_ELSEWHERE.items():
+        assert f'docs.blocks("{page}", "sh")' in (REPOSITORY / path).read_text(encoding="utf-8")
 
 
 # Not the synopses: `vero-collector init [--url URL]`.
@@ -401,12 +396,13 @@ RUN_BY = {
         "pip install uv",
         "uv run pytest -n0 tests/tap",
     },
-    "tests/test_readme.py": {
+    "tests/docs/test_commands.py": {
         "pg_dump --format=custom --schema=vero_collector",
         "pip install '.[report]'",
         "uvx meltano invoke vero-collector:report",
         "vero-collector export",
         "vero-collector init",
+        "vero-collector serve",
         "vero-collector status",
     },
     "tests/test_meltano.py": {"uvx meltano invoke vero-collector:report-demo"},
@@ -447,7 +443,7 @@ NOT_RUN = {
 
 
 def test_each_command_of_the_running_text_is_run_or_is_known_not_to_be() -> None:
-    found = {span for span in readme.spans() if re.match(_COMMAND, span)}
+    found = {span for span in docs.spans() if re.match(_COMMAND, span)}
     run = set().union(*RUN_BY.values())
     assert found == run | set(NOT_RUN)
     assert not run & set(NOT_RUN)

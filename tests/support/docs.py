@@ -1,4 +1,4 @@
-"""The README as its readers take it: what stands under a heading, and a shell to type it into."""
+"""The README and the pages of ``docs`` as their readers take them, and a shell to type into."""
 
 from __future__ import annotations
 
@@ -13,48 +13,45 @@ from typing import NamedTuple
 from tests.support.collector import clean_environment
 from tests.support.repository import REPOSITORY
 
-TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+DOCS = REPOSITORY / "docs"
+PAGES = {"README.md": (REPOSITORY / "README.md").read_text(encoding="utf-8")} | {
+    path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted(DOCS.rglob("*.md"))
+    if "_build" not in path.parts
+}
+"""The text of the README and of each page of ``docs``, by its path there."""
 
 _FENCED = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
-_RUNNING_TEXT = _FENCED.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), TEXT)
-"""The text with every block blanked out, so that a place in it is the same in both."""
-_HEADINGS = [
-    (found.start(), found[1]) for found in re.finditer(r"^#+ (.+)$", _RUNNING_TEXT, re.MULTILINE)
-]
 
 
 class Block(NamedTuple):
-    """A fenced block, and the heading that it stands under."""
+    """A fenced block of a page."""
 
-    heading: str
+    page: str
     language: str
     text: str
 
 
 BLOCKS = [
-    Block(
-        [name for at, name in _HEADINGS if at < found.start()][-1],
-        found[2],
-        textwrap.dedent(found[3]),
-    )
-    for found in _FENCED.finditer(TEXT)
+    Block(page, found[2], textwrap.dedent(found[3]))
+    for page, text in PAGES.items()
+    for found in _FENCED.finditer(text)
 ]
 
 
-def blocks(heading: str, *languages: str) -> list[str]:
-    """The blocks in these languages that stand under a heading, and under none of its own."""
-    return [each.text for each in BLOCKS if each.heading == heading and each.language in languages]
-
-
-def section(heading: str) -> str:
-    """What stands under a heading, and under none of its own."""
-    (start,) = (at for at, name in _HEADINGS if name == heading)
-    return TEXT[start : min((at for at, _ in _HEADINGS if at > start), default=len(TEXT))]
+def blocks(page: str, *languages: str) -> list[str]:
+    """The blocks of a page in these languages."""
+    return [each.text for each in BLOCKS if each.page == page and each.language in languages]
 
 
 def spans() -> list[str]:
-    """What stands as code in the running text, each once."""
-    found = re.findall(r"`([^`]+)`", _RUNNING_TEXT)
+    """What stands as code in the running text, each once; the reference is made from the code."""
+    found = (
+        span
+        for page, text in PAGES.items()
+        if not page.startswith("reference/")
+        for span in re.findall(r"`([^`]+)`", _FENCED.sub("", text))
+    )
     return list(dict.fromkeys(" ".join(each.split()) for each in found))
 
 
