@@ -109,7 +109,7 @@ def test_the_demo(blocks: list[str]) -> None:
 
 
 @walk("contributing.md")
-def test_the_checks(blocks: list[str]) -> None:
+def test_the_tests_and_the_checks(blocks: list[str]) -> None:
     run_by_ci(blocks)
 
 
@@ -122,7 +122,7 @@ def run_by_ci(blocks: list[str]) -> None:
 
 @walk("start/vero.md", "loading/other-targets.md", "start/without-a-clone.md")
 def test_from_nothing_to_a_table(blocks: list[str], reader: Reader, database: str) -> None:
-    install, init, serve, status, to_duckdb, to_postgres, by_hand = blocks
+    install, init, serve, status, to_duckdb, to_postgres, install_alone, by_hand = blocks
     payloads = many(60)
     kinds = Counter(STREAM_OF[payload["type"]] for payload in payloads) | {"tracks": len(payloads)}
 
@@ -160,6 +160,7 @@ def test_from_nothing_to_a_table(blocks: list[str], reader: Reader, database: st
                 assert found.fetchall() == [(count,)]
         assert collector.stop() == 0
 
+    reader.type(put_in(install_alone, {"tap-vero-segment": "."}))
     for count in (len(payloads), 0):
         before = lines_in(reader.clone, "tracks*.jsonl")
         reader.type(by_hand)
@@ -415,6 +416,7 @@ RUN_BY = {
     "tests/sources/test_trial.py": {"tap-vero-segment --config=ENV --test"},
     "tests/packaging/hub.py": {"tap-vero-segment --about"},
     "tests/packaging/test_hub.py": {"uv run python -m tests.packaging.hub"},
+    "tests/docs/test_pages.py": {"uv run python -m tests.docs.reference"},
     "tests/collector/test_dead_letters.py": {
         "vero-collector dead-letters delete 7 9",
         "vero-collector dead-letters list",

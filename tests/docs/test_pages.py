@@ -63,3 +63,24 @@ def test_the_links_of_the_readme_work_on_any_site():
 def test_what_the_readme_says_to_type_is_on_a_page_that_is_typed(block):
     typed = [each.text for each in docs.BLOCKS if each.page != "README.md"]
     assert block in typed
+
+
+OF_OTHER_PROGRAMS = {
+    "uvx: command not found",
+    "Need either the sqlalchemy_url to be set or host",
+    "Altering columns is not supported",
+    'Catalog "vero"',
+}
+
+
+def test_the_messages_of_the_troubleshooting_page_are_those_of_the_code():
+    source = " ".join(
+        re.sub(r'"\s+f?"', "", path.read_text(encoding="utf-8"))
+        for path in sorted((REPOSITORY / "tap_vero_segment").rglob("*.py"))
+    )
+    rows = re.findall(r"^\| (.+?) \|", docs.PAGES["operating/troubleshooting.md"], re.MULTILINE)
+    messages = {span for row in rows for span in re.findall(r"`([^`]+)`", row) if " " in span}
+    assert len(messages - OF_OTHER_PROGRAMS) > 15
+    for message in messages - OF_OTHER_PROGRAMS:
+        for part in re.split(r"…|: |\.env |\d+", message):
+            assert part.strip() in source, message
