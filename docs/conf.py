@@ -18,7 +18,7 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = PROJECT["name"]
 html_static_path = ["_static"]
-html_css_files = ["wide.css"]
+html_css_files = ["tables.css"]
 html_theme_options = {
     "source_repository": PROJECT["urls"]["Repository"],
     "source_branch": "main",

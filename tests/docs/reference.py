@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,7 +27,6 @@ from tap_vero_segment.stores.base import Summary, Total
 from tap_vero_segment.tap import TapVeroSegment
 from tap_vero_segment.targets.duckdb import TargetVeroDuckDB
 from tap_vero_segment.targets.segment import TargetSegment
-from tests.packaging.hub import kind, options
 from tests.support.repository import REPOSITORY
 
 if TYPE_CHECKING:
@@ -45,14 +43,14 @@ SINGER = {
 }
 """Each Singer program, and the page that explains its settings."""
 
-STATUS_OF_A_SERVER = {400, 403, 404, 405, 408, 431, 500, 503}
+OF_EVERY_ENDPOINT = {400, 403, 404, 405, 408, 431, 500, 503}
 """What every endpoint can return, as the page says once."""
 
 
 def pages() -> dict[Path, str]:
     """The text of every reference page by its file."""
     return {
-        FOLDER / f"{name}.md": HEADER + "\n".join(lines) + "\n"
+        FOLDER / f"{name}.md": HEADER + "\n".join(lines).rstrip() + "\n"
         for name, lines in (
             *((f"{name}-settings", singer(name)) for name in SINGER),
             ("streams", streams()),
@@ -86,9 +84,7 @@ def singer(name: str) -> Iterator[str]:
     yield f"[The guide]({guide}) explains how to use them. In the environment, each setting is"
     yield f"`{program.name.upper().replace('-', '_')}_` followed by its name in capitals."
     yield ""
-    yield from table(
-        ("setting", "type", "default", "meaning"), settings("", schema, schema["required"])
-    )
+    yield from table(("setting", "meaning"), settings("", schema, schema["required"]))
 
 
 def settings(
@@ -98,17 +94,26 @@ def settings(
     for name, each in schema["properties"].items():
         if name.startswith("__"):  # names inside stream maps, which the SDK documents
             continue
-        notes = [note for note, holds in (("required", name in required),) if holds]
-        notes += ["secret"] if each.get("secret") else []
-        default = each.get("default")
+        notes = [
+            *(["required"] if name in required else []),
+            *(["secret"] if each.get("secret") else []),
+            each.get("format")
+            or " or ".join(one for one in each.get("type", ["any"]) if one != "null"),
+        ]
         yield (
-            f"`{prefix}{name}`" + (f" ({', '.join(notes)})" if notes else ""),
-            kind(each) if "type" in each else "any",
-            "" if default is None else f"`{default}`".replace("True", "true").lower(),
-            plain(each.get("description", "")),
+            f"`{prefix}{name}` ({', '.join(notes)})",
+            plain(each.get("description", "")) + default(each.get("default")),
         )
         if "properties" in each:
             yield from settings(f"{prefix}{name}.", each)
+
+
+def default(value: object) -> str:
+    return (
+        ""
+        if value is None
+        else f" Default: `{str(value).removesuffix('.0')}`.".replace("False", "false")
+    )
 
 
 def streams() -> Iterator[str]:
@@ -208,21 +213,20 @@ def collector_settings() -> Iterator[str]:
     )
     yield "## Options of `vero-collector serve`"
     yield ""
-    flags = {
-        option.envvar: option.opts[0]
+    options = [
+        option
         for option in collector.commands["serve"].params
-        if isinstance(option, click.Option)
-    }
+        if isinstance(option, click.Option) and option.envvar
+    ]
     yield from table(
-        ("variable", "option", "default", "meaning"),
+        ("variable, option", "meaning"),
         (
             (
-                f"`{each['env']}`",
-                f"`{flags[each['env']]}`",
-                f"`{each['value']}`" if "value" in each else "",
-                plain(each["description"]),
+                f"`{option.envvar}`, `{option.opts[0]}`",
+                plain(option.help or "")
+                + default(None if option.is_flag or option.multiple else option.default),
             )
-            for each in options()
+            for option in options
         ),
     )
 
@@ -244,7 +248,7 @@ def endpoints() -> Iterator[str]:
             if method in {"head", "options"}:
                 continue
             schemes = " or ".join(f"`{next(iter(one))}`" for one in each["security"] if one)
-            special = sorted(set(map(int, each["responses"])) - STATUS_OF_A_SERVER)
+            special = sorted(set(map(int, each["responses"])) - OF_EVERY_ENDPOINT)
             key = (plain(each["summary"]), schemes, ", ".join(map(str, special)))
             rows.setdefault(key, []).append(f"`{method.upper()} {path}`")
     yield from table(
@@ -252,15 +256,12 @@ def endpoints() -> Iterator[str]:
         ((", ".join(paths), *key) for key, paths in rows.items()),
     )
     yield "`GET` endpoints accept `HEAD` as well. The Tracking API accepts `OPTIONS` from browsers."
-    yield "Any endpoint can also return one of the statuses that are not in the table above:"
+    always = ", ".join(str(status) for status in sorted(OF_EVERY_ENDPOINT))
+    yield f"Every endpoint can also return {always}."
     yield ""
-    statuses = sorted({*STATUS_OF_A_SERVER, *described})
     yield from table(
-        ("status", "", "meaning"),
-        (
-            (str(status), HTTPStatus(status).phrase, plain(described.get(status, "")))
-            for status in statuses
-        ),
+        ("status", "meaning"),
+        ((f"{status}", plain(text)) for status, text in sorted(described.items())),
     )
     yield "## Secrets of the endpoints"
     yield ""
