@@ -8,8 +8,10 @@ import sys
 import tomllib
 
 import pytest
+import yaml
 
 from tests.docs.reference import FOLDER, pages
+from tests.packaging.test_hub import problems
 from tests.packaging.uv import REPOSITORY
 from tests.support import docs
 
@@ -63,6 +65,11 @@ def test_the_links_of_the_readme_work_on_any_site():
 def test_what_the_readme_says_to_type_is_on_a_page_that_is_typed(block):
     typed = [each.text for each in docs.BLOCKS if each.page != "README.md"]
     assert block in typed
+
+
+def test_meltano_takes_the_project_of_the_page_without_a_clone():
+    (block,) = docs.blocks("start/without-a-clone.md", "yaml")
+    assert problems(yaml.safe_load(block)) == []
 
 
 OF_OTHER_PROGRAMS = {
