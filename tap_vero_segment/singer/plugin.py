@@ -9,10 +9,12 @@ import sys
 from contextlib import contextmanager
 from decimal import Decimal
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, Protocol, Self, TypeVar
 
 import click
+from singer_sdk import Target
 from singer_sdk.configuration._dict_config import parse_environment_config
 from singer_sdk.exceptions import (
     ConfigValidationError,
@@ -90,23 +92,35 @@ def _read_json(option: str, name: str) -> Any:
     return parse_json(option, name, text)
 
 
-class SingerProgram(PluginBase):
-    """A tap or target that tells what the user can mend in one line, and exits with status 1.
+class _Settings(Protocol):
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> Self: ...
+
+
+_S = TypeVar("_S", bound=_Settings)
+
+
+class SingerProgram(PluginBase, Generic[_S]):
+    """A tap or target that reports what the user can correct in one line, and exits with status 1.
 
     No setting's value is repeated, as any may hold a secret.
 
     Attributes:
+        settings_class: What reads the settings, and checks what their JSON schema cannot.
         renamed_settings: Names that a config file may have instead of a setting's own.
     """
 
+    settings_class: type[_S]
     renamed_settings: ClassVar[Mapping[str, str]] = {}
 
-    def check_settings(self) -> None:
-        """Check what the settings' JSON schema cannot.
+    @cached_property
+    def settings(self) -> _S:
+        """The settings, read and checked.
 
         Raises:
             SettingError: A setting cannot be used.
         """
+        return self.settings_class.read(self.config)
 
     def setup_mapper(self) -> None:
         """Prepare the stream maps."""
@@ -120,7 +134,7 @@ class SingerProgram(PluginBase):
             stream_maps.check(self.config.get(stream_maps.SETTING))
             errors = [self._told(error) for error in validator.iter_errors(self._config)]
             if raise_errors and not errors:
-                self.check_settings()
+                _ = self.settings
         except SettingError as error:
             errors = [str(error)]
         if errors:
@@ -213,6 +227,15 @@ class SingerProgram(PluginBase):
             context_settings=command.context_settings,
             logger=cls.logger,
         )
+
+
+class SingerTarget(SingerProgram[_S], Target):
+    """A target that, of the SDK's settings, has none that are for its sinks or its own batches."""
+
+    @classmethod
+    def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
+        """Add the SDK's settings, except those of targets: others are in our own words."""
+        super(Target, cls).append_builtin_config(config_jsonschema)
 
 
 class _Command(SingerCommand):

@@ -6,7 +6,6 @@ import io
 import json
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 from singer_sdk import Tap
@@ -39,11 +38,12 @@ if TYPE_CHECKING:
     from tap_vero_segment.sources.archive import ArchiveSource
 
 
-class TapVeroSegment(SingerProgram, Tap):
+class TapVeroSegment(SingerProgram[Settings], Tap):
     """Singer tap for Vero's email events, in the shape of Segment's Vero Source."""
 
     name = "tap-vero-segment"
     package_name = "tap-vero-segment"
+    settings_class = Settings
     config_jsonschema: ClassVar[dict[str, Any]] = SCHEMA
     message_writer_class = PageWriter
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
@@ -60,23 +60,10 @@ class TapVeroSegment(SingerProgram, Tap):
     _holding = False
     _held_signal: tuple[int, FrameType | None] | None = None
 
-    @cached_property
-    def settings(self) -> Settings:
-        """The settings, read and checked.
-
-        Raises:
-            SettingError: A setting cannot be used.
-        """
-        return Settings.read(self.config)
-
     @property
     def vero_streams(self) -> Sequence[VeroStream]:
         """The streams."""
         return cast("Sequence[VeroStream]", list(self.streams.values()))
-
-    def check_settings(self) -> None:
-        """See :class:`tap_vero_segment.singer.plugin.SingerProgram`."""
-        _ = self.settings
 
     def setup_mapper(self) -> None:
         """Prepare the stream maps, those of deselected streams as if they were selected.

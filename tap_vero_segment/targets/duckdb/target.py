@@ -15,7 +15,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
 
 import msgspec
-from singer_sdk import Target
 from singer_sdk.exceptions import RecordsWithoutSchemaException
 from singer_sdk.helpers.capabilities import (
     PluginCapabilities,
@@ -26,7 +25,7 @@ from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.inputs.body import read_json
-from tap_vero_segment.singer.plugin import SingerProgram, end_at_the_next_signal
+from tap_vero_segment.singer.plugin import SingerTarget, end_at_the_next_signal
 from tap_vero_segment.singer.stream_maps import NamesInInput
 from tap_vero_segment.targets.duckdb.batch import FORMATS, compression_of, local_file
 from tap_vero_segment.targets.duckdb.reader import MAX_LINE, RecordReader
@@ -116,11 +115,12 @@ def _with_metadata(record: bytes, metadata: Mapping[str, Any]) -> bytes:
     return _encode(metadata)[:-1] + separator + record[1:]
 
 
-class TargetVeroDuckDB(SingerProgram, Target):
+class TargetVeroDuckDB(SingerTarget[Settings]):
     """Singer target for DuckDB, which reads the records' JSON itself."""
 
     name = "target-vero-duckdb"
     package_name = "tap-vero-segment"
+    settings_class = Settings
     config_jsonschema: ClassVar[dict[str, Any]] = SCHEMA
     renamed_settings: ClassVar[Mapping[str, str]] = RENAMED
     message_reader_class = RecordReader
@@ -152,19 +152,6 @@ class TargetVeroDuckDB(SingerProgram, Target):
         reader.between, reader.failed = self._between, self._close
 
     @cached_property
-    def settings(self) -> Settings:
-        """The settings, read and checked.
-
-        Raises:
-            SettingError: A setting cannot be used.
-        """
-        return Settings.read(self.config)
-
-    def check_settings(self) -> None:
-        """See :class:`tap_vero_segment.singer.plugin.SingerProgram`."""
-        _ = self.settings
-
-    @cached_property
     def _warehouse(self) -> Warehouse:
         return Warehouse(self.settings.path, self.settings.temp_dir)
 
@@ -172,11 +159,6 @@ class TargetVeroDuckDB(SingerProgram, Target):
     def _at_once(self) -> bool:
         """Whether all of a run is one transaction: half of a replaced table is no table."""
         return self.settings.load_method == TargetLoadMethods.OVERWRITE
-
-    @classmethod
-    def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
-        """Add the SDK's settings, except the tap's for batches; others are in our own words."""
-        super(Target, cls).append_builtin_config(config_jsonschema)
 
     def _process_schema_message(self, message: dict[str, Any]) -> None:
         self._assert_line_requires(message, requires={"stream", "schema"})

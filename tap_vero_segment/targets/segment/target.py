@@ -13,13 +13,12 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
-from singer_sdk import Target
 from singer_sdk.helpers.capabilities import PluginCapabilities
 
 from tap_vero_segment.collection import BY_EVENT, COLLECTIONS
 from tap_vero_segment.dead_letter_file import DeadLetterFile
 from tap_vero_segment.errors import UserError
-from tap_vero_segment.singer.plugin import SingerProgram, end_at_the_next_signal
+from tap_vero_segment.singer.plugin import SingerTarget, end_at_the_next_signal
 from tap_vero_segment.singer.stream_maps import NamesInInput
 from tap_vero_segment.singer.target_reader import MessageReader
 from tap_vero_segment.targets.segment.client import TrackingApi
@@ -37,11 +36,12 @@ DRAIN_AT: Final = 5_000
 sink has sent, when a STATE message is worth sending all that wait."""
 
 
-class TargetSegment(SingerProgram, Target):
+class TargetSegment(SingerTarget[Settings]):
     """Singer target that sends events to Segment, or to any server that speaks its Tracking API."""
 
     name = "target-segment"
     package_name = "tap-vero-segment"
+    settings_class = Settings
     config_jsonschema: ClassVar[dict[str, Any]] = SCHEMA
     message_reader_class = MessageReader
     default_sink_class = EventSink
@@ -74,19 +74,6 @@ class TargetSegment(SingerProgram, Target):
         self._input.waiting = self._interruptible
 
     @cached_property
-    def settings(self) -> Settings:
-        """The settings, read and checked.
-
-        Raises:
-            SettingError: A setting cannot be used.
-        """
-        return Settings.read(self.config)
-
-    def check_settings(self) -> None:
-        """See :class:`tap_vero_segment.singer.plugin.SingerProgram`."""
-        _ = self.settings
-
-    @cached_property
     def api(self) -> TrackingApi:
         """The server that events go to."""
         return TrackingApi(self.settings.url, self.settings.write_key)
@@ -99,11 +86,6 @@ class TargetSegment(SingerProgram, Target):
             SettingError: The file cannot be written.
         """
         return DeadLetterFile(self.settings.dead_letter)
-
-    @classmethod
-    def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
-        """Add the SDK's settings, but not those that only a target with tables has."""
-        super(Target, cls).append_builtin_config(config_jsonschema)
 
     def _process_schema_message(self, message_dict: dict[str, Any]) -> None:
         with self._input.refusing("a SCHEMA message that cannot be used"):
