@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeVar
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from tap_vero_segment.collector import openapi
+import msgspec.json
+import msgspec.yaml
+
 from tap_vero_segment.collector.committer import RefusedError
 from tap_vero_segment.collector.endpoints import events, segment, tracking, vero
-from tap_vero_segment.collector.endpoints.health import (
-    Health,
-)
+from tap_vero_segment.collector.endpoints.health import Health
 from tap_vero_segment.collector.guesses import Guesses
 from tap_vero_segment.collector.live_page.routes import Page
 from tap_vero_segment.collector.request import (
@@ -23,6 +26,7 @@ from tap_vero_segment.collector.request import (
     is_one_of,
 )
 from tap_vero_segment.collector.responses import (
+    NO_STORE,
     RETRY_AFTER,
     ErrorReason,
     HTTPError,
@@ -213,7 +217,19 @@ class App:
 
     async def _openapi(self, request: Request) -> Response:
         check_method(request, "GET")
-        return openapi.response()
+        # Beside the event loop: reading it takes a while, once.
+        body = await asyncio.to_thread(lambda: msgspec.json.encode(openapi_document()))
+        return Response(200, body, headers=NO_STORE)
+
+
+@cache
+def openapi_document() -> dict[str, Any]:
+    """Return the OpenAPI document of the collector's endpoints: ``openapi.yaml``."""
+    content = files("tap_vero_segment.collector").joinpath("openapi.yaml").read_bytes()
+    document: dict[str, Any] = msgspec.yaml.decode(content)
+    del document["x-parts"]
+    document["info"]["version"] = version("tap-vero-segment")
+    return document
 
 
 def _unavailable(message: str, reason: ErrorReason) -> HTTPError:

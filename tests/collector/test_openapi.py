@@ -26,9 +26,11 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from tap_vero_segment.collector import openapi
-from tap_vero_segment.collector.endpoints import tracking
-from tap_vero_segment.limits import MAX_BODY, MAX_CALL, MAX_CALLS
+from tap_vero_segment.collection import BY_EVENT, BY_STREAM, BY_VERO_TYPE
+from tap_vero_segment.collector.app import openapi_document
+from tap_vero_segment.collector.endpoints import events, tracking
+from tap_vero_segment.collector.live_page.views import STATIC_FILES
+from tap_vero_segment.limits import MAX_BODY, MAX_CALL, MAX_CALLS, MAX_FORM
 from tests.support.asgi import running
 from tests.support.collector import (
     READ_TOKEN,
@@ -57,7 +59,7 @@ EXAMPLES = 15
 CONFIG = SchemathesisConfig.from_dict(
     {"generation": {"max-examples": EXAMPLES, "deterministic": True, "database": "none"}}
 )
-SCHEMA = schemathesis.openapi.from_dict(openapi.document(), config=CONFIG)
+SCHEMA = schemathesis.openapi.from_dict(openapi_document(), config=CONFIG)
 
 
 class RightSecrets(AuthBase):
@@ -104,7 +106,7 @@ def test_the_document_is_one_and_is_served(shared):
     response = requests.get(f"{shared.url}/openapi.json", timeout=30)
 
     assert response.headers["Content-Type"] == "application/json"
-    assert response.json() == openapi.document()
+    assert response.json() == openapi_document()
     SCHEMA.validate()
 
 
@@ -119,10 +121,25 @@ def test_the_document_has_every_endpoint():
             # Nothing else knows them all.
             return {*app._endpoints, *app._endpoints_below}  # noqa: SLF001
 
-    described = {path.partition("{")[0] for path in openapi.document()["paths"]}
+    described = {path.partition("{")[0] for path in openapi_document()["paths"]}
     # The same endpoints with other slashes, for clients that cannot do better.
     others = {path for path in tracking.PATHS if path != f"/{path.strip('/')}"}
     assert described == asyncio.run(scenario()) - others
+
+
+def test_the_figures_and_names_of_the_document_are_those_of_the_code():
+    document = openapi_document()
+    paths, schemas = document["paths"], document["components"]["schemas"]
+    limit = paths["/v1/events"]["get"]["parameters"][1]["schema"]
+    text = json.dumps(document)
+
+    assert (limit["maximum"], limit["default"]) == (events.MAX_LIMIT, events.DEFAULT_LIMIT)
+    assert schemas["Batch"]["properties"]["batch"]["maxItems"] == MAX_CALLS
+    assert all(f"{bytes_} bytes" in text for bytes_ in (MAX_BODY, MAX_CALL, MAX_FORM))
+    assert schemas["Webhook"]["properties"]["type"]["examples"] == list(BY_VERO_TYPE)
+    assert schemas["Event"]["properties"]["event"]["examples"] == list(BY_EVENT)
+    assert paths["/live"]["get"]["parameters"][0]["schema"]["enum"] == ["", *BY_STREAM]
+    assert paths["/static/{name}"]["get"]["parameters"][0]["schema"]["enum"] == [*STATIC_FILES]
 
 
 @SCHEMA.parametrize()
@@ -168,7 +185,7 @@ def test_what_is_read_is_what_the_document_calls_an_event(tmp_path):
             assert collector.post(documented(vero_type)).status_code == 200
         lines = collector.get("/v1/events").content.splitlines()
 
-    event = Draft202012Validator(openapi.document() | {"$ref": "#/components/schemas/Event"})
+    event = Draft202012Validator(openapi_document() | {"$ref": "#/components/schemas/Event"})
     assert len(lines) == len(EMAIL_TYPES) + len(OTHER_TYPES)
     for line in lines:
         event.validate(json.loads(line))
@@ -182,7 +199,7 @@ def test_the_servers_own_refusal_is_in_the_document_too(shared):
     connection.endheaders()
     response = connection.getresponse()
 
-    documented_types = openapi.document()["components"]["responses"]["400"]["content"]
+    documented_types = openapi_document()["components"]["responses"]["400"]["content"]
     assert response.status == 400
     assert (response.getheader("content-type") or "").partition(";")[0] in documented_types
     connection.close()
