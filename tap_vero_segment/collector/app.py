@@ -103,7 +103,7 @@ class App:
         self._endpoints_below = {"/vero/": self._vero, **self._page.endpoints_below}
 
     def use(self, secrets: Secrets) -> None:
-        """Take other secrets, for requests that are not past their door yet."""
+        """Take other secrets, for requests that have not shown theirs yet."""
         self._secrets = secrets
         self._page.secrets_changed()
 

@@ -129,7 +129,7 @@ def _warn_of_password(url: str, option: str, variable: str) -> None:
 
 
 def _warn_of_misspelt(environment: Iterable[str]) -> None:
-    """Name variables that nothing reads: one that was to shut a door would leave it open."""
+    """Name variables that nothing reads: what one was to forbid would stay allowed."""
     options = {
         parameter.envvar
         for command in main.commands.values()
@@ -271,11 +271,12 @@ def serve(context: click.Context, /, *, log_format: str, **told: Any) -> None:
     """Receive webhooks and serve what was received, until SIGTERM or SIGINT.
 
     The secrets come from the environment or from .env in the working folder, and each
-    opens a door: VERO_COLLECTOR_WEBHOOK_TOKEN for POST /vero/TOKEN,
+    enables one endpoint: VERO_COLLECTOR_WEBHOOK_TOKEN for POST /vero/TOKEN,
     VERO_COLLECTOR_WRITE_KEY for POST /v1/track and /v1/batch,
     VERO_COLLECTOR_SEGMENT_SECRET for POST /segment, VERO_COLLECTOR_READ_TOKEN for
-    GET /v1/events and for the live page, which is at /. What has no secret is off. The same name
-    with _PREVIOUS is one that is still valid beside it. SIGHUP reads .env again.
+    GET /v1/events and for the live page, which is at /. Without its secret, an
+    endpoint returns 404. The same name with _PREVIOUS is a secret that is still valid beside it.
+    SIGHUP reads .env again.
     """
     from tap_vero_segment.collector.serve import serve as run  # noqa: PLC0415
 

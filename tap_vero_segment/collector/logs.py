@@ -85,8 +85,8 @@ def announce_store(place: str) -> None:
 def announce_endpoints(secrets: Secrets) -> None:
     """Say what the secrets open, and what stays shut for want of one."""
     given = secrets._asdict()
-    is_open = [door for name, door in ENDPOINTS.items() if given[name]]
-    shut = [door for name, door in ENDPOINTS.items() if not given[name]]
+    is_open = [endpoint for name, endpoint in ENDPOINTS.items() if given[name]]
+    shut = [endpoint for name, endpoint in ENDPOINTS.items() if not given[name]]
     line = f"open: {'; '.join(is_open)}"
     if shut:
         line += f"; shut, having no secret: {'; '.join(shut)}"

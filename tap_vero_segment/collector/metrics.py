@@ -93,17 +93,17 @@ class Metrics:
             "Events acknowledged that were stored already.",
             registry=registry,
         )
-        quarantined = Counter(
+        dead_letters = Counter(
             f"{PREFIX}_bodies_quarantined_total",
             "Bodies kept as dead letters, by input; one that comes again counts again.",
             ["input"],
             registry=registry,
         )
         # Made beforehand, so that a rate has a zero to begin from.
-        self._quarantined = {name: quarantined.labels(name) for name in INPUTS}
-        self._passed_over = Counter(
+        self._dead_letters = {name: dead_letters.labels(name) for name in INPUTS}
+        self._ignored = Counter(
             f"{PREFIX}_calls_passed_over_total",
-            "Segment calls acknowledged and not kept, as they are none of the collections.",
+            "Segment calls that were ignored: acknowledged, and kept nowhere.",
             registry=registry,
         )
         refused = Counter(
@@ -143,8 +143,8 @@ class Metrics:
         self._accepted.inc(commit.new)
         self._duplicates.inc(commit.events - commit.new)
         for letter in commit.dead_letters:
-            self._quarantined[letter.input].inc()
-        self._passed_over.inc(commit.passed_over)
+            self._dead_letters[letter.input].inc()
+        self._ignored.inc(commit.passed_over)
 
     def refused(self, reason: ErrorReason) -> None:
         """Count a request that is answered with an error."""
@@ -201,7 +201,7 @@ class _Everything(Collector):
         if store.summary.dead_letters is not None:
             yield _gauge(
                 "store_dead_letters",
-                "Quarantined bodies that the store holds.",
+                "Dead letters that the store holds.",
                 store.summary.dead_letters,
             )
         totals = {total.collection: total for total in store.summary.totals}

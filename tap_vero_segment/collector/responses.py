@@ -204,7 +204,7 @@ async def _disconnected(receive: Receive) -> None:
 
 
 def enabled(secrets: Sequence[str]) -> Sequence[str]:
-    """Return the secrets of a door; one without a secret is not there at all.
+    """Return the secrets of an endpoint; one without a secret is disabled.
 
     Raises:
         HTTPError: 404, it has none.

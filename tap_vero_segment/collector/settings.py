@@ -72,7 +72,7 @@ class Settings(NamedTuple):
 
 
 class Secrets(NamedTuple):
-    """The secrets, each of which opens one door; a door without a secret is shut (404).
+    """The secrets, each of which enables one endpoint; without its secret, that returns 404.
 
     Each can be two: the one in use, and the one before it, until everybody has the newer one.
 

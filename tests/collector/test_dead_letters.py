@@ -208,7 +208,7 @@ def test_what_an_earlier_release_has_quarantined_comes_out_of_the_tap(store, tmp
         f"dead letters read again: {len(kept) + 1}, of which 4 stay",
         "new events: 11",
         "events that were stored already: 0",
-        "calls of no collection, passed over: 3",
+        "ignored calls (not Vero events): 3",
         "stay: 2 (nested deeper than 100 levels)",
         "stay: 1 (a type that Vero does not document)",
         "stay: 1 (not JSON)",

@@ -135,10 +135,10 @@ def test_events_show_as_they_come(collector, open_page):
     expect(page.locator("#events > li")).to_have_count(3)
 
 
-def test_a_quarantined_body_is_replayed_and_goes(collector, open_page):
+def test_a_dead_letter_is_replayed_and_goes(collector, open_page):
     page = open_page()
     is_live(page)
-    expect(page.get_by_role("heading", name="Quarantined bodies")).to_be_hidden()
+    expect(page.get_by_role("heading", name="Dead letters")).to_be_hidden()
     collector.post(b"no JSON")
     letters = page.locator("#letters > li")
     expect(letters).to_have_count(1)
@@ -151,7 +151,7 @@ def test_a_quarantined_body_is_replayed_and_goes(collector, open_page):
     expect(page.locator("pre")).to_contain_text('"type": "opened"')
     page.get_by_role("button", name="Replay").click()
 
-    expect(page.locator("#done")).to_have_text("The quarantined body is an event now.")
+    expect(page.locator("#done")).to_have_text("The dead letter is an event now.")
     expect(page.locator("#done")).to_be_focused()
     expect(letters).to_have_count(1)
     expect(page.locator("#events > li")).to_contain_text("Email Opened")

@@ -119,7 +119,7 @@ def test_the_page_tells_what_is_in_the_store(tmp_path, any_store):
         assert total == hour == str(counted[collection])
         assert re.fullmatch(r"\d+ (s|min)" if total != "0" else "—", age)
     assert re.search(r'aria-label="\d+ in the last 24 hours; most, \d+, from \d\d:\d\d', page)
-    assert 'id="figure-letters" href="#quarantine">1<' in page
+    assert 'id="figure-letters" href="#dead-letters">1<' in page
     assert "not JSON" in page
     assert_tells_nothing(collector.log())
 
@@ -187,7 +187,7 @@ def test_there_is_no_test_event_where_there_are_no_webhooks(tmp_path):
     secrets = {"VERO_COLLECTOR_READ_TOKEN": READ_TOKEN}
     with Collector(tmp_path, env=secrets) as collector:
         visitor = Visitor(collector).log_in()
-        assert "The door for Vero's webhooks is shut" in html.unescape(visitor.see().text)
+        assert "The endpoint for Vero's webhooks is disabled" in html.unescape(visitor.see().text)
         assert visitor.press("/test-event").status_code == 404
         assert read_events(collector) == []
 

@@ -1,4 +1,4 @@
-"""``vero-collector dead-letters list``, ``show`` and ``delete``: what was quarantined, and why."""
+"""``vero-collector dead-letters list``, ``show`` and ``delete``: what could not be read or mapped."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def not_there(numbers: Sequence[int]) -> UserError:
 
 
 def find_dead_letters(reader: Reader, numbers: Iterable[int]) -> Iterator[KeptDeadLetter]:
-    """Yield the dead letters of some numbers; those that are not there are passed over."""
+    """Yield the dead letters of some numbers; numbers that have none are ignored."""
     for number in sorted(set(numbers)):
         kept = find_dead_letter(reader, number)
         if kept is not None:

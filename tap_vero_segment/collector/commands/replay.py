@@ -1,4 +1,4 @@
-"""``vero-collector dead-letters replay``: what was quarantined, read again with today's mapping."""
+"""``vero-collector dead-letters replay``: they are read again, with today's mapping."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Replay:
             f"dead letters read again: {self.letters}, of which {stay} stay",
             f"new events: {self.new}",
             f"events that were stored already: {self._known}",
-            f"calls of no collection, passed over: {self._ignored}",
+            f"ignored calls (not Vero events): {self._ignored}",
         ]
         lines += [f"stay: {count} ({reason})" for reason, count in self.stay.most_common()]
         return "\n".join(lines)

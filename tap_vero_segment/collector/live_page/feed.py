@@ -25,7 +25,7 @@ from tap_vero_segment.stores.base import StoreError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from tap_vero_segment.collector.live_page.snapshot import Letter
+    from tap_vero_segment.collector.live_page.snapshot import LetterEntry
     from tap_vero_segment.collector.reader_pool import ReaderPool
 
 
@@ -180,7 +180,7 @@ class _Watcher:
         self._collection = collection
         self._cursor = cursor
         self._rows: list[snapshot.Row] | None = None
-        self._letters: list[Letter] | None = None
+        self._letters: list[LetterEntry] | None = None
 
     def news(self, latest: Snapshot) -> bytes:
         """Return what he has not seen yet."""

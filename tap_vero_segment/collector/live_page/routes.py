@@ -259,7 +259,7 @@ class Page:
 
         found = await self._read(request, read)
         if found is None:
-            raise PageError(404, "There is no such quarantined body; it may be an event by now.")
+            raise PageError(404, "There is no such dead letter; it may be an event by now.")
         kept, text = found
         return html(
             "letter.html",
@@ -331,7 +331,7 @@ def _time(text: str) -> int | None:
 
 def _number(text: str) -> int:
     if not _NUMBER.fullmatch(text):
-        raise PageError(404, "There is no such quarantined body.")
+        raise PageError(404, "There is no such dead letter.")
     return int(text)
 
 

@@ -100,8 +100,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     words: str
 
 
-class Letter(msgspec.Struct, frozen=True, gc=False):
-    """A quarantined body in the list, without the body.
+class LetterEntry(msgspec.Struct, frozen=True, gc=False):
+    """A dead letter in the list, without the body.
 
     Attributes:
         number: What the store calls it.
@@ -145,7 +145,7 @@ class Snapshot(NamedTuple):
     summary: Summary
     rows: list[Row]
     newest: Mapping[str, list[Entry]]
-    letters: list[Letter]
+    letters: list[LetterEntry]
 
     @property
     def last(self) -> int | None:
@@ -231,9 +231,9 @@ def _rows(reader: Reader, summary: Summary, now: int) -> list[Row]:
     return rows
 
 
-def listed(kept: KeptDeadLetter) -> Letter:
+def listed(kept: KeptDeadLetter) -> LetterEntry:
     """Return what is listed of a dead letter."""
-    return Letter(
+    return LetterEntry(
         kept.number,
         times.to_text(kept.letter.received_at),
         kept.letter.input,
@@ -242,5 +242,5 @@ def listed(kept: KeptDeadLetter) -> Letter:
     )
 
 
-def _letters(reader: Reader) -> list[Letter]:
+def _letters(reader: Reader) -> list[LetterEntry]:
     return [listed(kept) for kept in reader.newest_dead_letters(LETTERS)]

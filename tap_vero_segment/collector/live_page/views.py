@@ -165,10 +165,10 @@ _VERSION: Final = version("tap-vero-segment")
 
 DONE: Final = {
     "test": "A test event was sent the way of a webhook, and has arrived.",
-    "stored": "The quarantined body is an event now.",
-    "known": "The quarantined body held nothing new, and is gone.",
-    "stays": "The quarantined body still cannot be mapped, and stays.",
-    "gone": "That quarantined body is no longer there.",
+    "stored": "The dead letter is an event now.",
+    "known": "The dead letter held nothing new, and is gone.",
+    "stays": "The dead letter still cannot be mapped, and stays.",
+    "gone": "That dead letter is no longer there.",
 }
 """What is said of what a button has done."""
 
@@ -178,7 +178,7 @@ class Shown(NamedTuple):
 
     Attributes:
         base_url: The collector's URL as the client has it.
-        webhook_token: What Vero's URL ends with; None: its door is shut.
+        webhook_token: What Vero's URL ends with; None: its endpoint is disabled.
         form_token: What this session's forms bring along.
         collection: Whose events are listed; ``EVERYTHING``: those of all.
         done: What a button has done, a key of ``DONE``; anything else: nothing.

@@ -96,7 +96,7 @@ class PostgresWriter:
         """See :class:`tap_vero_segment.stores.base.Writer`.
 
         Where the connection breaks in the middle, nobody can say whether the commit was; so it is
-        written again, and what is there already is passed over.
+        written again, and what is there already is ignored.
         """
         values = (*self._columns(events), *_letter_columns(dead_letters), passed_over)
         row = self._session.run(

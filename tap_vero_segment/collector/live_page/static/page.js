@@ -186,9 +186,9 @@ function letterRow({ number, at, input, bytes, reason }) {
 function showLetters({ count: all, letters }) {
   const figure = byId("figure-letters");
   put(figure, count(all));
-  if (all) figure.href = "#quarantine";
+  if (all) figure.href = "#dead-letters";
   else figure.removeAttribute("href");
-  const section = byId("quarantine");
+  const section = byId("dead-letters");
   const shown = [...section.querySelectorAll("[name=number]")].map((field) => Number(field.value));
   if (shown.join() !== letters.map(({ number }) => number).join()) {
     byId("letters").replaceChildren(...letters.map(letterRow));
