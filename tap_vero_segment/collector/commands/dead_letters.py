@@ -1,4 +1,4 @@
-"""``vero-collector dead-letters list``, ``show`` and ``delete``: what could not be read or mapped."""
+"""``vero-collector dead-letters list``, ``show``, ``delete``: what could not be read or mapped."""
 
 from __future__ import annotations
 
