@@ -35,7 +35,7 @@ def test_the_counts_are_shown_without_the_quarantined_bodies(reading, tmp_path):
 
     assert (said.returncode, said.stderr) == (0, "")
     assert "events: 1" in said.stdout.splitlines()
-    assert "quarantined bodies: not visible to this user" in said.stdout.splitlines()
+    assert "dead letters: not visible to this user" in said.stdout.splitlines()
     assert figures["events"] == 1
     assert figures["quarantined"] is None
 

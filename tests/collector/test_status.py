@@ -64,7 +64,7 @@ def test_people_get_a_table_with_the_same_figures(filled):
     for name, each in figures["collections"].items():
         assert rows[name] == [str(each["events"]), each["first_loaded_at"], each["last_loaded_at"]]
     assert f"events: {len(PAYLOADS)}" in done.stdout
-    assert "quarantined bodies: 2" in done.stdout
+    assert "dead letters: 2" in done.stdout
     assert_tells_nothing(done.stdout + done.stderr)
 
 

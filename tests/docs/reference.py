@@ -19,7 +19,7 @@ from tap_vero_segment.collection import (
     TRACKS,
     Column,
 )
-from tap_vero_segment.collector import openapi
+from tap_vero_segment.collector.app import openapi_document
 from tap_vero_segment.collector.cli import main as collector
 from tap_vero_segment.collector.metrics import PREFIX, Metrics, Scrape, StoreFigures
 from tap_vero_segment.collector.settings import ENVIRONMENT, PREVIOUS, Secrets
@@ -232,7 +232,7 @@ def collector_settings() -> Iterator[str]:
 
 
 def endpoints() -> Iterator[str]:
-    document = openapi.document()
+    document = openapi_document()
     described = {
         int(status): each["description"]
         for status, each in document["components"]["responses"].items()

@@ -38,8 +38,8 @@ def status(store: str, *, as_json: bool) -> str:
             *table(("collection", "events", "first loaded_at", "last loaded_at"), rows),
             "",
             f"events: {figures['events']}",
-            f"quarantined bodies: {_or_hidden(figures['quarantined'])}",
-            f"calls of no collection, passed over: {figures['passed_over']}",
+            f"dead letters: {_or_hidden(figures['quarantined'])}",
+            f"ignored calls (not Vero events): {figures['passed_over']}",
             *([f"warning: {warning}"] if warning else []),
         ]
     )
