@@ -32,7 +32,7 @@ class Changes:
 
     def add(self, change: str, column: str = "", count: int = 1) -> None:
         """Count a difference."""
-        if count:
+        if count > 0:
             self.count[change] += count
             self.columns[change] |= {column} - {""}
 
@@ -64,8 +64,8 @@ def compare(expected: Iterable[Row], rows: Iterable[Row], kinds: Mapping[str, st
             if change:
                 changes.add(change, column)
     for key, records in wanted.items():
-        changes.add("rows missing", count=len(records) - found[key] if found[key] < len(records) else 0)
-        changes.add("rows doubled", count=max(0, found[key] - len(records)))
+        changes.add("rows missing", count=len(records) - found[key])
+        changes.add("rows doubled", count=found[key] - len(records))
     return changes
 
 
@@ -101,17 +101,16 @@ def _time(sent: str, got: Any) -> str | None:
         return "times change"
     moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     expected = datetime.fromisoformat(sent)
-    if moment == expected:
-        return None
-    if moment == expected.replace(microsecond=0):
-        return "times cut to seconds"
-    off = moment - expected
-    if abs(off) <= timedelta(seconds=0.5) and not moment.microsecond:
-        return "times rounded to seconds"
-    if abs(off) <= timedelta(milliseconds=1):
-        return "times cut to milliseconds"
-    if off in {timedelta(hours=5, minutes=30), timedelta(hours=-5, minutes=-30)}:
-        return "times in the session's time zone"
+    off = abs(moment - expected)
+    for change, changed in (
+        (None, not off),
+        ("times cut to seconds", moment == expected.replace(microsecond=0)),
+        ("times rounded to seconds", off <= timedelta(seconds=0.5) and not moment.microsecond),
+        ("times cut to milliseconds", off <= timedelta(milliseconds=1)),
+        ("times in the session's time zone", off == timedelta(hours=5, minutes=30)),
+    ):
+        if changed:
+            return change
     return "times change"
 
 
@@ -163,14 +162,17 @@ def _text(sent: str, got: Any) -> str | None:
     for change, changed in (
         ("text is cut", got != "" and sent.startswith(got)),
         ("blanks at the ends are cut", sent.strip() == got),
-        ("quotes change", sent.replace('"', '""') == got.strip('"') or sent.strip("'\"") == got.strip("'\"")),
-        ("quotes change", sent.replace('"', "").replace("'", "") == got.replace('"', "").replace("'", "")),
+        ("quotes change", _without_quotes(sent) == _without_quotes(got)),
         ("line ends change", _lines(sent) == _lines(got)),
         ("line ends, tabs and control characters become escapes", _escaped(sent) == got),
     ):
         if changed:
             return change
     return "text changes"
+
+
+def _without_quotes(text: str) -> str:
+    return text.replace('"', "").replace("'", "")
 
 
 def _lines(text: str) -> str:

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from contextlib import ExitStack, closing
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
 
@@ -51,7 +51,7 @@ class Servers:
         self._stack = ExitStack()
         self.numbers = itertools.count()
 
-    def __enter__(self) -> Servers:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -344,7 +344,7 @@ class PlinxoreParquetBucket(PlinxoreBucket):
     """Objects of Parquet."""
 
     def parse(self, content: bytes) -> Iterator[Row]:
-        import pyarrow.parquet  # noqa: ICN001  # it takes a third of a second
+        import pyarrow.parquet  # it takes a third of a second
 
         yield from pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
 

@@ -16,7 +16,7 @@ from tests.support.archive import write_folder
 from tests.support.collector import Collector, clean_environment
 from tests.support.load import Load
 from tests.support.payloads import EMAIL_TYPES, STREAM_OF
-from tests.support.streams import ALL_STREAMS, catalog_of
+from tests.support.streams import ALL_STREAMS, DEFAULT_STREAMS, catalog_of
 from tests.support.tap import tap_command
 from tests.targets.matrix.events import archive, webhooks
 
@@ -105,14 +105,18 @@ class Feed:
         folder.mkdir()
         catalog = None
         if phase in {ALL, ARCHIVE} or variant == BOUNDED:
-            catalog = catalog_of(*(ALL_STREAMS if phase in {ALL, ARCHIVE} else _default()))
+            catalog = catalog_of(*(ALL_STREAMS if phase in {ALL, ARCHIVE} else DEFAULT_STREAMS))
         if catalog is not None and variant == BOUNDED:
             bound(catalog)
         command = tap_command(folder, source | VARIANTS[variant], state=state, catalog=catalog)
         path = folder / "messages"
         with path.open("wb") as output:
             subprocess.run(
-                command, stdout=output, stderr=subprocess.DEVNULL, env=clean_environment(), check=True
+                command,
+                stdout=output,
+                stderr=subprocess.DEVNULL,
+                env=clean_environment(),
+                check=True,
             )
         messages = self.messages[variant, phase] = _read(path)
         if posted is not None:
@@ -141,12 +145,6 @@ def bound(catalog: dict[str, Any]) -> None:
         for name, schema in entry["schema"]["properties"].items():
             if "format" not in schema and "string" in schema["type"]:
                 schema["maxLength"] = 255 if name in {"id", "event", "event_text"} else 16_000_000
-
-
-def _default() -> frozenset[str]:
-    from tests.support.streams import DEFAULT_STREAMS
-
-    return DEFAULT_STREAMS
 
 
 def _post(collector: Collector, payloads: list[dict[str, Any]]) -> None:

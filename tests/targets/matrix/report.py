@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def describe(count: int, date: str) -> str:
     """Say how the matrix was made."""
     return (
-        f"Made on {date} with {count:,} webhooks, tap-vero-segment {version('tap-vero-segment')} and"
-        f" Python {platform.python_version()}; each target ran in an environment of its own.\n"
+        f"Made on {date} with {count:,} webhooks by tap-vero-segment {version('tap-vero-segment')}"
+        f" with Python {platform.python_version()}; each target ran in an environment of its own.\n"
     )
 
 

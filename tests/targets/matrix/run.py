@@ -38,7 +38,9 @@ class Outcome(NamedTuple):
     log: str
 
 
-def run(target: Target, variant: str, feed: Feed, folder: Path, servers: Servers) -> dict[str, Outcome]:
+def run(
+    target: Target, variant: str, feed: Feed, folder: Path, servers: Servers
+) -> dict[str, Outcome]:
     """Load each phase in turn, the archive into a place of its own; compare after each."""
     outcomes = {}
     destination, sent = _place(target, folder / "collector", servers), {}
@@ -59,9 +61,7 @@ def run(target: Target, variant: str, feed: Feed, folder: Path, servers: Servers
             found = destination.rows(stream)
             rows += len(found)
             expected = [
-                record
-                for times, record in sent.get(stream, {}).values()
-                for _ in range(times)
+                record for times, record in sent.get(stream, {}).values() for _ in range(times)
             ]
             changes |= compare(expected, found, kinds)
         outcomes[phase] = Outcome(rows, changes, log)
