@@ -25,8 +25,8 @@ class MariaDB:
         self._folder = Path(tempfile.mkdtemp(prefix="vero-mariadb-"))
         self._user = []
         if os.geteuid() == 0:
-            shutil.chown(self._folder, "mysql", "mysql")
-            self._user = ["--user=mysql"]
+            # As root it would run as a user that only the full package of the server makes.
+            self._user = ["--user=root"]
         self.port = free_port()
 
     def query(self, statement: str, database: str = "") -> str:

@@ -17,12 +17,17 @@ from tests.targets.matrix.run import run
 
 QUICK = 400
 FULL = 3_000
+BEGINS, ENDS = "<!-- the matrix begins -->", "<!-- the matrix ends -->"
 
 
 @click.command()
 @click.option("--only", multiple=True, metavar="NAME", help="Only these targets; repeatable.")
 @click.option("--quick", is_flag=True, help=f"{QUICK} webhooks instead of {FULL:,}.")
-@click.option("--markdown", type=click.Path(path_type=Path), help="Write the matrix there too.")
+@click.option(
+    "--markdown",
+    type=click.Path(path_type=Path),
+    help="A page to write the matrix into, between its comments.",
+)
 def main(only: tuple[str, ...], markdown: Path | None, *, quick: bool) -> None:
     """Load the same events with every target; print what each of them changes or loses."""
     targets = [target for target in TARGETS if not only or target.name in only]
@@ -61,7 +66,10 @@ def main(only: tuple[str, ...], markdown: Path | None, *, quick: bool) -> None:
     )
     click.echo(text)
     if markdown is not None:
-        markdown.write_text(text, encoding="utf-8")
+        page = markdown.read_text(encoding="utf-8")
+        before, rest = page.split(BEGINS)
+        page = f"{before}{BEGINS}\n{text}\n{ENDS}{rest.split(ENDS)[1]}"
+        markdown.write_text(page, encoding="utf-8")
 
 
 main(prog_name="python -m tests.targets.matrix")
