@@ -38,7 +38,7 @@ def binaries() -> Path:
     pytest.skip("needs a PostgreSQL server: apt-get install postgresql")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return int(taken.getsockname()[1])
 
@@ -61,7 +61,7 @@ class Postgres:
             self._as = []
         else:
             shutil.chown(self.folder, "postgres", "postgres")
-        self.port = _free_port()
+        self.port = free_port()
         self.log_file = self.folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
         small = [] if disk is None else ["--wal-segsize=1"]

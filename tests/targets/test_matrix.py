@@ -1,0 +1,42 @@
+"""Each target of the matrix loads what its row says, neither worse nor better."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.rounds import ALL
+from tests.targets.matrix.destinations import Servers
+from tests.targets.matrix.feed import PHASES, Feed
+from tests.targets.matrix.rows import TARGETS, Unavailable
+from tests.targets.matrix.run import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WEBHOOKS = 3_000 if ALL else 400
+
+
+@pytest.mark.timeout(2 * 3600 if ALL else 300)
+def test_targets_change_what_their_rows_say(tmp_path: Path) -> None:
+    # One test, as all of them share what the tap wrote.
+    tried = [(target, tuple(target.changes) if ALL else target.quick) for target in TARGETS]
+    variants = {variant for _, of_target in tried for variant in of_target}
+    (tmp_path / "feed").mkdir()
+    feed = Feed(tmp_path / "feed", WEBHOOKS, sorted(variants))
+    unexpected = {}
+    with Servers(tmp_path) as servers:
+        for target, of_target in tried:
+            for variant in of_target:
+                folder = tmp_path / target.name / variant
+                try:
+                    outcomes = run(target, variant, feed, folder, servers)
+                except (Unavailable, pytest.skip.Exception):
+                    continue
+                for phase in PHASES:
+                    found = set(outcomes[phase].changes.count)
+                    expected = set(target.changes[variant].get(phase, ()))
+                    if found != expected:
+                        unexpected[target.name, variant, phase] = (found, expected)
+    assert not unexpected
