@@ -83,6 +83,7 @@ COMMON_COLUMNS: Final = (
     _text("context_traits_email", "Email address", "The recipient's email address."),
     _text("context_ip", "IP address", "The IP address in the track call's context."),
     _text("context_user_agent", "User agent", "The user agent in the track call's context."),
+    _text("context_channel", "Channel", "The campaign's channel: email, push or sms."),
     Column("context", "object", "Context", "Every other key of the track call's context."),
 )
 
@@ -99,6 +100,9 @@ EMAIL_COLUMNS: Final = (
     _text("campaign_channel", "Channel", "Such as email or push."),
     _text("campaign_locale", "Locale", "The locale of the message, such as en-US."),
     _text("campaign_tags", "Tags", "The campaign's tags, joined by commas."),
+    _text("campaign_sent_to", "Sent to", "The address, number or device the message went to."),
+    _text("campaign_series_title", "Series", "The title of the series that it is part of."),
+    _text("campaign_template", "Template", "The template that the message was made with."),
 )
 
 PROPERTIES_COLUMN: Final = Column(

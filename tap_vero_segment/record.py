@@ -40,6 +40,7 @@ _OWN_COLUMNS: Final = {
     collection.event: tuple(column.name for column in (*EMAIL_COLUMNS, *collection.columns))
     for collection in COLLECTIONS
 }
+_CHANNEL: Final = [column.name for column in EMAIL_COLUMNS].index("campaign_channel")
 _OWN: Final = {
     collection.event: _struct("Own", (*_OWN_COLUMNS[collection.event], PROPERTIES_COLUMN.name))
     for collection in COLLECTIONS
@@ -79,6 +80,18 @@ def to_row(call: TrackCall, collection: Collection, *, objects_as_text: bool = F
         collection: Its collection.
         objects_as_text: Whether ``context`` and ``properties`` become text that holds their JSON.
     """
+    properties = call.properties or {}
+    values = []
+    pop = properties.pop
+    for name in _OWN_COLUMNS[collection.event]:
+        value = pop(name, None)
+        if value is not None and type(value) is not str:
+            text = as_text(value)
+            if text is None:
+                properties[name] = value
+            value = text
+        values.append(value)
+    channel = values[_CHANNEL]
     context = call.context
     email = ip = user_agent = None
     if context:
@@ -91,6 +104,8 @@ def to_row(call: TrackCall, collection: Collection, *, objects_as_text: bool = F
         user_agent = take_text(context, "userAgent")
         if user_agent is None:
             user_agent = take_text(context, "user_agent")
+        if channel is None or channel == context.get("channel"):
+            channel = take_text(context, "channel")
     common = Common(
         call.message_id,
         call.received_at,
@@ -105,19 +120,9 @@ def to_row(call: TrackCall, collection: Collection, *, objects_as_text: bool = F
         email,
         ip,
         user_agent,
+        channel,
         _object(context, as_text=objects_as_text),
     )
-    properties = call.properties or {}
-    values = []
-    pop = properties.pop
-    for name in _OWN_COLUMNS[collection.event]:
-        value = pop(name, None)
-        if value is not None and type(value) is not str:
-            text = as_text(value)
-            if text is None:
-                properties[name] = value
-            value = text
-        values.append(value)
     own = _OWN[collection.event](*values, _object(properties, as_text=objects_as_text))
     return Row(common, own)
 
@@ -164,6 +169,9 @@ def to_fields(record: Record) -> Fields:
         # Where one spelling is there already, as no text, the column came from the other one.
         key = "user_agent" if "userAgent" in context else "userAgent"
         context[key] = rest["context_user_agent"]
+    channel = rest.get("context_channel")
+    if channel is not None and channel != rest.get("campaign_channel"):
+        context["channel"] = channel
     properties.update((name, value) for name, value in rest.items() if name not in _NO_PROPERTIES)
     fields = {
         "type": "track",
