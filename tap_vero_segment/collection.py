@@ -94,7 +94,7 @@ SEGMENT_COLUMNS: Final = (
     _text("context_integration_name", "Integration", "The integration that sent the call."),
     _text("context_integration_version", "Integration version", "The version of it."),
 )
-"""Further columns that Segment's warehouses have in every table: the setting ``segment_columns``."""
+"""Further columns that Segment's warehouses have in all tables: see the setting of that name."""
 
 EMAIL_COLUMNS: Final = (
     _text("email_id", "Email id", "The message's id, shared by all of its events."),

@@ -137,9 +137,12 @@ def test_the_campaigns_channel_is_the_channel(said):
     assert (record["context_channel"], record["campaign_channel"]) == ("email", "email")
     assert record["context"] == ({"channel": "server"} if said == "server" else None)
     again = to_fields(record)
-    assert to_record(call(**{name: again.get(name) for name in ("context", "properties")}), SENT)[
-        "context"
-    ] == record["context"]
+    assert (
+        to_record(call(**{name: again.get(name) for name in ("context", "properties")}), SENT)[
+            "context"
+        ]
+        == record["context"]
+    )
 
 
 @pytest.mark.parametrize(

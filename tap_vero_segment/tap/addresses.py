@@ -87,8 +87,8 @@ class Addresses:
             )
             context = self._hidden(context, known, needles)
             properties = self._hidden(properties, known, needles)
-            traits = context.get("traits")
         if email is not None:
+            traits = context["traits"]
             if not self._omits:
                 traits["email"] = self._digest(_folded(email)) if email else email
             elif not traits:

@@ -115,7 +115,10 @@ def test_a_number_is_hidden_as_text_and_as_a_number_but_not_within_another_numbe
 
 @pytest.mark.parametrize("name", ["email", "phone", "phone_number", "Mobile", "email_address"])
 def test_a_field_of_such_a_name_is_hidden_and_what_it_holds_everywhere(name):
-    payload = {"type": "user_created", "user": {"id": 1, "x": {name: "z@z.example"}, "y": "z@z.example"}}
+    payload = {
+        "type": "user_created",
+        "user": {"id": 1, "x": {name: "z@z.example"}, "y": "z@z.example"},
+    }
     found = record(payload)["properties"]
     assert found == {"x": {name: digest("z@z.example")}, "y": digest("z@z.example")}
     assert record(payload, None)["properties"] == {"x": {}}
