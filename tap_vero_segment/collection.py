@@ -83,8 +83,18 @@ COMMON_COLUMNS: Final = (
     _text("context_traits_email", "Email address", "The recipient's email address."),
     _text("context_ip", "IP address", "The IP address in the track call's context."),
     _text("context_user_agent", "User agent", "The user agent in the track call's context."),
+    _text("context_channel", "Channel", "The campaign's channel: email, push or sms."),
     Column("context", "object", "Context", "Every other key of the track call's context."),
 )
+
+SEGMENT_COLUMNS: Final = (
+    Column("uuid_ts", "time", "Loaded by Segment", "The same as loaded_at."),
+    _text("context_library_name", "Library", "The name of the library that sent the call."),
+    _text("context_library_version", "Library version", "The version of that library."),
+    _text("context_integration_name", "Integration", "The integration that sent the call."),
+    _text("context_integration_version", "Integration version", "The version of it."),
+)
+"""Further columns that Segment's warehouses have in all tables: see the setting of that name."""
 
 EMAIL_COLUMNS: Final = (
     _text("email_id", "Email id", "The message's id, shared by all of its events."),
@@ -99,6 +109,9 @@ EMAIL_COLUMNS: Final = (
     _text("campaign_channel", "Channel", "Such as email or push."),
     _text("campaign_locale", "Locale", "The locale of the message, such as en-US."),
     _text("campaign_tags", "Tags", "The campaign's tags, joined by commas."),
+    _text("campaign_sent_to", "Sent to", "The address, number or device the message went to."),
+    _text("campaign_series_title", "Series", "The title of the series that it is part of."),
+    _text("campaign_template", "Template", "The template that the message was made with."),
 )
 
 PROPERTIES_COLUMN: Final = Column(
@@ -188,6 +201,17 @@ BY_STREAM: Final = {collection.stream: collection for collection in COLLECTIONS}
 BY_VERO_TYPE: Final = {collection.vero_type: collection for collection in COLLECTIONS}
 
 
-def columns(collection: Collection) -> tuple[Column, ...]:
-    """Return all columns of a collection's stream, in order."""
-    return (*COMMON_COLUMNS, *EMAIL_COLUMNS, *collection.columns, PROPERTIES_COLUMN)
+def columns(collection: Collection, *, segment_columns: bool = False) -> tuple[Column, ...]:
+    """Return all columns of a collection's stream, in order.
+
+    Args:
+        collection: The collection.
+        segment_columns: Whether :data:`SEGMENT_COLUMNS` are among them.
+    """
+    common = common_columns(segment_columns=segment_columns)
+    return (*common, *EMAIL_COLUMNS, *collection.columns, PROPERTIES_COLUMN)
+
+
+def common_columns(*, segment_columns: bool = False) -> tuple[Column, ...]:
+    """Return the columns of ``tracks``, in order; the argument is as for :func:`columns`."""
+    return (*COMMON_COLUMNS, *SEGMENT_COLUMNS) if segment_columns else COMMON_COLUMNS

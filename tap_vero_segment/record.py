@@ -12,6 +12,7 @@ from tap_vero_segment.collection import (
     COMMON_COLUMNS,
     EMAIL_COLUMNS,
     PROPERTIES_COLUMN,
+    SEGMENT_COLUMNS,
     Collection,
 )
 
@@ -25,7 +26,10 @@ Fields = dict[str, Any]
 """The fields of a track call as its JSON has them: ``messageId``, ``userId`` and so on."""
 
 _COMMON: Final = tuple(column.name for column in COMMON_COLUMNS)
-_NO_PROPERTIES: Final = frozenset(_COMMON) - {"context"}  # which is no object, where it is left
+_FURTHER: Final = tuple(column.name for column in SEGMENT_COLUMNS)
+COMMON_NAMES: Final = frozenset((*_COMMON, *_FURTHER))
+"""The names of all columns that every stream has, or can have."""
+_NO_PROPERTIES: Final = COMMON_NAMES - {"context"}  # which is no object, where it is left
 
 
 def _struct(name: str, columns: Iterable[str]) -> type[msgspec.Struct]:
@@ -33,13 +37,14 @@ def _struct(name: str, columns: Iterable[str]) -> type[msgspec.Struct]:
     return msgspec.defstruct(name, [(column, Any) for column in columns], gc=False)
 
 
-Common: Final = _struct("Common", _COMMON)
-"""The columns that every stream has, in the order of the table."""
+_Common: Final = _struct("Common", _COMMON)
+_SegmentCommon: Final = _struct("SegmentCommon", (*_COMMON, *_FURTHER))
 
 _OWN_COLUMNS: Final = {
     collection.event: tuple(column.name for column in (*EMAIL_COLUMNS, *collection.columns))
     for collection in COLLECTIONS
 }
+_CHANNEL: Final = [column.name for column in EMAIL_COLUMNS].index("campaign_channel")
 _OWN: Final = {
     collection.event: _struct("Own", (*_OWN_COLUMNS[collection.event], PROPERTIES_COLUMN.name))
     for collection in COLLECTIONS
@@ -69,7 +74,13 @@ class Row(msgspec.Struct, gc=False):
         return asdict(self.common)
 
 
-def to_row(call: TrackCall, collection: Collection, *, objects_as_text: bool = False) -> Row:
+def to_row(
+    call: TrackCall,
+    collection: Collection,
+    *,
+    objects_as_text: bool = False,
+    segment_columns: bool = False,
+) -> Row:
     """Return a track call's columns; the call's context and properties are used up for it.
 
     What has no column of its own stays in ``context`` or ``properties``: nothing is dropped.
@@ -78,7 +89,20 @@ def to_row(call: TrackCall, collection: Collection, *, objects_as_text: bool = F
         call: The track call.
         collection: Its collection.
         objects_as_text: Whether ``context`` and ``properties`` become text that holds their JSON.
+        segment_columns: Whether the record has the further columns of Segment's warehouses.
     """
+    properties = call.properties or {}
+    values = []
+    pop = properties.pop
+    for name in _OWN_COLUMNS[collection.event]:
+        value = pop(name, None)
+        if value is not None and type(value) is not str:
+            text = as_text(value)
+            if text is None:
+                properties[name] = value
+            value = text
+        values.append(value)
+    channel = values[_CHANNEL]
     context = call.context
     email = ip = user_agent = None
     if context:
@@ -91,7 +115,10 @@ def to_row(call: TrackCall, collection: Collection, *, objects_as_text: bool = F
         user_agent = take_text(context, "userAgent")
         if user_agent is None:
             user_agent = take_text(context, "user_agent")
-    common = Common(
+        if channel is None or channel == context.get("channel"):
+            channel = take_text(context, "channel")
+    further = _further(call, context or {}) if segment_columns else ()
+    common = (_SegmentCommon if segment_columns else _Common)(
         call.message_id,
         call.received_at,
         call.loaded_at,
@@ -105,21 +132,26 @@ def to_row(call: TrackCall, collection: Collection, *, objects_as_text: bool = F
         email,
         ip,
         user_agent,
+        channel,
         _object(context, as_text=objects_as_text),
+        *further,
     )
-    properties = call.properties or {}
-    values = []
-    pop = properties.pop
-    for name in _OWN_COLUMNS[collection.event]:
-        value = pop(name, None)
-        if value is not None and type(value) is not str:
-            text = as_text(value)
-            if text is None:
-                properties[name] = value
-            value = text
-        values.append(value)
     own = _OWN[collection.event](*values, _object(properties, as_text=objects_as_text))
     return Row(common, own)
+
+
+def _further(call: TrackCall, context: Fields) -> list[str | None]:
+    """Return the values of the further columns, taken out of the context."""
+    values = [call.loaded_at]
+    for holder in ("library", "integration"):
+        fields = context.get(holder)
+        if isinstance(fields, dict):
+            values += [take_text(fields, "name"), take_text(fields, "version")]
+            if not fields:
+                del context[holder]
+        else:
+            values += [None, None]
+    return values
 
 
 def _object(value: dict[str, Any] | None, *, as_text: bool) -> dict[str, Any] | str | None:
@@ -140,8 +172,9 @@ def to_record(call: TrackCall, collection: Collection) -> Record:
 def _copy(fields: Fields | None) -> Fields | None:
     if fields is None:
         return None
-    traits = fields.get("traits")
-    return fields | {"traits": dict(traits)} if isinstance(traits, dict) else dict(fields)
+    return {
+        name: dict(value) if isinstance(value, dict) else value for name, value in fields.items()
+    }
 
 
 def to_fields(record: Record) -> Fields:
@@ -164,6 +197,15 @@ def to_fields(record: Record) -> Fields:
         # Where one spelling is there already, as no text, the column came from the other one.
         key = "user_agent" if "userAgent" in context else "userAgent"
         context[key] = rest["context_user_agent"]
+    channel = rest.get("context_channel")
+    if channel is not None and channel != rest.get("campaign_channel"):
+        context["channel"] = channel
+    for name in _FURTHER[1:]:
+        if name in rest:
+            _, holder, key = name.split("_")
+            fields = context.get(holder)
+            own = {key: rest[name]}
+            context[holder] = fields | own if isinstance(fields, dict) else own
     properties.update((name, value) for name, value in rest.items() if name not in _NO_PROPERTIES)
     fields = {
         "type": "track",

@@ -121,11 +121,28 @@ def test_a_call_of_segments_vero_source_fills_its_columns():
         ({"traits": {"age": 7}}, {"context": {"traits": {"age": 7}}}),
         ({"traits": "none"}, {"context": {"traits": "none"}}),
         ({"email": "a@b.example"}, {"context": {"email": "a@b.example"}}),
+        ({"channel": "sms"}, {"context_channel": "sms"}),
+        ({"channel": ["sms"]}, {"context": {"channel": ["sms"]}}),
     ],
     ids=str,
 )
-def test_context_has_columns_for_three_things_and_keeps_the_rest(context, columns):
+def test_context_has_columns_for_four_things_and_keeps_the_rest(context, columns):
     assert filled(to_record(call(context=context), SENT)) == columns
+
+
+@pytest.mark.parametrize("said", [None, "email", "server"])
+def test_the_campaigns_channel_is_the_channel(said):
+    context = {} if said is None else {"channel": said}
+    record = to_record(call(context=context, properties={"campaign_channel": "email"}), SENT)
+    assert (record["context_channel"], record["campaign_channel"]) == ("email", "email")
+    assert record["context"] == ({"channel": "server"} if said == "server" else None)
+    again = to_fields(record)
+    assert (
+        to_record(call(**{name: again.get(name) for name in ("context", "properties")}), SENT)[
+            "context"
+        ]
+        == record["context"]
+    )
 
 
 @pytest.mark.parametrize(

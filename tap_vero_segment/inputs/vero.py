@@ -33,6 +33,9 @@ _PROPERTIES: Final[dict[str, tuple[Path, ...]]] = {
     "campaign_channel": (("campaign", "channel"),),
     "campaign_locale": (("campaign", "locale"),),
     "campaign_tags": (("campaign", "tags"),),
+    "campaign_sent_to": (("campaign", "sent_to"),),
+    "campaign_series_title": (("campaign", "series_title"),),
+    "campaign_template": (("campaign", "template"),),
 }
 """Where a payload holds the properties that have a name of their own, the first that a text column
 can hold. Whatever else is there stays there.
@@ -44,13 +47,19 @@ if tuple(_PROPERTIES) != tuple(column.name for column in EMAIL_COLUMNS):  # prag
     msg = "each email column needs its row in _PROPERTIES"
     raise AssertionError(msg)
 
+_LINK: Final[dict[str, tuple[Path, ...]]] = {
+    "link_url": (("link_url",), ("url",), ("link", "url"), ("link",)),
+}
+"""Where the URL of a click would stand. No known payload has one."""
+
 _USER_ID: Final[Path] = ("user", "id")
 _USER_EMAIL: Final[Path] = ("user", "email")
 _USER_AGENT: Final[Path] = ("user_agent",)
 _PROFILE_TYPES: Final = frozenset({"user_created", "user_updated"})
-"""The types whose payload has been seen with the user's id and address at its top."""
+"""The types whose payload has been seen with the user's fields at its top, as well as in ``user``:
+either way they end at the top."""
 
-_HOLDERS: Final = frozenset({"user", "campaign"})
+_HOLDERS: Final = frozenset({"user", "campaign", "link"})
 """The objects that fields are taken out of; emptied, they are gone."""
 
 
@@ -71,10 +80,13 @@ def to_track(payload: Payload, received_at: int) -> TrackCall:
     happened_at = _take_time(rest, collection)
     user_id = _take_user_id(rest, collection)
     email = rest.take_text(_USER_EMAIL)
-    if email is None and collection.vero_type in _PROFILE_TYPES:
-        email = rest.take_text(("email",))
+    if collection.vero_type in _PROFILE_TYPES:
+        if email is None:
+            email = rest.take_text(("email",))
+        rest.lift("user")
     user_agent = rest.take_text(_USER_AGENT)
-    timestamp = times.to_text(received_at if happened_at is None else happened_at)
+    received = times.to_text(received_at)
+    timestamp = received if happened_at is None else times.to_text(happened_at)
     return TrackCall(
         message_id=content_id(happened_at, received_at, canonical),
         event=collection.event,
@@ -82,9 +94,10 @@ def to_track(payload: Payload, received_at: int) -> TrackCall:
         anonymous_id=email if user_id is None else None,
         timestamp=timestamp,
         original_timestamp=timestamp,
-        received_at=times.to_text(received_at),
+        received_at=received,
+        sent_at=received,
         context=_context(email, user_agent),
-        properties=_properties(rest) or None,
+        properties=_properties(rest, collection) or None,
     )
 
 
@@ -128,6 +141,13 @@ class _Rest:
         if text or value is None:
             self.take(path)
         return text or None
+
+    def lift(self, key: str) -> None:
+        """Move an object's fields to the top, unless there is something of that name."""
+        holder = self.fields.get(key)
+        if isinstance(holder, dict):
+            for name in [name for name in holder if name not in self.fields]:
+                self.fields[name] = holder.pop(name)
 
     def drop(self, key: str) -> None:
         self.fields.pop(key, None)
@@ -174,9 +194,10 @@ def _context(email: str | None, user_agent: str | None) -> dict[str, Any] | None
     return context or None
 
 
-def _properties(rest: _Rest) -> Payload:
+def _properties(rest: _Rest, collection: Collection) -> Payload:
     named: Payload = {}
-    for name, paths in _PROPERTIES.items():
+    where = _PROPERTIES | _LINK if collection.vero_type == "clicked" else _PROPERTIES
+    for name, paths in where.items():
         for path in paths:
             value = rest.get(path)
             if value is None:

@@ -13,7 +13,7 @@ from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.singerlib.encoding.base import GenericSingerWriter
 from singer_sdk.singerlib.encoding.simple import Message
 
-from tap_vero_segment.record import Common, Row
+from tap_vero_segment.record import COMMON_NAMES, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -107,7 +107,7 @@ class _TracksSerializer:
 
     def __init__(self, stream: str, deselected: frozenset[str]) -> None:
         self._before = _before_record(stream)
-        self._deselected = _of(Common, deselected)
+        self._deselected = deselected & COMMON_NAMES
 
     def __call__(self, rows: Iterable[Row]) -> bytes:
         before, after = self._before, _after_record()
@@ -127,7 +127,7 @@ class _CollectionSerializer:
 
     def __init__(self, stream: str, deselected: frozenset[str]) -> None:
         self._before = _before_record(stream)
-        self._common = _of(Common, deselected)
+        self._common = deselected & COMMON_NAMES
         self._own = deselected - self._common
 
     def __call__(self, rows: Iterable[Row]) -> bytes:
@@ -158,10 +158,6 @@ def encoded_common(row: Row, deselected: frozenset[str]) -> bytes:
                 setattr(common, name, msgspec.UNSET)
         row.encoded = (deselected, encode(common))
     return row.encoded[1]
-
-
-def _of(columns: type[msgspec.Struct], names: frozenset[str]) -> frozenset[str]:
-    return names.intersection(columns.__struct_fields__)
 
 
 def _before_record(stream: str) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tap_vero_segment.collection import COLLECTIONS
-from tap_vero_segment.record import to_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -88,7 +87,6 @@ class Outputs:
         tracks = by_collection.get(None)
         self._all = list(by_collection.values())
         self._settings = settings
-        self._as_text = settings.objects_as_text
         self._bounded = settings.received_from is not None or settings.received_before is not None
         self._wanted = {
             collection.event: (
@@ -113,7 +111,7 @@ class Outputs:
                 continue
             collection, output, of_tracks = found
             loaded_at = call.loaded_at or ""
-            row = to_row(call, collection, objects_as_text=self._as_text)
+            row = self._settings.row(call, collection)
             if of_tracks is not None and loaded_at > of_tracks.start:
                 of_tracks.rows.append(row)
             if output is not None and loaded_at > output.start:

@@ -11,14 +11,18 @@ from singer_sdk import typing as th
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
+from tap_vero_segment.record import to_row
 from tap_vero_segment.sources.base import DEFAULT_LOOKBACK, SourceSettings
 from tap_vero_segment.sources.open import check, is_archive
+from tap_vero_segment.tap.addresses import Addresses
 from tap_vero_segment.tap.batch.settings import PROPERTY as BATCH_CONFIG
 from tap_vero_segment.tap.batch.settings import BatchSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tap_vero_segment.collection import Collection
+    from tap_vero_segment.record import Row
     from tap_vero_segment.track import TrackCall
 
 DASK_SCHEDULER: Final = "dask_scheduler"
@@ -101,6 +105,38 @@ SCHEMA: Final[dict[str, Any]] = th.PropertiesList(
         ),
     ),
     th.Property(
+        "segment_columns",
+        th.BooleanType,
+        default=False,
+        title="Segment's columns",
+        description=(
+            "Whether streams have the further columns of Segment's warehouses: uuid_ts, "
+            "context_library_name, context_library_version, context_integration_name and "
+            "context_integration_version."
+        ),
+    ),
+    th.Property(
+        "email_addresses",
+        th.StringType,
+        default="keep",
+        allowed_values=["keep", "hash", "omit"],
+        title="Email addresses",
+        description=(
+            "What becomes of the recipient's email address or number, wherever it stands: keep, "
+            "hash (its HMAC-SHA256 with hash_key) or omit."
+        ),
+    ),
+    th.Property(
+        "hash_key",
+        th.StringType,
+        secret=True,
+        title="Hash key",
+        description=(
+            "For email_addresses: hash, the secret key. With the same key, the same address has "
+            "the same hash."
+        ),
+    ),
+    th.Property(
         DASK_SCHEDULER,
         th.StringType,
         title="Dask scheduler",
@@ -124,6 +160,8 @@ class Settings(NamedTuple):
         batch: How BATCH messages are written; None: RECORD messages instead.
         scheduler: The address of the Dask scheduler; None: no workers.
         objects_as_text: Whether ``context`` and ``properties`` are text that holds JSON.
+        segment_columns: Whether records have the further columns of Segment's warehouses.
+        addresses: Hides the recipient's address or number; None: it is kept.
     """
 
     source: SourceSettings
@@ -132,6 +170,19 @@ class Settings(NamedTuple):
     batch: BatchSettings | None
     scheduler: str | None
     objects_as_text: bool
+    segment_columns: bool
+    addresses: Addresses | None
+
+    def row(self, call: TrackCall, collection: Collection) -> Row:
+        """Return an event's columns as they are wanted; the call is used up for it."""
+        if self.addresses is not None:
+            self.addresses.hide(call)
+        return to_row(
+            call,
+            collection,
+            objects_as_text=self.objects_as_text,
+            segment_columns=self.segment_columns,
+        )
 
     def covers(self, call: TrackCall) -> bool:
         """Whether an event was received between the start and the end."""
@@ -164,8 +215,28 @@ class Settings(NamedTuple):
             raise SettingError("end_date", "it is not after start_date, so no event could match")
         batch = BatchSettings.read(config)
         scheduler = _scheduler(config, batch)
-        as_text = bool(config.get("objects_as_text"))
-        return cls(source, start, end, batch, scheduler, as_text)
+        return cls(
+            source,
+            start,
+            end,
+            batch,
+            scheduler,
+            objects_as_text=bool(config.get("objects_as_text")),
+            segment_columns=bool(config.get("segment_columns")),
+            addresses=_addresses(config),
+        )
+
+
+def _addresses(config: Mapping[str, Any]) -> Addresses | None:
+    """Return what hides addresses; None: they are kept.
+
+    Raises:
+        SettingError: There is no key to hash them with.
+    """
+    what, key = config.get("email_addresses") or "keep", config.get("hash_key")
+    if what == "hash" and not key:
+        raise SettingError("hash_key", "email_addresses is hash, which needs a secret key")
+    return None if what == "keep" else Addresses(key if what == "hash" else None)
 
 
 def _time(config: Mapping[str, Any], setting: str) -> str | None:

@@ -12,8 +12,8 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.singerlib import Schema
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 
-from tap_vero_segment.collection import BY_EVENT, COMMON_COLUMNS, TRACKS, Collection, columns
-from tap_vero_segment.record import Row, to_row
+from tap_vero_segment.collection import BY_EVENT, TRACKS, Collection, columns, common_columns
+from tap_vero_segment.record import Row
 from tap_vero_segment.sources.open import kind_of, open_source
 from tap_vero_segment.tap.state import BOOKMARKS, SOURCE, VALUE
 
@@ -38,21 +38,26 @@ _KINDS: Final[dict[str, Any]] = {
 _TRACKS_DESCRIPTION: Final = "Every event of the seven email collections, common columns only."
 
 
-def collection_schema(collection: Collection, *, objects_as_text: bool = False) -> dict[str, Any]:
+def collection_schema(
+    collection: Collection, *, objects_as_text: bool = False, segment_columns: bool = False
+) -> dict[str, Any]:
     """Return the JSON schema of a collection's stream.
 
     Args:
         collection: The collection.
         objects_as_text: Whether columns of objects are text that holds JSON.
+        segment_columns: Whether it has the further columns of Segment's warehouses.
     """
-    return _schema(
-        columns(collection), collection.event, collection.description, as_text=objects_as_text
-    )
+    wanted = columns(collection, segment_columns=segment_columns)
+    return _schema(wanted, collection.event, collection.description, as_text=objects_as_text)
 
 
-def tracks_schema(*, objects_as_text: bool = False) -> dict[str, Any]:
-    """Return the JSON schema of the stream ``tracks``; the argument is as for a collection."""
-    return _schema(COMMON_COLUMNS, "Tracks", _TRACKS_DESCRIPTION, as_text=objects_as_text)
+def tracks_schema(
+    *, objects_as_text: bool = False, segment_columns: bool = False
+) -> dict[str, Any]:
+    """Return the JSON schema of the stream ``tracks``; the arguments are as for a collection."""
+    wanted = common_columns(segment_columns=segment_columns)
+    return _schema(wanted, "Tracks", _TRACKS_DESCRIPTION, as_text=objects_as_text)
 
 
 def _schema(
@@ -105,14 +110,18 @@ class VeroStream(Stream):
         self.collection = collection
         # Discovery has no settings that were checked.
         self._as_text = tap.config.get("objects_as_text") is True
+        wanted = {
+            "objects_as_text": self._as_text,
+            "segment_columns": tap.config.get("segment_columns") is True,
+        }
         self.selected_by_default = collection is None or collection.email
         super().__init__(
             tap,
             name=TRACKS if collection is None else collection.stream,
             schema=(
-                tracks_schema(objects_as_text=self._as_text)
+                tracks_schema(**wanted)
                 if collection is None
-                else collection_schema(collection, objects_as_text=self._as_text)
+                else collection_schema(collection, **wanted)
             ),
         )
         self._settings_of = tap
@@ -169,8 +178,7 @@ class VeroStream(Stream):
                     if self.collection is collection or (
                         self.collection is None and collection.email
                     ):
-                        row = to_row(call, collection, objects_as_text=settings.objects_as_text)
-                        yield from self.records_of([row])
+                        yield from self.records_of([settings.row(call, collection)])
 
     def records_of(self, rows: Iterable[Row]) -> Iterable[Record]:
         """Return rows as this stream's records, before anything is left out or changed."""

@@ -37,10 +37,13 @@ names = count()
 
 def pipeline_cases(bench: Bench) -> Iterator[Case]:
     """Yield the cases that run a pipeline to its end."""
-    number = bench.number(100_000)
+    number = bench.number(150_000)
 
     def ours() -> Sample:
         return meltano_to_duckdb(bench, number)
+
+    def by_files() -> Sample:
+        return meltano_to_duckdb(bench, number, batch=True)
 
     def theirs() -> Sample:
         return dlt_to_duckdb(bench, number)
@@ -49,8 +52,16 @@ def pipeline_cases(bench: Bench) -> Iterator[Case]:
         "duckdb",
         "archive to DuckDB by meltano run, eight tables",
         "dlt, one table",
-        3,
+        5,
         ours,
+        theirs,
+    )
+    yield Case(
+        "duckdb-batch",
+        "the same with batch files",
+        "dlt, one table",
+        8,
+        by_files,
         theirs,
     )
     yield Case(
@@ -99,7 +110,7 @@ def pipeline_cases(bench: Bench) -> Iterator[Case]:
     )
 
 
-def meltano_to_duckdb(bench: Bench, number: int) -> Sample:
+def meltano_to_duckdb(bench: Bench, number: int, *, batch: bool = False) -> Sample:
     """Load an archive as a reader would, in a Meltano project that is kept for later runs."""
     project = bench.folder / "meltano"
     if not project.exists():
@@ -111,8 +122,17 @@ def meltano_to_duckdb(bench: Bench, number: int) -> Sample:
         "PYTHONPATH": "",
         "VIRTUAL_ENV": "",
     }
+    files = bench.scratch()
+    if batch:
+        batch_config = {
+            "encoding": {"format": "jsonl", "compression": "gzip"},
+            "storage": {"root": f"file://{files}"},
+        }
+        env["TAP_VERO_SEGMENT_BATCH_CONFIG"] = json.dumps(batch_config)
     command = ["uvx", "meltano", "run", "--full-refresh", "tap-vero-segment", "target-duckdb"]
-    return run_process(command, number, folder=project, env=env)
+    sample = run_process(command, number, folder=project, env=env)
+    shutil.rmtree(files)
+    return sample
 
 
 def dlt_to_duckdb(bench: Bench, number: int) -> Sample:

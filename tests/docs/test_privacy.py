@@ -1,4 +1,4 @@
-"""The stream maps of the page about privacy: no address is left in what the tap writes."""
+"""The settings of the page about privacy: no address is left in what the tap writes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from tests.support.payloads import documented, many
 from tests.support.store import fill
 from tests.support.stored import url_of
 
-REMOVED, HASHED = docs.blocks("tap/privacy.md", "yaml")
+HASHED, _ = map(yaml.safe_load, docs.blocks("tap/privacy.md", "yaml"))
+OMITTED = {"config": {"email_addresses": "omit"}}
 
 
-@pytest.mark.parametrize("block", [REMOVED, HASHED], ids=["removed", "hashed"])
+@pytest.mark.parametrize("block", [HASHED, OMITTED], ids=["hashed", "omitted"])
 def test_no_address_is_left(block, tmp_path):
     nameless = documented() | {"user": {"email": "nobody@example.com"}}
     payloads = [*many(20), nameless]
     fill(tmp_path / "store.db", payloads)
     source = {"source": url_of(tmp_path / "store.db")}
 
-    messages = sync_inline(source | yaml.safe_load(block)["config"])
+    messages = sync_inline(source | {"hash_key": "a secret"} | block["config"])
 
     records = [each["record"] for each in messages.all if each["type"] == "RECORD"]
     assert len(records) == 2 * len(payloads)

@@ -75,6 +75,7 @@ def test_a_payload_of_its_type_alone_is_an_event(vero_type):
         "loaded_at": found["loaded_at"],
         "timestamp": RECEIVED_AT,
         "original_timestamp": RECEIVED_AT,
+        "sent_at": RECEIVED_AT,
         "event": stream,
         "event_text": event,
     }
@@ -227,6 +228,9 @@ FIELDS = {
     "campaign.channel": "campaign_channel",
     "campaign.locale": "campaign_locale",
     "campaign.tags": "campaign_tags",
+    "campaign.sent_to": "campaign_sent_to",
+    "campaign.series_title": "campaign_series_title",
+    "campaign.template": "campaign_template",
     "bounce_type": "bounce_type",
     "bounce_code": "bounce_code",
     "bounce_message": "bounce_message",
@@ -270,7 +274,43 @@ def test_anything_else_leaves_its_column_null_and_stays_where_it_was(field, colu
 def test_a_message_of_any_channel_is_an_event(channel):
     payload = documented("opened")
     payload["campaign"]["channel"] = channel
-    assert record(payload)["campaign_channel"] == str(channel)
+    found = record(payload)
+    assert (found["campaign_channel"], found["context_channel"]) == (str(channel),) * 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "rest"),
+    [
+        ({"link_url": "https://a.example"}, None),
+        ({"url": "https://a.example"}, None),
+        ({"link": "https://a.example"}, None),
+        ({"link": {"url": "https://a.example"}}, None),
+        ({"link": {"url": "https://a.example", "text": "A"}}, {"link": {"text": "A"}}),
+        ({"link_url": None, "url": "https://a.example"}, None),
+        (
+            {"link_url": "https://a.example", "url": "https://b.example"},
+            {"url": "https://b.example"},
+        ),
+    ],
+    ids=str,
+)
+def test_a_clicked_url_is_a_column_wherever_it_stands(fields, rest):
+    found = record({"type": "clicked", **fields})
+    assert (found["link_url"], found["properties"]) == ("https://a.example", rest)
+
+
+def test_a_url_of_no_click_stays_a_property():
+    assert record({"type": "opened", "url": "x"})["properties"] == {"url": "x"}
+
+
+@pytest.mark.parametrize("vero_type", ["user_created", "user_updated"])
+def test_a_users_fields_are_at_one_place_whichever_shape_came(vero_type):
+    who, own = {"id": 123, "email": "a@b.example"}, {"plan": {"name": "pro"}, "first_name": "S"}
+    shapes = [{"user": who | own}, {"user": who, **own}, who | own]
+    records = [record({"type": vero_type, **shape}) for shape in shapes]
+    for found in records:
+        assert found | {"id": None} == records[0] | {"id": None}
+        assert found["properties"] == own
 
 
 def test_a_user_agent_is_a_column_where_it_is_text():
@@ -379,7 +419,7 @@ NO_TIMES = [
 def test_epoch_seconds_are_the_time_of_the_event(vero_type, value):
     found = record({"type": vero_type, f"{vero_type}_at": value})
     assert (found["timestamp"], found["original_timestamp"]) == (SECONDS[value],) * 2
-    assert (found["received_at"], found["sent_at"]) == (RECEIVED_AT, None)
+    assert (found["received_at"], found["sent_at"]) == (RECEIVED_AT, RECEIVED_AT)
     assert found["properties"] is None
 
 
@@ -457,7 +497,8 @@ def test_the_same_payload_has_the_same_id_however_it_comes(data, payload, later)
     # And whenever it comes, if it has a time of its own.
     assert (one["id"] == other["id"]) == (one["timestamp"] == other["timestamp"] or same_slot)
     if one["timestamp"] != RECEIVED_AT:
-        assert one | {"received_at": None} == other | {"received_at": None}
+        ours = {"received_at": None, "sent_at": None}
+        assert one | ours == other | ours
 
 
 @fuzz

@@ -135,7 +135,8 @@ def sample() -> Sample:
         [
             *("campaign_type", "campaign_trigger_event", "campaign_permalink"),
             *("campaign_variation", "campaign_group", "campaign_channel"),
-            *("campaign_locale", "campaign_tags"),
+            *("campaign_locale", "campaign_tags", "campaign_sent_to"),
+            *("campaign_series_title", "campaign_template"),
         ]
     )
     records: dict[str, dict[str, Any]] = {
@@ -152,6 +153,7 @@ def sample() -> Sample:
             "context_traits_email": "person1@example.com",
             "context_ip": "198.51.100.1",
             "context_user_agent": "Mozilla/5.0 (Macintosh)",
+            "context_channel": None,
             "context": {
                 "library": {"name": "vero", "version": "1.0.0"},
                 "traits": {"plan": "pro"},
@@ -179,6 +181,7 @@ def sample() -> Sample:
             "context_traits_email": "someone@example.com",
             "context_ip": None,
             "context_user_agent": None,
+            "context_channel": None,
             "context": {"ip": {"v6": "2001:db8::1"}},
             "email_id": None,
             "email_subject": None,

@@ -39,6 +39,7 @@ TRACKS_COLUMNS = [
     "context_traits_email",
     "context_ip",
     "context_user_agent",
+    "context_channel",
     "context",
 ]
 
@@ -55,6 +56,9 @@ _EMAIL_COLUMNS = [
     "campaign_channel",
     "campaign_locale",
     "campaign_tags",
+    "campaign_sent_to",
+    "campaign_series_title",
+    "campaign_template",
 ]
 
 _OWN_COLUMNS = {

@@ -22,8 +22,9 @@ RECEIVED = 1_795_425_840_000_000
 RECEIVED_AT = "2026-11-23T09:24:00.000000Z"
 LOADED_AT = "2026-11-23T09:24:00.004217Z"
 
-_NOT_THE_PAYLOADS = {*TIMES, "id", "event", "event_text", "anonymous_id"}
-"""Columns that the payload's fields do not move to: the last one repeats the email address."""
+_NOT_THE_PAYLOADS = {*TIMES, "id", "event", "event_text", "anonymous_id", "context_channel"}
+"""Columns that the payload's fields do not move to: the last two repeat the email address and the
+campaign's channel."""
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 

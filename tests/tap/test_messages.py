@@ -63,6 +63,7 @@ def expected_record(call: Any, collection: Any) -> dict[str, Any]:
         "context_traits_email": "full@example.com",
         "context_ip": "198.51.100.7",
         "context_user_agent": "Mozilla/5.0",
+        "context_channel": properties["campaign_channel"],
         "context": {"library": {"name": "vero", "version": "1"}},
         "properties": {"order": properties.pop("order")},
     } | properties

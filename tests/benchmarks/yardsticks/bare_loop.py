@@ -67,6 +67,7 @@ def main(archive: str) -> None:
                 "context_traits_email": context.pop("traits")["email"],
                 "context_ip": context.pop("ip"),
                 "context_user_agent": context.pop("userAgent", None),
+                "context_channel": properties.get("campaign_channel"),
                 "context": context,
             }
             tracks = dict(record)

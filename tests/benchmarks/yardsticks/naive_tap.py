@@ -62,6 +62,7 @@ def record_of(call: dict[str, Any], collection: Collection, loaded_at: str) -> d
         "context_traits_email": context.pop("traits")["email"],
         "context_ip": context.pop("ip"),
         "context_user_agent": context.pop("userAgent", None),
+        "context_channel": properties.get("campaign_channel"),
         "context": context,
     }
     for name in collection_schema(collection)["properties"]:

@@ -71,6 +71,8 @@ def test_a_documented_event_is_the_same_after_another_round(vero_type):
 )
 def test_what_is_null_stays_null(vero_type, column):
     record = record_of(json.dumps(documented(vero_type)).encode()) | {"anonymous_id": "a"}
+    if column == "context_channel":  # which repeats that one
+        record["campaign_channel"] = None
     assert same(sent_again(record | {column: None})) == same(record | {column: None})
 
 
@@ -159,7 +161,7 @@ def test_a_call_is_what_segment_wants_of_it():
         "properties": fields["properties"],
     }
     assert fields["properties"]["campaign_id"] == "987"
-    assert fields["properties"]["campaign"] == {"sent_to": "user@example.com"}
+    assert fields["properties"]["campaign_sent_to"] == "user@example.com"
     assert None not in fields["properties"].values()
 
 
