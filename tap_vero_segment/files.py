@@ -17,8 +17,9 @@ def make_folder(path: Path) -> None:
     """Make a folder and its parents where they are not there: for their owner only, and synced.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: It cannot be made, or something else has its name.
     """
+    wanted = path
     missing = []
     while not path.exists():
         missing.append(path)
@@ -27,6 +28,8 @@ def make_folder(path: Path) -> None:
         with suppress(FileExistsError):  # another process was quicker
             each.mkdir(mode=0o750 if _is_the_groups(each.parent) else 0o700)
         sync_folder(each.parent)
+    if not wanted.is_dir():  # never FileExistsError, which says that a file is there
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(wanted))
 
 
 def sync_folder(path: Path) -> None:

@@ -59,3 +59,9 @@ MAX_STRANGERS_HALF_RECEIVED: Final = 16 * 1024 * 1024
 
 MAX_RESPONSES: Final = 64 * 1024 * 1024
 """Bytes of large responses that are being made, or that their clients have not taken yet."""
+
+PAGE_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of track calls or bodies that a reader returns at once, or a larger one alone.
+
+What is in memory while a store is read goes with this, not with how many events are asked for.
+"""

@@ -13,8 +13,8 @@ from tap_vero_segment.limits import (
     MAX_HALF_RECEIVED,
     MAX_RESPONSES,
     MAX_STRANGERS_HALF_RECEIVED,
+    PAGE_BYTES,
 )
-from tap_vero_segment.stores.base import PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from tap_vero_segment import times
 from tap_vero_segment.archive.lines import BOM, MAX_LINE, DamagedError, split_lines
@@ -11,6 +11,7 @@ from tap_vero_segment.archive.objects import ReplacedError
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.inputs.body import UnmappableError
 from tap_vero_segment.inputs.segment import read_call
+from tap_vero_segment.limits import PAGE_BYTES
 from tap_vero_segment.sources.base import SETTING, SLICE
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from tap_vero_segment.track import TrackCall
 
 logger = logging.getLogger("tap-vero-segment")
-
-_PAGE_BYTES: Final = 8_000_000
-"""Lines of a page, in bytes: a thousand calls can be large."""
 
 
 class ArchiveReader:
@@ -67,7 +65,7 @@ class ArchiveReader:
             calls.append(call)
             held += length
             full = len(calls) + sliced >= size
-            if full or len(calls) >= SLICE or held >= _PAGE_BYTES:
+            if full or len(calls) >= SLICE or held >= PAGE_BYTES:
                 sliced = 0 if full else sliced + len(calls)
                 yield calls, True
                 calls, held = [], 0

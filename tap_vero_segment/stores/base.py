@@ -112,12 +112,6 @@ class Summary(NamedTuple):
     passed_over: int
 
 
-PAGE_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of track calls or bodies that a reader returns at once, or a larger one alone.
-
-What is in memory while a store is read goes with this, not with how many events are asked for.
-"""
-
 ARRIVALS_SLOT: Final = 300_000_000
 """Microseconds in a slot of :class:`Arrivals`, which begins at a multiple of them: five minutes."""
 

@@ -9,7 +9,8 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from tap_vero_segment import times
-from tap_vero_segment.stores.base import PAGE_BYTES, DeadLetter, Event
+from tap_vero_segment.limits import PAGE_BYTES
+from tap_vero_segment.stores.base import DeadLetter, Event
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.support.collector import Collector
 from tests.support.events import parse, read_events

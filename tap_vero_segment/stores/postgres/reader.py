@@ -8,9 +8,9 @@ from psycopg.errors import InsufficientPrivilege
 
 from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
+from tap_vero_segment.limits import PAGE_BYTES
 from tap_vero_segment.stores.base import (
     NEWEST_SEARCHED,
-    PAGE_BYTES,
     Arrivals,
     DeadLetter,
     Exported,

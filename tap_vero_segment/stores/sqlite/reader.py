@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
+from tap_vero_segment.limits import PAGE_BYTES
 from tap_vero_segment.stores.base import (
     NEWEST_SEARCHED,
-    PAGE_BYTES,
     Arrivals,
     DeadLetter,
     Exported,

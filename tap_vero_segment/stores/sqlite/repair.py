@@ -11,7 +11,8 @@ import apsw
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError, UserError
-from tap_vero_segment.stores.base import ARRIVALS_SLOT, PAGE_BYTES
+from tap_vero_segment.limits import PAGE_BYTES
+from tap_vero_segment.stores.base import ARRIVALS_SLOT
 from tap_vero_segment.stores.sqlite.arrivals import add_arrivals
 from tap_vero_segment.stores.sqlite.connection import let_go, open_to_write, path_of
 from tap_vero_segment.stores.sqlite.high_water_mark import HighWaterMark, Known

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from tap_vero_segment.errors import SettingError
+from tap_vero_segment.files import make_folder, sync_folder
 from tap_vero_segment.tap.batch.settings import SETTING
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ ROOT: Final = f"{SETTING}.storage.root"
 
 
 _MODE_OF_FILE: Final = 0o600
-_MODE_OF_FOLDER: Final = 0o700
 """Batch files hold what the collector's store holds, and are as private."""
 
 
@@ -107,7 +107,7 @@ class _Folder:
     def __init__(self, path: Path) -> None:
         self._path = path
         with told(path):
-            path.mkdir(mode=_MODE_OF_FOLDER, parents=True, exist_ok=True)
+            make_folder(path)
 
     def draft(self, name: str) -> Draft:
         return _LocalDraft(self._path / name)
@@ -124,7 +124,7 @@ class _LocalDraft:
     def begin(self) -> IO[bytes]:
         with told(self._path.parent):
             folder = self._path.parent
-            folder.mkdir(mode=_MODE_OF_FOLDER, parents=True, exist_ok=True)
+            make_folder(folder)
             mode = _MODE_OF_FILE
             if folder.stat().st_mode & stat.S_ISGID:  # whose files are the group's
                 mode |= stat.S_IRGRP
@@ -139,11 +139,7 @@ class _LocalDraft:
             os.fsync(self._file.fileno())
             self._file.close()
             self._temporary.rename(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)  # or the name could be gone after a power failure
-            finally:
-                os.close(folder)
+            sync_folder(self._path.parent)
         return self._path.as_uri()
 
     def discard(self) -> None:
