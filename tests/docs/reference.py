@@ -16,6 +16,7 @@ from tap_vero_segment.collection import (
     COMMON_COLUMNS,
     EMAIL_COLUMNS,
     PROPERTIES_COLUMN,
+    SEGMENT_COLUMNS,
     TRACKS,
     Column,
 )
@@ -143,6 +144,9 @@ def streams() -> Iterator[str]:
     yield f"## Columns of every stream except `{TRACKS}`"
     yield ""
     yield from columns((*EMAIL_COLUMNS, PROPERTIES_COLUMN))
+    yield "## Columns of every stream with the setting `segment_columns`"
+    yield ""
+    yield from columns(SEGMENT_COLUMNS)
     for collection in COLLECTIONS:
         if collection.columns:
             yield f"## Columns of `{collection.stream}` only"

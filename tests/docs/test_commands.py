@@ -417,6 +417,9 @@ RUN_BY = {
     "tests/packaging/hub.py": {"tap-vero-segment --about"},
     "tests/packaging/test_hub.py": {"uv run python -m tests.packaging.hub"},
     "tests/docs/test_pages.py": {"uv run python -m tests.docs.reference"},
+    "tests/targets/test_matrix.py": {
+        "uv run python -m tests.targets.matrix --markdown docs/targets.md",
+    },
     "tests/collector/test_dead_letters.py": {
         "vero-collector dead-letters delete 7 9",
         "vero-collector dead-letters list",
