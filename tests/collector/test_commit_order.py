@@ -10,7 +10,7 @@ import psycopg
 
 from tests.support.collectors import Payloads, running_collectors, statuses, under_load, users
 from tests.support.following import Follower, by_http, by_store, everything
-from tests.support.rounds import rounds
+from tests.support.rounds import by_rounds, rounds
 
 COLLECTORS = 4
 CONNECTIONS = 16
@@ -47,6 +47,7 @@ def missed(database, followed):
     return [len(set(held) - set(seen)) for seen in followed]
 
 
+@by_rounds
 def test_readers_miss_nothing_while_collectors_write(tmp_path, database):
     loads, followed = follow(tmp_path, database, SECONDS, seed=5)
 

@@ -13,6 +13,8 @@ from tests.support.payloads import documented, many
 from tests.support.store import fill
 from tests.support.stored import url_of
 
+pytestmark = pytest.mark.slow
+
 REMOVED, HASHED = docs.blocks("tap/privacy.md", "yaml")
 
 

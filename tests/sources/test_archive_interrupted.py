@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.support.archive import Maker, as_written, events_of, write_folder
 from tests.support.faulty_s3 import FaultyS3, slow
-from tests.support.rounds import rounds
+from tests.support.rounds import by_rounds, rounds
 from tests.support.stored import ids_by_stream, ids_of
 from tests.support.streams import states_never_run_ahead
 from tests.support.tap import Messages, read_messages
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.support.forked_tap import ForkedTap, RunningTap
     from tests.support.stored import Stored
 
-ROUNDS = rounds(30)
+ROUNDS = rounds(30, least=8)  # each way to end is met
 OBJECTS = Maker().small(6, 1_100)
 
 ENDS = ("SIGTERM", "SIGINT", "SIGKILL", "closed pipe")
@@ -70,6 +70,7 @@ def slowly(handler: Handler) -> bool:
     return bool(handler.key) and slow(0.0002)(handler)
 
 
+@by_rounds
 def test_interrupted_runs_lose_nothing(tap: ForkedTap, tmp_path: Path):
     chance = random.Random(2_025)
     ended: Counter[str] = Counter()
