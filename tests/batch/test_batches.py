@@ -150,9 +150,9 @@ ROUNDS = {"jsonl": 8, "parquet": 2}
     ("way", "encoding"),
     [
         pytest.param("SIGTERM", JSONL, id="SIGTERM-jsonl"),
-        pytest.param("SIGINT", PARQUET, id="SIGINT-parquet"),
+        pytest.param("SIGINT", PARQUET, id="SIGINT-parquet", marks=pytest.mark.slow),
         pytest.param("SIGKILL", JSONL, id="SIGKILL-jsonl"),
-        pytest.param("SIGKILL", PARQUET, id="SIGKILL-parquet"),
+        pytest.param("SIGKILL", PARQUET, id="SIGKILL-parquet", marks=pytest.mark.slow),
     ],
 )
 def test_interrupted_batches_together_give_what_was_stored(

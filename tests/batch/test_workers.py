@@ -133,6 +133,7 @@ def test_a_stream_that_was_selected_later_catches_up(
     assert got == {"email_sent": ids_by_stream(events_of(archive))["email_sent"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["worker", "SIGTERM", "SIGKILL"])
 def test_what_is_killed_in_mid_run_loses_and_doubles_nothing(
     tap: ForkedTap, s3: S3, archive: list[ArchiveObject], tmp_path: Path, dask: Dask, way: str

@@ -209,6 +209,7 @@ def later_than(events: Iterable[Stored], loaded_at: str) -> list[Stored]:
     return [event for event in events if event.loaded_at > loaded_at]
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_calls_come_out_once_and_then_only_what_is_new(
     tap: ForkedTap, new_place, past: History
 ):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.support.forked_tap import ForkedTap, RunningTap
     from tests.support.stored import Stored
 
-ROUNDS = 10
+ROUNDS = rounds(10, least=4)
 """Interruptions of each seed."""
 SEEDS = rounds(5, least=1)
 SEEDS_OVER_HTTP = 1
@@ -107,6 +107,7 @@ def test_interrupted_runs_together_give_what_was_stored(
     interrupt_again_and_again(tap, {"source": url_of(large)}, stored(large), seed)
 
 
+@by_rounds
 @pytest.mark.parametrize("seed", range(SEEDS_OVER_HTTP))
 def test_interrupted_runs_over_http_together_give_what_was_stored(
     tap: ForkedTap, large: Path, seed: int
