@@ -83,6 +83,7 @@ def fetcher(s3: S3) -> Callable[[str], bytes]:
 MAPS = {"email_opened": {"__alias__": "opened"}, "email_sent": {"user_id": "md5(user_id)"}}
 
 
+@pytest.mark.slow
 def test_rows_and_states_are_those_of_one_process(
     tap: ForkedTap, s3: S3, archive: list[ArchiveObject], dask: Dask
 ) -> None:
