@@ -188,10 +188,17 @@ class ForkedTap:
 
 
 def serve_forks(listener: socket.socket, program: str) -> None:
-    """Serve requests for ever; return in each process that is to be the program."""
+    """Serve requests while the tests run; return in each process that is to be the program."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    tests = os.getppid()
+    listener.settimeout(1)
     while True:
-        session, _ = listener.accept()
+        try:
+            session, _ = listener.accept()
+        except TimeoutError:
+            if os.getppid() != tests:
+                sys.exit()
+            continue
         if os.fork() == 0:
             break
         session.close()
