@@ -139,6 +139,7 @@ def test_a_pipeline_interrupted_at_any_time_delivers_each_event_and_is_never_ahe
     assert set(dead) == server.poison
 
 
+@pytest.mark.slow
 def test_twenty_thousand_events_arrive_through_faults_and_interruptions(
     target: ForkedTarget, server: TrackingServer
 ) -> None:
