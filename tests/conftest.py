@@ -1,22 +1,70 @@
 from __future__ import annotations
 
+import gc
 import itertools
 import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.collector import Collector
+from tests.support.forked_collector import FORKS
 from tests.support.postgres import Postgres, running_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+_MEMORY = Path("/dev/shm")
+_ENOUGH = 8 << 30
+"""Bytes that must be free in memory before temporary files go there."""
+
+
+def _byte_code_is_kept() -> None:
+    """Compile what the tests' many processes import once, not in each process.
+
+    Containers often forbid Python to leave byte code beside the sources, so it has a folder.
+    """
+    if sys.dont_write_bytecode:
+        sys.dont_write_bytecode = False
+        sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "pycache")
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+
+
+def _temporary_files_are_in_memory() -> None:
+    """Put temporary files where fsync costs nothing; it is called there as everywhere."""
+    if "TMPDIR" in os.environ or not os.access(_MEMORY, os.W_OK | os.X_OK):
+        return
+    may_execute = not os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC
+    if may_execute and shutil.disk_usage(_MEMORY).free >= _ENOUGH:
+        os.environ["TMPDIR"] = str(_MEMORY)
+        tempfile.tempdir = None
+
+
+# Before there are processes: they inherit both.
+_byte_code_is_kept()
+_temporary_files_are_in_memory()
+
+
+def pytest_collection_finish() -> None:
+    """Keep what collecting made, which is much, out of each garbage collection."""
+    gc.freeze()
 
 
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores: tests wait for other processes a third of the time."""
     return (os.cpu_count() or 1) + 1
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks() -> Iterator[None]:
+    """The process that collectors are forked from ends with the tests."""
+    yield
+    FORKS.stop()
 
 
 @pytest.fixture

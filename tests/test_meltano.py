@@ -25,6 +25,8 @@ from tests.support.tap import read_messages
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 MELTANO = Path(sys.executable).with_name("meltano")
 
 

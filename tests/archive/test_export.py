@@ -102,6 +102,7 @@ def deepest() -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_what_a_collector_received_comes_out_of_its_export_as_out_of_its_store(
     tap: ForkedTap, collector: Collector, s3: S3, tmp_path
 ):
@@ -207,6 +208,7 @@ def test_before_bounds_what_is_written_and_the_rest_follows(tmp_path):
     assert ids_in(archive) == Counter(ids)
 
 
+@pytest.mark.slow
 def test_exports_broken_off_and_repeated_hold_each_event_once(tmp_path):
     """Whatever bound a broken-off export had, the next one finishes what it has begun."""
     store, archive = tmp_path / "store.db", tmp_path / "archive"
@@ -516,6 +518,7 @@ def test_files_and_folders_are_synced_before_the_store_knows_of_them(tmp_path):
 # Memory
 
 
+@pytest.mark.slow
 def test_large_events_are_not_held_together(tmp_path):
     """Of 480 KB each, 800 of them once took 1.2 GB."""
     store, archive = tmp_path / "store.db", tmp_path / "archive"

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from tests.support.postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 TARGET = "meltanolabs-target-postgres==0.8.1"
 
 

@@ -83,6 +83,7 @@ def fetcher(s3: S3) -> Callable[[str], bytes]:
 MAPS = {"email_opened": {"__alias__": "opened"}, "email_sent": {"user_id": "md5(user_id)"}}
 
 
+@pytest.mark.slow
 def test_rows_and_states_are_those_of_one_process(
     tap: ForkedTap, s3: S3, archive: list[ArchiveObject], dask: Dask
 ) -> None:
@@ -133,6 +134,7 @@ def test_a_stream_that_was_selected_later_catches_up(
     assert got == {"email_sent": ids_by_stream(events_of(archive))["email_sent"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["worker", "SIGTERM", "SIGKILL"])
 def test_what_is_killed_in_mid_run_loses_and_doubles_nothing(
     tap: ForkedTap, s3: S3, archive: list[ArchiveObject], tmp_path: Path, dask: Dask, way: str

@@ -19,6 +19,8 @@ from tests.support.tap import run_tap
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = Path(__file__).parent.parent / "clients"
 EVENTS = 300
 

@@ -7,10 +7,11 @@ import random
 from itertools import pairwise
 
 import psycopg
+import pytest
 
 from tests.support.collectors import Payloads, running_collectors, statuses, under_load, users
 from tests.support.following import Follower, by_http, by_store, everything
-from tests.support.rounds import rounds
+from tests.support.rounds import by_rounds, rounds
 
 COLLECTORS = 4
 CONNECTIONS = 16
@@ -47,6 +48,7 @@ def missed(database, followed):
     return [len(set(held) - set(seen)) for seen in followed]
 
 
+@by_rounds
 def test_readers_miss_nothing_while_collectors_write(tmp_path, database):
     loads, followed = follow(tmp_path, database, SECONDS, seed=5)
 
@@ -61,6 +63,7 @@ def test_readers_miss_nothing_while_collectors_write(tmp_path, database):
         assert all(one.loaded_at < other.loaded_at for one, other in pairwise(seen))
 
 
+@pytest.mark.slow
 def test_without_the_lock_that_test_would_fail(tmp_path, database):
     with running_collectors(1, tmp_path, database):
         pass

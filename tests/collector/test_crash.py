@@ -9,11 +9,12 @@ from tests.support.events import read_events, status
 from tests.support.leaks import assert_tells_nothing
 from tests.support.load import Load
 from tests.support.payloads import documented
-from tests.support.rounds import rounds
+from tests.support.rounds import by_rounds, rounds
 
 ROUNDS = rounds(20)
 
 
+@by_rounds
 def test_no_acknowledged_event_is_lost_to_a_crash(tmp_path):
     """Kill it under load, start it again on the same store, and see that all it has said holds."""
     chance = random.Random(20)

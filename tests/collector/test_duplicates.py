@@ -8,12 +8,13 @@ from tests.support.collector import Collector
 from tests.support.events import read_events, status
 from tests.support.load import Load
 from tests.support.payloads import many
-from tests.support.rounds import rounds
+from tests.support.rounds import by_rounds, rounds
 
 EVENTS = 1_000
 TIMES = rounds(100)
 
 
+@by_rounds
 def test_a_storm_of_duplicates_is_stored_once(tmp_path):
     """The same events from 32 connections at once, each many times, in no order."""
     payloads = many(EVENTS)

@@ -20,7 +20,7 @@ from tests.support.following import Follower, by_store, everything
 from tests.support.forked_tap import ForkedTap, TapForks
 from tests.support.leaks import assert_tells_nothing
 from tests.support.postgres import running_postgres
-from tests.support.rounds import rounds
+from tests.support.rounds import by_rounds, rounds
 
 ROUNDS = rounds(30)
 CONNECTIONS = 4
@@ -96,6 +96,7 @@ class TapRuns(threading.Thread):
         self._sync()
 
 
+@by_rounds
 def test_a_killed_server_loses_nothing(tmp_path):
     """Collectors and readers live on, and find it again."""
     chance = random.Random(30)

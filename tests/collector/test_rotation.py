@@ -78,7 +78,7 @@ NONE = [False] * 4
 def test_secrets_are_rotated_without_a_restart(tmp_path):
     first, second = secrets_of(1), secrets_of(2)
     write_env(tmp_path, first)
-    with Collector(tmp_path, env={}) as collector:
+    with Collector(tmp_path, env={}, forked=False) as collector:
         assert (opened(collector, first), opened(collector, second)) == (ALL, NONE)
 
         write_env(tmp_path, second, first)

@@ -121,8 +121,9 @@ def test_secrets_are_no_arguments(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs Linux's /proc")
-def test_a_running_collector_shows_no_secret(collector):
-    arguments = Path(f"/proc/{collector.process.pid}/cmdline").read_bytes().decode()
+def test_a_running_collector_shows_no_secret(tmp_path):
+    with Collector(tmp_path, forked=False) as collector:
+        arguments = Path(f"/proc/{collector.process.pid}/cmdline").read_bytes().decode()
 
     assert "serve" in arguments
     assert_tells_nothing(arguments)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from tests.support.postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 WALKED: set[str] = set()
 
 CI = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")

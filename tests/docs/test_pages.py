@@ -15,6 +15,8 @@ from tests.packaging.test_hub import problems
 from tests.packaging.uv import REPOSITORY
 from tests.support import docs
 
+pytestmark = pytest.mark.slow
+
 URLS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
 README = docs.PAGES["README.md"]
 

@@ -13,6 +13,8 @@ from tests.support.payloads import documented, many
 from tests.support.store import fill
 from tests.support.stored import url_of
 
+pytestmark = pytest.mark.slow
+
 HASHED, _ = map(yaml.safe_load, docs.blocks("tap/privacy.md", "yaml"))
 OMITTED = {"config": {"email_addresses": "omit"}}
 

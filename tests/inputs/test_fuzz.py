@@ -1,4 +1,4 @@
-"""Damaged and hostile inputs, 200,000 of them, the same in every run.
+"""Damaged and hostile inputs, 200,000 of them with all rounds, the same in every run.
 
 A failure names the input's number; ``mutated(number, corpus)`` makes it again.
 """
@@ -34,6 +34,7 @@ from tests.support.asgi import ask, running
 from tests.support.collector import WEBHOOK_TOKEN, WRITE_KEY
 from tests.support.mutation import BATCHES, LINES, VERO, mutated, zipped
 from tests.support.records import assert_shape
+from tests.support.rounds import by_rounds, rounds
 from tests.support.stored import url_of
 from tests.support.validation import FORMATS
 
@@ -43,9 +44,11 @@ if TYPE_CHECKING:
     from tap_vero_segment.collection import Collection
     from tests.support.asgi import Answer
 
-WEBHOOKS = 30_000
-CALLS = 20_000
-ARCHIVED = 150_000
+pytestmark = by_rounds
+
+WEBHOOKS = rounds(30_000)
+CALLS = rounds(20_000)
+ARCHIVED = rounds(150_000)
 TOGETHER = 500
 SECRETS = Secrets(webhook_token=(WEBHOOK_TOKEN,), write_key=(WRITE_KEY,))
 BASIC = b"Basic " + base64.b64encode(f"{WRITE_KEY}:".encode())

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     Open = Callable[..., Page]
 
+pytestmark = pytest.mark.slow
+
 MARKUP = "</pre><script>window.ran = 1</script><img src=x onerror='window.ran = 1'>\"&\u202e"
 PHONE = {"width": 360, "height": 740}
 

@@ -192,6 +192,7 @@ def test_logging_out_ends_the_session_and_no_other(shared):
     assert another.see(BEHIND_LOGIN[1]).status_code == 404
 
 
+@pytest.mark.slow
 def test_what_is_remembered_of_ended_sessions_has_a_limit():
     now = 0.0
     sessions = Sessions(lambda: [READ_TOKEN], lambda: now)

@@ -8,10 +8,14 @@ import zipfile
 from email import message_from_bytes
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.packaging.uv import REPOSITORY
 
 if TYPE_CHECKING:
     from tests.packaging.conftest import Distributions
+
+pytestmark = pytest.mark.slow
 
 PACKAGE = REPOSITORY / "tap_vero_segment"
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -20,6 +20,8 @@ from tests.packaging.uv import REPOSITORY
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 MELTANO = Draft202012Validator(
     json.loads((files("meltano.schemas") / "meltano.schema.json").read_text(encoding="utf-8"))
 )

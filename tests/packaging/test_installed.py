@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tests.packaging.conftest import Distributions
 
+pytestmark = pytest.mark.slow
+
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = os.environ.get("VERO_TESTS_PYTHONS", RUNNING).split()
 

@@ -17,6 +17,8 @@ from tests.packaging.uv import REPOSITORY, uv
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 MACHINES = {
     "linux-x86_64": {"sys_platform": "linux", "platform_machine": "x86_64"},
     "linux-aarch64": {"sys_platform": "linux", "platform_machine": "aarch64"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.browser import running_browser
 from tests.support.collector import run_collector
 from tests.support.funnel import DuckDB, event, load
@@ -22,6 +24,7 @@ NAMES = (
 )
 
 
+@pytest.mark.slow
 def test_the_page_draws_its_charts_alone_and_runs_no_name(tmp_path: Path) -> None:
     warehouse = DuckDB(tmp_path / "warehouse.duckdb")
     load(

@@ -36,6 +36,7 @@ from tests.support.archive import (
 from tests.support.faulty_s3 import LISTING, FaultyS3, Held
 from tests.support.inline_tap import sync_inline
 from tests.support.records import assert_shape
+from tests.support.rounds import by_rounds, rounds
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY
 from tests.support.stored import ids_by_stream, ids_of
 from tests.support.streams import ALL_STREAMS, bookmark_of, catalog_of, states_never_run_ahead
@@ -211,6 +212,7 @@ def later_than(events: Iterable[Stored], loaded_at: str) -> list[Stored]:
     return [event for event in events if event.loaded_at > loaded_at]
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_calls_come_out_once_and_then_only_what_is_new(
     tap: ForkedTap, new_place, past: History
 ):
@@ -383,6 +385,7 @@ def test_a_day_out_of_bounds_is_neither_listed_nor_fetched(tap: ForkedTap, s3: S
     assert tap.run(place.config(), catalog=EVERYTHING).status == 1
 
 
+@by_rounds
 def test_runs_with_later_and_later_ends_come_to_all_that_they_cover():
     """What an end leaves out is found when it is within a later one, whatever comes meanwhile."""
     with FaultyS3([]) as store:
@@ -390,7 +393,7 @@ def test_runs_with_later_and_later_ends_come_to_all_that_they_cover():
 
 
 def _later_and_later_ends(store: FaultyS3) -> None:
-    for seed in range(25):
+    for seed in range(rounds(25, least=4)):
         store.objects.clear()
         chance = random.Random(seed)
         maker = Maker(seed)

@@ -27,7 +27,7 @@ from tests.support.collector import SECRETS, Collector, run_collector
 from tests.support.damage import NAME, Kept, copy, cut, flip, leave, read
 from tests.support.events import read_events
 from tests.support.payloads import documented, many
-from tests.support.rounds import rounds
+from tests.support.rounds import by_rounds, rounds
 from tests.support.store import fill
 from tests.support.stored import url_of
 
@@ -77,6 +77,7 @@ def write_and_read(store: Path) -> Kept:
     return read(store)
 
 
+@by_rounds
 def test_a_damaged_store_is_whole_or_refused(left, tmp_path):
     """To look at one of them again: ``range(seed, seed + 1)``."""
     folder, kept = left

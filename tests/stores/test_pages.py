@@ -89,7 +89,7 @@ def test_what_is_read_at_once_ends_by_its_bytes(writer, reader):
 
 
 def test_a_collector_on_large_events_starts_and_is_read_in_little_memory(tmp_path):
-    collector = Collector(tmp_path)
+    collector = Collector(tmp_path, forked=False)
     events = [large_event(number, LARGE, b"b" * LARGE) for number in range(120)]
     with closing(SqliteWriter(collector.store_url, "store")) as writer:
         writer.write(events, [])  # 115 MB

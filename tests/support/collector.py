@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +17,8 @@ import requests
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.support.forked_collector import ForkedProcess
 
 WEBHOOK_TOKEN = "webhook-token-of-the-tests"
 READ_TOKEN = "read-token-of-the-tests"
@@ -37,41 +40,77 @@ def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(prefixes)}
 
 
+COLLECTOR = [
+    sys.executable,
+    "-c",
+    "from tap_vero_segment.collector.cli import main; main(prog_name='vero-collector')",
+]
+
+
 def collector_command(*arguments: str) -> list[str]:
-    code = "from tap_vero_segment.collector.cli import main; main(prog_name='vero-collector')"
-    return [sys.executable, "-c", code, *arguments]
+    return [*COLLECTOR, *arguments]
+
+
+def _forked(
+    command: list[str], cwd: Path, env: dict[str, str], outputs: tuple[int, int]
+) -> ForkedProcess | None:
+    """Start a command by a fork; None: it needs a Python of its own."""
+    from tests.support.forked_collector import FORKS
+
+    length = len(COLLECTOR)
+    if command[:length] != COLLECTOR or not FORKS.can_be(env):
+        return None
+    return FORKS.launch(command[length:], cwd, env, outputs)
 
 
 def run_collector(
     *arguments: str, cwd: Path, env: dict[str, str] | None = None, timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of ``vero-collector`` to its end."""
-    return subprocess.run(
-        collector_command(*arguments),
-        cwd=cwd,
-        env=clean_environment() | (env or {}),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    command, environment = collector_command(*arguments), clean_environment() | (env or {})
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        files = (output.fileno(), errors.fileno())
+        process = _forked(command, cwd, environment, files)
+        process = process or subprocess.Popen(
+            command, cwd=cwd, env=environment, stdout=output, stderr=errors
+        )
+        try:
+            status = process.wait(timeout)
+        finally:
+            process.kill()
+        for file in (output, errors):
+            file.seek(0)
+        return subprocess.CompletedProcess(command, status, output.read(), errors.read())
 
 
 class Collector:
     """``vero-collector serve`` on a free port; usable as a context manager.
 
     Its standard error goes to a file, so that no test has to read a pipe to keep it alive.
+
+    Args:
+        folder: Its working folder, with its store and its log.
+        env: Its settings; None: all secrets.
+        store_url: Another store.
+        forked: Fork it from a process that has imported it; otherwise it is one from the start,
+            with a command line and as little memory as in earnest.
     """
 
     def __init__(
-        self, folder: Path, env: dict[str, str] | None = None, store_url: str = ""
+        self,
+        folder: Path,
+        env: dict[str, str] | None = None,
+        store_url: str = "",
+        *,
+        forked: bool = True,
     ) -> None:
         self.folder = folder
         self.store = folder / "vero-events.db"
         self.store_url = store_url or f"sqlite:///{self.store}"
         self.log_file = folder / "collector.log"
         self._env = clean_environment() | (SECRETS if env is None else env)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: ForkedProcess | subprocess.Popen[bytes] | None = None
+        self._may_fork = forked
         self.url = ""
         self.port = 0
 
@@ -80,14 +119,15 @@ class Collector:
 
     def start(self) -> Self:
         offset = self.log_file.stat().st_size if self.log_file.exists() else 0
+        command = self.command("serve", "--port", str(self.port), "--store", self.store_url)
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command("serve", "--port", str(self.port), "--store", self.store_url),
-                cwd=self.folder,
-                env=self._env,
-                stdout=log,
-                stderr=log,
-            )
+            if self._may_fork:
+                files = (log.fileno(), log.fileno())
+                self.process = _forked(command, self.folder, self._env, files)
+            if not self._may_fork or self.process is None:
+                self.process = subprocess.Popen(
+                    command, cwd=self.folder, env=self._env, stdout=log, stderr=log
+                )
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             found = _LISTENING.search(self.log()[offset:])

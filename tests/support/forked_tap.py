@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -30,7 +31,7 @@ _NUMBER = 4
 """Bytes of a number between the two processes."""
 
 
-def _receive_number(session: socket.socket) -> int:
+def receive_number(session: socket.socket) -> int:
     number = session.recv(_NUMBER, socket.MSG_WAITALL)
     assert len(number) == _NUMBER, "the process that forks is gone"
     return int.from_bytes(number)
@@ -56,7 +57,7 @@ class RunningTap:
         """Return the exit status once it has ended; minus the signal that it died of."""
         if self._status is None:
             self.session.settimeout(timeout)
-            self._status = os.waitstatus_to_exitcode(_receive_number(self.session))
+            self._status = os.waitstatus_to_exitcode(receive_number(self.session))
         return self._status
 
     def finish(self) -> Run:
@@ -89,34 +90,45 @@ class RunningTap:
 class TapForks:
     """The process that forks; usable as a context manager."""
 
+    # Unbuffered, as in many containers: a signal then cuts writes short.
+    program: tuple[str, ...] = ("-u", "-m", "tests.support.forked_tap")
+    """The arguments of Python that run a module with ``serve_forks``."""
+
     def __init__(self) -> None:
         self.runs = 0
 
     def start(self, cwd: Path, arguments: list[str], env: dict[str, str]) -> RunningTap:
-        request = json.dumps({"arguments": arguments, "cwd": str(cwd), "env": env}).encode()
         errors = cwd / "stderr"
+        reading, writing = os.pipe()
+        try:
+            with errors.open("wb") as log:
+                pid, session = self.fork(cwd, arguments, env, (writing, log.fileno()))
+        finally:
+            os.close(writing)
+        return RunningTap(pid, open(reading, "rb"), errors, session)  # noqa: PTH123
+
+    def fork(
+        self, cwd: Path, arguments: list[str], env: dict[str, str], outputs: tuple[int, int]
+    ) -> tuple[int, socket.socket]:
+        """Start a process; return its number, and the socket that its status will come from."""
+        request = json.dumps({"arguments": arguments, "cwd": str(cwd), "env": env}).encode()
         session = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         session.settimeout(60)
         session.connect(self._address)
-        reading, writing = os.pipe()
-        with errors.open("wb") as log:
-            length = len(request).to_bytes(_NUMBER)
-            socket.send_fds(session, [length], [writing, log.fileno()])
-            os.close(writing)
-            session.sendall(request)
-            pid = _receive_number(session)
-        return RunningTap(pid, open(reading, "rb"), errors, session)  # noqa: PTH123
+        socket.send_fds(session, [len(request).to_bytes(_NUMBER)], outputs)
+        session.sendall(request)
+        return receive_number(session), session
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="tap")
+        self._folder = tempfile.TemporaryDirectory(prefix="forks")
         self._address = f"{self._folder.name}/socket"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(self._address)
             listener.listen(16)
             self._process = subprocess.Popen(
-                # Unbuffered, as in many containers: a signal then cuts writes short.
-                [sys.executable, "-u", "-m", "tests.support.forked_tap", str(listener.fileno())],
+                [sys.executable, *self.program, str(listener.fileno())],
                 cwd=_ROOT,
+                env=clean_environment(),
                 pass_fds=[listener.fileno()],
             )
         return self
@@ -175,11 +187,18 @@ class ForkedTap:
         return run.messages
 
 
-def _serve(listener: socket.socket) -> None:
-    """Serve requests for ever; return in the process that is to be the tap."""
+def serve_forks(listener: socket.socket, program: str) -> None:
+    """Serve requests while the tests run; return in each process that is to be the program."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    tests = os.getppid()
+    listener.settimeout(1)
     while True:
-        session, _ = listener.accept()
+        try:
+            session, _ = listener.accept()
+        except TimeoutError:
+            if os.getppid() != tests:
+                sys.exit()
+            continue
         if os.fork() == 0:
             break
         session.close()
@@ -205,7 +224,8 @@ def _serve(listener: socket.socket) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
-    sys.argv = ["tap-vero-segment", *request["arguments"]]
+    time.tzset()
+    sys.argv = [program, *request["arguments"]]
 
 
 if __name__ == "__main__":
@@ -217,5 +237,5 @@ if __name__ == "__main__":
 
     TapVeroSegment.print_version(print_fn=str)  # imports what it needs for it, and keeps it
     gc.freeze()  # what is imported is collected in no run, and so copied for none
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    serve_forks(socket.socket(fileno=int(sys.argv[1])), "tap-vero-segment")
     TapVeroSegment.cli()

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
 import socket
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from tests.support.collector import clean_environment
-from tests.support.forked_tap import RunningTap, TapForks, _serve
+from tests.support.forked_tap import RunningTap, TapForks, serve_forks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
-_ROOT = Path(__file__).parents[2]
 _CONSTANTS = "CONSTANTS_OF_THE_TARGET"
 
 IMPATIENT = {
     "client.BACKOFF": 0.01,
     "client.BACKOFF_MAX": 0.05,
     "client.JITTER": 0.01,
-    "client.TIMEOUT": (5.0, 0.3),
+    "client.TIMEOUT": (5.0, 1.0),
 }
 """Constants with which a server's faults cost a test no time."""
 
@@ -37,18 +35,7 @@ Running = RunningTap
 class TargetForks(TapForks):
     """The process that forks; usable as a context manager."""
 
-    def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="target")
-        self._address = f"{self._folder.name}/socket"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            listener.bind(self._address)
-            listener.listen(16)
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.forked_target", str(listener.fileno())],
-                cwd=_ROOT,
-                pass_fds=[listener.fileno()],
-            )
-        return self
+    program = ("-m", "tests.support.forked_target")
 
 
 @dataclass
@@ -113,7 +100,8 @@ if __name__ == "__main__":
 
     from tap_vero_segment.targets.segment import TargetSegment
 
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    gc.freeze()
+    serve_forks(socket.socket(fileno=int(sys.argv[1])), "target-segment")
     for name, value in json.loads(os.environ[_CONSTANTS]).items():
         module, _, constant = name.rpartition(".")
         module_object = importlib.import_module(f"tap_vero_segment.targets.segment.{module}")

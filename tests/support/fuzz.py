@@ -14,18 +14,24 @@ from hypothesis import strategies as st
 
 from tests.support.contract import COLUMNS, VERO_TYPES
 from tests.support.payloads import documented
+from tests.support.rounds import by_rounds, rounds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-fuzz = settings(
+_settings = settings(
     derandomize=True,
     database=None,
-    max_examples=150,
+    max_examples=rounds(150, least=50),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],  # a busy machine is no failure
 )
-"""The settings of each property, as a decorator."""
+
+
+def fuzz(test: Callable[..., None]) -> Callable[..., None]:
+    """Give a property its settings, as a decorator."""
+    return by_rounds(_settings(test))
+
 
 TIMES = [
     -1,

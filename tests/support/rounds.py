@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 
-ALL = bool(os.environ.get("VERO_TESTS_ALL_ROUNDS"))
+import pytest
+
+PERCENT = int(os.environ.get("VERO_TESTS_ROUNDS", "10"))
+
+by_rounds = pytest.mark.rounds
+"""Marks a test that finds more with more rounds."""
 
 
-def rounds(most: int) -> int:
-    """Return a third of the rounds, at least two; with ``VERO_TESTS_ALL_ROUNDS`` set, all.
+def rounds(most: int, least: int = 2) -> int:
+    """Return a share of the rounds: ``VERO_TESTS_ROUNDS`` percent of them, 10 by default.
 
-    The suite is run before each change and has to be quick; all rounds are run each week.
+    The suite is run before each change and has to be quick. ``.ci/run`` then tries these tests with
+    a third of the rounds, and each week all rounds are run.
     """
-    return most if ALL else max(2, most // 3)
+    return max(least, most * PERCENT // 100)

@@ -15,7 +15,7 @@ import pytest
 from tap_vero_segment.tap.streams import PAGE_SIZE
 from tests.support.collector import READ_TOKEN, clean_environment
 from tests.support.event_server import EventServer
-from tests.support.rounds import rounds
+from tests.support.rounds import by_rounds, rounds
 from tests.support.stored import ids_by_stream, lines_of, stored, url_of
 from tests.support.streams import bookmark_of, states_never_run_ahead
 from tests.support.tap import read_messages, tap_command
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from tests.support.forked_tap import ForkedTap, RunningTap
     from tests.support.stored import Stored
 
-ROUNDS = 10
+ROUNDS = rounds(10, least=4)
 """Interruptions of each seed."""
-SEEDS = rounds(5)
+SEEDS = rounds(5, least=1)
 SEEDS_OVER_HTTP = 1
 
 PAGE_BYTES = 1_750_000
@@ -99,6 +99,7 @@ def ends_well(output: bytes) -> bool:
     return output.endswith(b"\n") and b'{"type":"RECORD"' not in last
 
 
+@by_rounds
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_interrupted_runs_together_give_what_was_stored(
     tap: ForkedTap, large: Path, seed: int
@@ -106,6 +107,7 @@ def test_interrupted_runs_together_give_what_was_stored(
     interrupt_again_and_again(tap, {"source": url_of(large)}, stored(large), seed)
 
 
+@by_rounds
 @pytest.mark.parametrize("seed", range(SEEDS_OVER_HTTP))
 def test_interrupted_runs_over_http_together_give_what_was_stored(
     tap: ForkedTap, large: Path, seed: int

@@ -18,6 +18,7 @@ from tests.support.collector import READ_TOKEN
 from tests.support.event_server import EventServer
 from tests.support.inline_tap import sync_inline
 from tests.support.payloads import EMAIL_TYPES, OTHER_TYPES, documented, many
+from tests.support.rounds import by_rounds, rounds
 from tests.support.store import fill
 from tests.support.stored import fill_at, ids_by_stream, ids_of, lines_of, stored, url_of
 from tests.support.streams import (
@@ -323,6 +324,7 @@ def test_a_collector_is_read_once_however_many_streams_are_selected(
     assert server.served[1:] == lines
 
 
+@by_rounds
 @given(
     st.lists(
         st.one_of(
@@ -337,7 +339,7 @@ def test_a_collector_is_read_once_however_many_streams_are_selected(
     )
 )
 @settings(
-    max_examples=120,
+    max_examples=rounds(120, least=30),
     deadline=None,
     derandomize=True,
     database=None,

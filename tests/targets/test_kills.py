@@ -16,7 +16,7 @@ from meltano.core.state_store.base import MeltanoState
 
 from tests.support.collector import clean_environment
 from tests.support.payloads import many
-from tests.support.rounds import ALL, rounds
+from tests.support.rounds import PERCENT, rounds
 from tests.support.store import fill
 from tests.support.stored import ids_by_stream, stored, url_of
 from tests.support.streams import DEFAULT_STREAMS
@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from tests.targets.matrix.rows import Target
 
 # The weekly rounds; the target of this project has quicker ones in duckdb/test_faults.py.
-pytestmark = pytest.mark.skipif(not ALL, reason="each week: VERO_TESTS_ALL_ROUNDS is not set")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PERCENT < 100, reason="each week: VERO_TESTS_ROUNDS is not 100"),
+]
 
 EVENTS = 100_000
 ROUNDS = 30

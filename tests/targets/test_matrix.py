@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.rounds import ALL
+from tests.support.rounds import PERCENT
 from tests.targets.matrix.destinations import Servers
 from tests.targets.matrix.feed import PHASES, Feed
 from tests.targets.matrix.rows import TARGETS, Unavailable
@@ -15,7 +15,10 @@ from tests.targets.matrix.run import run
 if TYPE_CHECKING:
     from pathlib import Path
 
+ALL = PERCENT == 100
 WEBHOOKS = 3_000 if ALL else 400
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.timeout(2 * 3600 if ALL else 900)

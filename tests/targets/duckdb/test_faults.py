@@ -27,7 +27,7 @@ from tests.support.duckdb_loading import (
 )
 from tests.support.mounts import make_read_only, small_disk
 from tests.support.resident import peak
-from tests.support.rounds import rounds
+from tests.support.rounds import by_rounds, rounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,6 +180,7 @@ def test_a_signal_loads_what_was_read_and_ends_well(tmp_path: Path, number: sign
     assert state["position"] <= loaded <= 1000
 
 
+@by_rounds
 def test_killed_at_any_moment_the_next_run_completes_it(tmp_path: Path) -> None:
     path = tmp_path / "warehouse.duckdb"
     chance = random.Random(20261123)

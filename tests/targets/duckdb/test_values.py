@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tap_vero_segment.errors import UserError
 from tests.support.duckdb_loading import Warehouse
 from tests.support.odd import odd
-from tests.support.rounds import rounds
+from tests.support.rounds import by_rounds, rounds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -226,9 +226,10 @@ RECORDS = st.lists(
 FILES = count()
 
 
+@by_rounds
 @given(RECORDS)
 @settings(
-    max_examples=rounds(90),
+    max_examples=rounds(90, least=20),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -15,7 +15,7 @@ from tap_vero_segment.targets.segment.sink import EventSink
 from tests.support import tracking_server as api
 from tests.support.forked_target import IMPATIENT, Ended
 from tests.support.inline_target import send_inline
-from tests.support.rounds import rounds
+from tests.support.rounds import by_rounds, rounds
 from tests.support.singer_events import (
     position_of,
     record_line,
@@ -123,6 +123,7 @@ def run_until_done(
     return signals
 
 
+@by_rounds
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_pipeline_interrupted_at_any_time_delivers_each_event_and_is_never_ahead(
     target: ForkedTarget, server: TrackingServer, seed: int
@@ -138,6 +139,7 @@ def test_a_pipeline_interrupted_at_any_time_delivers_each_event_and_is_never_ahe
     assert set(dead) == server.poison
 
 
+@pytest.mark.slow
 def test_twenty_thousand_events_arrive_through_faults_and_interruptions(
     target: ForkedTarget, server: TrackingServer
 ) -> None:

@@ -16,7 +16,7 @@ from tap_vero_segment.errors import UserError
 from tests.support.collector import clean_environment
 from tests.support.inline_target import send_inline
 from tests.support.pipeline import TARGET
-from tests.support.rounds import rounds
+from tests.support.rounds import by_rounds, rounds
 from tests.support.singer_events import (
     batch_line,
     line,
@@ -128,6 +128,7 @@ def spoilt(chance: random.Random, lines: list[bytes]) -> list[bytes]:
     return [json.dumps(each).encode() + b"\n" for each in messages]
 
 
+@by_rounds
 @pytest.mark.parametrize("seed", range(rounds(40)))
 def test_whatever_a_tap_writes_ends_in_a_line_and_no_state_is_ahead(
     server: TrackingServer, tmp_path: Path, seed: int

@@ -84,6 +84,7 @@ def test_batch_messages_arrive_too(
     assert run.state == read_messages(done.stdout.splitlines()).state
 
 
+@pytest.mark.slow
 def test_meltano_runs_it_and_goes_on_where_it_came_to(
     tmp_path: Path, server: TrackingServer
 ) -> None:

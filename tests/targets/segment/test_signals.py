@@ -21,13 +21,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tap_vero_segment.record import Record
     from tests.support.forked_target import ForkedTarget, Running
     from tests.support.tracking_server import TrackingServer
 
-EVENTS = [record for record in records(8_000) if record["event"] == "email_sent"]
-"""Of one stream: while its events are being sent, no other stream's are waiting."""
 SMALL = IMPATIENT | {"target.DRAIN_AT": 250, "client.TIMEOUT": (5.0, 30.0)}
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+
+
+@pytest.fixture(scope="module")
+def events() -> list[Record]:
+    """Events of one stream: while they are being sent, no other stream's are waiting."""
+    return [record for record in records(8_000) if record["event"] == "email_sent"]
 
 
 def wait_until(condition: Callable[[], Any]) -> None:
@@ -51,10 +56,10 @@ def pipe(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def messages(tmp_path: Path) -> Path:
+def messages(tmp_path: Path, events: list[Record]) -> Path:
     """All events in a file: the target never has to wait for the next one."""
     path = tmp_path / "messages-of-all"
-    path.write_bytes(b"".join(run_lines(EVENTS)))
+    path.write_bytes(b"".join(run_lines(events)))
     return path
 
 
@@ -91,9 +96,13 @@ def accepted_ids(server: TrackingServer) -> set[str]:
 
 @BOTH
 def test_while_the_tap_is_silent_all_that_it_said_is_sent(
-    target: ForkedTarget, server: TrackingServer, pipe: Path, number: signal.Signals
+    target: ForkedTarget,
+    server: TrackingServer,
+    events: list[Record],
+    pipe: Path,
+    number: signal.Signals,
 ) -> None:
-    few = EVENTS[:50]
+    few = events[:50]
     with (
         target.start(server.config(), pipe, constants=SMALL) as running,
         pipe.open("wb", buffering=0) as tap,
@@ -112,7 +121,7 @@ def test_while_the_tap_is_silent_all_that_it_said_is_sent(
 
 @BOTH
 def test_amid_a_request_it_is_heard_when_the_server_has_answered(
-    server: TrackingServer, running: Running, number: signal.Signals
+    server: TrackingServer, events: list[Record], running: Running, number: signal.Signals
 ) -> None:
     gate = Gate(server)
     assert gate.reached.wait(30)
@@ -122,8 +131,8 @@ def test_amid_a_request_it_is_heard_when_the_server_has_answered(
     run = ended(running)
     assert run.status == 0, run.stderr
     position = position_of(run.state)
-    assert 0 < position < len(EVENTS)
-    assert accepted_ids(server) == {record["id"] for record in EVENTS[:position]}
+    assert 0 < position < len(events)
+    assert accepted_ids(server) == {record["id"] for record in events[:position]}
 
 
 def test_a_second_signal_ends_the_run_at_once_and_without_a_state(
@@ -156,14 +165,14 @@ def test_a_server_that_then_fails_is_an_error_and_no_good_end(
 
 
 def test_a_server_that_fails_what_was_read_is_an_error_too(
-    target: ForkedTarget, server: TrackingServer, pipe: Path
+    target: ForkedTarget, server: TrackingServer, events: list[Record], pipe: Path
 ) -> None:
     server.fault_of = lambda: api.status(500)
     with (
         target.start(server.config(), pipe, constants=SMALL) as running,
         pipe.open("wb", buffering=0) as tap,
     ):
-        tap.write(b"".join(run_lines(EVENTS[:50])))
+        tap.write(b"".join(run_lines(events[:50])))
         wait_until(lambda: all_is_read(tap))
         running.send_signal(signal.SIGTERM)
         run = ended(running)
