@@ -44,8 +44,6 @@ from tests.support.payloads import EMAIL_TYPES, OTHER_TYPES, documented
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from schemathesis.schemas import BaseSchema
-
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -62,9 +60,6 @@ CONFIG = SchemathesisConfig.from_dict(
     {"generation": {"max-examples": EXAMPLES, "deterministic": True, "database": "none"}}
 )
 SCHEMA = schemathesis.openapi.from_dict(openapi_document(), config=CONFIG)
-# Its cases are made up when a test runs: for all paths at once, every process would have to make
-# them all up to know the tests' names.
-OF_ONE_PATH = schemathesis.pytest.from_fixture("of_one_path")
 
 
 class RightSecrets(AuthBase):
@@ -86,11 +81,6 @@ class RightSecrets(AuthBase):
         elif path.startswith("v1/"):
             return HTTPBasicAuth(WRITE_KEY, "")(request)
         return request
-
-
-@pytest.fixture(params=openapi_document()["paths"])
-def of_one_path(request: pytest.FixtureRequest) -> BaseSchema:
-    return SCHEMA.include(path=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -152,14 +142,14 @@ def test_the_figures_and_names_of_the_document_are_those_of_the_code():
     assert paths["/static/{name}"]["get"]["parameters"][0]["schema"]["enum"] == [*STATIC_FILES]
 
 
-@OF_ONE_PATH.parametrize()
+@SCHEMA.parametrize()
 def test_the_collector_does_as_the_document_says_for_those_who_may(case, shared, trusted):
     if isinstance(case.body, dict) and "writeKey" in case.body:
         case.body["writeKey"] = WRITE_KEY
     case.call_and_validate(base_url=shared.url, session=trusted, checks=CHECKS)
 
 
-@OF_ONE_PATH.parametrize()
+@SCHEMA.parametrize()
 def test_the_collector_does_as_the_document_says_for_those_who_may_not(case, shared, stranger):
     case.call_and_validate(base_url=shared.url, session=stranger, checks=[*CHECKS, ignored_auth])
 
