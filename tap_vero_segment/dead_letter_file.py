@@ -1,4 +1,4 @@
-"""Where a run puts what it can do nothing with, when it is told to go on."""
+"""The file for lines that a run cannot read, if its settings name one."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class _Seconds(click.FloatRange):
 
 
 class _Words(click.types.StringParamType):
-    """Text; several, in an environment variable, are parted by commas or spaces."""
+    """Text; in an environment variable, commas or spaces separate several."""
 
     name = "CIDR"
 
@@ -215,7 +215,7 @@ def init(url: str) -> None:
     show_envvar=True,
     help=(
         "Take batches from Segment's webhooks whose signature covers the first call only. "
-        "Whoever sees one of them can put calls of his own behind the first."
+        "Anyone who sees one of them can add calls behind the first."
     ),
 )
 @click.option(
@@ -230,12 +230,12 @@ def init(url: str) -> None:
 @_networks_option(
     "--allow-from",
     "allow_from",
-    "Answer only these addresses, but for /health and /ready; repeatable. Default: all.",
+    "Serve only these addresses, except on /health and /ready; repeatable. Default: all.",
 )
 @_networks_option(
     "--trust-proxy",
     "trusted_proxies",
-    "Believe the X-Forwarded-For and -Proto of these addresses; repeatable. Default: of none.",
+    "Trust X-Forwarded-For and X-Forwarded-Proto from these addresses; repeatable.",
 )
 @click.option(
     "--max-pending",
@@ -244,7 +244,7 @@ def init(url: str) -> None:
     type=click.IntRange(min=1),
     envvar=settings.variable("max_pending"),
     show_envvar=True,
-    help="Requests that may wait for their commit; the next one is answered with 503.",
+    help="Requests that may wait for their commit; the next one gets 503.",
 )
 @click.option(
     "--max-connections",
@@ -253,7 +253,7 @@ def init(url: str) -> None:
     type=click.IntRange(min=1),
     envvar=settings.variable("max_connections"),
     show_envvar=True,
-    help="Connections that are served; the next one is answered with 503.",
+    help="Connections that are served; the next one gets 503.",
 )
 @click.option(
     "--client-timeout",
@@ -264,7 +264,7 @@ def init(url: str) -> None:
     metavar="SECONDS",
     envvar=settings.variable("client_timeout"),
     show_envvar=True,
-    help="How long a request may take to arrive, and an answer to be taken on.",
+    help="How long a request may take to arrive, and a response to be read.",
 )
 @click.pass_context
 def serve(context: click.Context, /, *, log_format: str, **told: Any) -> None:

@@ -1,4 +1,4 @@
-"""What systemd is told of the collector, where it runs under it: sd_notify(3), in a few lines."""
+"""Messages to systemd, if the collector runs under it: sd_notify(3), in a few lines."""
 
 from __future__ import annotations
 

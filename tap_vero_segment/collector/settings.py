@@ -1,4 +1,4 @@
-"""What the collector is told, by options and by its environment."""
+"""The collector's settings, from options and from the environment."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 class Settings(NamedTuple):
-    """What ``serve`` is told, but for the secrets.
+    """The settings of ``serve``, except the secrets.
 
     Attributes:
         store: The store's URL.
@@ -55,8 +55,8 @@ class Settings(NamedTuple):
         legacy_batches: Whether batches of Segment's webhooks are taken that are signed in part.
         allow_from: Who may ask; empty: everybody.
         trusted_proxies: Whose ``X-Forwarded-For`` is believed.
-        max_pending: Requests that wait for their commit; the next one is answered with 503.
-        max_connections: Connections that are served; the next one is answered with 503.
+        max_pending: Requests that wait for their commit; the next one gets 503.
+        max_connections: Connections that are served; the next one gets 503.
         client_seconds: How long a request may take to arrive, and an answer to be taken on.
     """
 

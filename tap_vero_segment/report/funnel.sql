@@ -65,7 +65,7 @@ names AS (
   GROUP BY e.campaign_id
 ),
 -- The Monday of a date, by arithmetic: each dialect truncates to a week in a way of its own. A year
--- that begins in March has its leap day at its end; weekday is 0 on a Monday, but for whole weeks.
+-- that begins in March has its leap day at its end; weekday is 0 on a Monday, apart from whole weeks.
 dates AS (
   SELECT DISTINCT CAST(happened_at AS DATE) AS event_date
   FROM events

@@ -1,4 +1,4 @@
-"""What the tap and the target share as Singer programs: errors are told in one line."""
+"""What the tap and the target share as Singer programs: an error is one line."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ class ArchiveSource(Closing):
         return times.to_text(stored.modified_at)
 
     def close(self) -> None:
-        """See :class:`tap_vero_segment.sources.base.Source`; what was set aside is told."""
+        """See :class:`tap_vero_segment.sources.base.Source`; it reports what was set aside."""
         letters = self.dead_letters
         if letters.count:
             logger.warning(

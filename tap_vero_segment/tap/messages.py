@@ -146,7 +146,7 @@ class _CollectionSerializer:
 
 
 def encoded_common(row: Row, deselected: frozenset[str]) -> bytes:
-    """Return a row's common columns as JSON, but for those deselected.
+    """Return a row's common columns as JSON, except those deselected.
 
     The collection's stream and ``tracks`` mostly want the same, and each row is encoded once.
     """

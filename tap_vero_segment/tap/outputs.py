@@ -22,7 +22,7 @@ class Output:
 
     Args:
         serialize: Takes a page's rows; returns their messages.
-        count: Is told how many records there were.
+        count: Called with the number of records.
         start: The ``loaded_at`` up to which an earlier run has written the stream.
     """
 
@@ -104,7 +104,7 @@ class Outputs:
         return min(output.start for output in self._all)
 
     def distribute(self, calls: Sequence[TrackCall]) -> None:
-        """Give each stream its rows of a page, but for those that an earlier run has written."""
+        """Give each stream its rows of a page, except those that an earlier run has written."""
         for call in calls:
             found = self._wanted.get(call.event)
             if found is None or (self._bounded and not self._settings.covers(call)):

@@ -1,6 +1,6 @@
 """``POST /segment``: Segment's Webhooks destinations, the classic one and the one of Actions.
 
-What they send is told at segment.com/docs/connections/destinations/catalog/webhooks and
+Their format is documented at segment.com/docs/connections/destinations/catalog/webhooks and
 ``…/actions-webhook``: one call a request, or an array of calls, signed with a shared secret.
 """
 
@@ -43,8 +43,8 @@ async def receive(
         committer: Takes the calls.
         secrets: The shared secret, and the one before it.
         legacy_batches: Whether an array is taken whose signature covers its first call only, as
-            the Actions destination signs unless it is told otherwise. Whoever sees one such
-            request can put calls of his own behind the first.
+            the Actions destination signs by default. Anyone who sees one such request can add
+            calls behind the first.
 
     Raises:
         HTTPError: 401, a wrong signature; 413, the body is too long.

@@ -51,7 +51,7 @@ async def receive(request: Request, committer: Committer) -> Response:
 
 
 def _read(body: bytes, received_at: int) -> Event | tuple[DeadLetter, HTTPError | None]:
-    """Return a body's event, or the dead letter that it is and what its sender is told."""
+    """Return a body's event, or its dead letter and the response to the sender."""
     refused = None
     try:
         return read_vero(body, received_at)

@@ -1,8 +1,8 @@
 """``GET /live``: what changes, as it changes, as server-sent events.
 
-One task reads the store for all who watch, and only while somebody does. There is no queue: who is
-ready for more gets what there is then, compared with what he has seen, so that a slow one misses
-events, is told how many, and costs nothing.
+One task reads the store for all open pages, and only while there is one. There is no queue: a page
+that is ready for more gets the state of that moment, compared with what it has shown. A slow page
+skips events, shows how many, and costs nothing.
 """
 
 from __future__ import annotations

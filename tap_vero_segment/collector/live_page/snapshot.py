@@ -41,7 +41,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 def entry_of(line: bytes) -> Entry:
-    """Return what is told of an event.
+    """Return what the page shows of an event.
 
     Args:
         line: The track call with ``loadedAt``, as a store returns it.

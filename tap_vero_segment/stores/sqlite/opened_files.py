@@ -2,7 +2,7 @@
 
 A file that is deleted, moved or replaced stays open: SQLite goes on writing to it, and whatever it
 writes is gone when the process ends. So whoever writes compares what the paths name with what was
-opened, after each commit and before anybody is told of it.
+opened, after each commit and before anything is acknowledged.
 """
 
 from __future__ import annotations

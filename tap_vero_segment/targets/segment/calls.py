@@ -1,6 +1,6 @@
 """Track calls on their way out: encoded, and cut into batches that Segment takes.
 
-Its limits are told at segment.com/docs/connections/sources/catalog/libraries/server/http-api.
+Its limits are documented at segment.com/docs/connections/sources/catalog/libraries/server/http-api.
 """
 
 from __future__ import annotations
