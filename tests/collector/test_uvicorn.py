@@ -64,4 +64,4 @@ def test_the_server_has(name):
 def test_no_other_module_uses_what_is_private():
     root = Path(tap_vero_segment.collector.__file__).parent
     using = {path.name for path in root.rglob("*.py") if "uvicorn" in path.read_text()}
-    assert using <= {"protocol.py", "serve.py", "logs.py"}
+    assert using <= {"connection_limits.py", "serve.py", "logs.py"}

@@ -13,5 +13,5 @@ def test_it_loads_nothing_of_the_collector_the_tap_and_the_stores():
 
 
 def test_no_other_program_ever_comes_to_it():
-    for name in (*COLLECTOR, f"{PACKAGE}.tap", f"{PACKAGE}.target"):
-        assert not within(reached_from(name), f"{PACKAGE}.targets"), name
+    for name in (*COLLECTOR, f"{PACKAGE}.tap", f"{PACKAGE}.targets.segment"):
+        assert not within(reached_from(name), f"{PACKAGE}.targets.duckdb"), name

@@ -149,15 +149,24 @@ def test_twenty_thousand_events_arrive_through_faults_and_interruptions(
     assert server.accepted.keys() == {record["id"] for record in events}
 
 
-@pytest.fixture
-def small_and_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def limit(monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any]) -> None:
     modules = {"target": target_module, "calls": calls, "client": client}
-    for name, value in (IMPATIENT | SMALL).items():
+    for name, value in limits.items():
         module, _, constant = name.partition(".")
         monkeypatch.setattr(modules[module], constant, value)
 
 
-@pytest.mark.usefixtures("small_and_impatient")
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit(monkeypatch, SMALL)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit(monkeypatch, IMPATIENT)
+
+
+@pytest.mark.usefixtures("small", "impatient")
 @pytest.mark.parametrize("seed", range(10))
 def test_each_state_is_written_when_the_server_has_all_before_it(
     server: TrackingServer, seed: int
@@ -171,7 +180,7 @@ def test_each_state_is_written_when_the_server_has_all_before_it(
     assert sorted({position_of(state) for state in states}) == [300, 600, 700]
 
 
-@pytest.mark.usefixtures("small_and_impatient")
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("streams", [1, 2])
 @pytest.mark.parametrize("every", [10, 350])
 def test_a_state_follows_so_many_events_of_however_few_streams(
