@@ -143,7 +143,8 @@ def bound(catalog: dict[str, Any]) -> None:
     """Give each column of text a ``maxLength``, as ``schema`` of Meltano's extractors can."""
     for entry in catalog["streams"]:
         for name, schema in entry["schema"]["properties"].items():
-            if "format" not in schema and "string" in schema["type"]:
+            if "format" not in schema:
+                schema["type"] = ["string", *({"null"} & {*schema["type"]})]
                 schema["maxLength"] = 255 if name in {"id", "event", "event_text"} else 16_000_000
 
 
