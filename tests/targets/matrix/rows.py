@@ -42,6 +42,9 @@ OURS = [
 ]
 
 
+USUAL_PYTHON = "3.11"
+
+
 class Target(NamedTuple):
     """A target, with settings of its own.
 
@@ -65,7 +68,7 @@ class Target(NamedTuple):
     destination: type[Destination]
     config: Mapping[str, Any] = {}
     requires: tuple[str, ...] = ()
-    python: str = "3.11"
+    python: str = USUAL_PYTHON
     appends: bool = False
     changes: Mapping[str, Changes] = {OBJECTS: frozenset(), TEXT: frozenset()}
     note: str = ""
