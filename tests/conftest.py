@@ -56,8 +56,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: tests wait for other processes a third of the time."""
-    return (os.cpu_count() or 1) + 1
+    """As many as there are cores: with more, tests that watch the clock wait for each other."""
+    return os.cpu_count() or 1
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -29,7 +29,7 @@ def test_more_than_it_can_take_is_refused_and_costs_nothing_that_was_taken(tmp_p
     with Collector(tmp_path, env=settings) as collector:
         before = overload(collector.url, 0, MAX_PENDING // 2, SECONDS)
         memory = resident(collector.process.pid)
-        during = overload(collector.url, APART, CLIENTS, 2 * SECONDS)
+        during = overload(collector.url, APART, CLIENTS, 4 * SECONDS)
         grown = resident(collector.process.pid) - memory
         after = overload(collector.url, 2 * APART, MAX_PENDING // 2, SECONDS)
 

@@ -29,7 +29,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "BACKOFF", 0.001)
     monkeypatch.setattr(client, "BACKOFF_MAX", 0.005)
     monkeypatch.setattr(client, "JITTER", 0.001)
-    monkeypatch.setattr(client, "TIMEOUT", (5.0, 0.5))
+    monkeypatch.setattr(client, "TIMEOUT", (5.0, 1.0))
 
 
 @pytest.fixture
@@ -161,8 +161,13 @@ def test_a_server_that_is_not_there_is_an_error(connect: Any) -> None:
 
 @pytest.mark.parametrize("offenders", [["e0"], ["e1999"], ["e1234"], ["e7", "e8", "e1500"]])
 def test_a_bad_call_is_found_and_the_others_arrive(
-    tracking_api: TrackingApi, server: TrackingServer, offenders: list[str]
+    tracking_api: TrackingApi,
+    server: TrackingServer,
+    offenders: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # On a busy machine a response that is late would be one more request, and its calls come twice.
+    monkeypatch.setattr(client, "TIMEOUT", (5.0, 30.0))
     server.poison = set(offenders)
     dead = tracking_api.deliver(some(2_000))
     assert [(letter.call.id, letter.reason) for letter in dead] == [
