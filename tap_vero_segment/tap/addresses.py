@@ -75,7 +75,7 @@ class Addresses:
         # Almost always it is in these places only, and they are done by themselves.
         email = take_text(traits, "email") if isinstance(traits, dict) else None
         sent_to = take_text(properties, "campaign_sent_to")
-        known = {_folded(each) for each in (email, sent_to) if each}
+        known = {_folded(each) for each in (email, sent_to) if each and each.strip()}
         for identity in (call.user_id, call.anonymous_id):
             if identity and "@" in identity and _ADDRESS.fullmatch(identity.strip()):
                 known.add(_folded(identity))
@@ -88,7 +88,8 @@ class Addresses:
             context = self._hidden(context, known, needles)
             properties = self._hidden(properties, known, needles)
         if email is not None:
-            traits = context["traits"]
+            # What was sent to can itself be "traits", and is hidden in names as well.
+            traits = context.setdefault("traits", {})
             if not self._omits:
                 traits["email"] = self._digest(_folded(email)) if email else email
             elif not traits:

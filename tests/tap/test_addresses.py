@@ -154,3 +154,21 @@ def test_what_is_too_short_to_be_told_from_other_text_is_hidden_where_it_stands_
     payload["campaign"]["sent_to"] = 7
     found = record(payload)
     assert (found["campaign_sent_to"], found["bounce_message"]) == (digest("7"), "7 of 7")
+
+
+@pytest.mark.parametrize("key", [KEY, None])
+def test_a_value_that_is_the_name_of_a_field_ends_nothing(key):
+    payload = payload_with(ADDRESS)
+    payload["campaign"]["sent_to"] = "traits"
+    call = to_track(read_object(json.dumps(payload).encode()), RECEIVED)
+    assert call.context is not None
+    call.context["traits"]["plan"] = "pro"
+    Addresses(key).hide(call)
+    found = to_row(call, BY_EVENT[call.event]).record()
+    assert found["context_traits_email"] == (key and HASH)
+    assert found["campaign_sent_to"] == (key and digest("traits"))
+
+
+def test_a_blank_address_makes_no_address_of_other_blank_text():
+    found = record(payload_with("  ", bounce_message="", extra=" "))
+    assert (found["bounce_message"], found["properties"]["extra"]) == ("", " ")
