@@ -135,7 +135,9 @@ def test_webhooks(store, caplog):
         if answer.status == 400:
             assert digest in letters, number
         elif digest not in bodies and digest not in letters:
-            assert read_vero(body, times.now()).id in ids, number  # its like was there before
+            # Its like was there before, maybe in the ten minutes before these: it has no time.
+            event = read_vero(body, times.now())
+            assert not ids.isdisjoint({event.id, *event.alike}), number
     tell("webhooks", WEBHOOKS, outcomes)
     assert min(outcomes[200], outcomes[400]) > WEBHOOKS / 10
 
