@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,7 @@ from singer_sdk.singerlib.encoding.simple import Message
 from tap_vero_segment.record import COMMON_NAMES, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     from tap_vero_segment.tap.streams import VeroStream
 
@@ -30,8 +31,11 @@ def _line(message: Message) -> bytes:
     return encode(message.to_dict()) + b"\n"
 
 
-class PageWriter(GenericSingerWriter[bytes, Message]):
-    """Writes Singer messages, one or a page of them with one system call."""
+class SingerOutput(GenericSingerWriter[bytes, Message]):
+    """Standard output: Singer messages, one or a page of them with one system call."""
+
+    _holding = False
+    _end: Callable[[], None] | None = None
 
     def serialize_message(self, message: Message) -> bytes:
         """Return a message as JSON with its line end."""
@@ -49,6 +53,27 @@ class PageWriter(GenericSingerWriter[bytes, Message]):
         while rest:
             rest = rest[output.write(rest) :]
         output.flush()
+
+    @contextmanager
+    def uninterrupted(self) -> Generator[None]:
+        """Hold a signal back until messages and the state that goes with them are written.
+
+        A handler that ran in the middle of a page would write its own state into that page, or a
+        state that the page is not yet part of.
+        """
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+        if self._end is not None:
+            self._end()
+
+    def holds(self, end: Callable[[], None]) -> bool:
+        """Return whether a signal is held back; what it is to do is then done later."""
+        if self._holding:
+            self._end = end
+        return self._holding
 
 
 def page_serializer(stream: VeroStream) -> Serializer:

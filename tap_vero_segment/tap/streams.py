@@ -18,14 +18,15 @@ from tap_vero_segment.sources.open import kind_of, open_source
 from tap_vero_segment.tap.state import BOOKMARKS, SOURCE, VALUE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from singer_sdk import Tap
     from singer_sdk.helpers.types import Context
     from singer_sdk.singerlib import Catalog, RecordMessage
 
     from tap_vero_segment.collection import Column
     from tap_vero_segment.record import Record
-    from tap_vero_segment.tap.tap import TapVeroSegment
+    from tap_vero_segment.tap.settings import Settings
 
 
 _KINDS: Final[dict[str, Any]] = {
@@ -97,6 +98,7 @@ class VeroStream(Stream):
     Args:
         tap: The tap.
         collection: The collection; None: ``tracks``.
+        settings: Returns the settings; discovery has none that were checked, and does not ask.
     """
 
     primary_keys = ("id",)
@@ -106,9 +108,10 @@ class VeroStream(Stream):
     # was edited by hand no longer has.
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.ROOT_ONLY
 
-    def __init__(self, tap: TapVeroSegment, collection: Collection | None) -> None:
+    def __init__(
+        self, tap: Tap, collection: Collection | None, settings: Callable[[], Settings]
+    ) -> None:
         self.collection = collection
-        # Discovery has no settings that were checked.
         self._as_text = tap.config.get("objects_as_text") is True
         wanted = {
             "objects_as_text": self._as_text,
@@ -124,7 +127,7 @@ class VeroStream(Stream):
                 else collection_schema(collection, **wanted)
             ),
         )
-        self._settings_of = tap
+        self._settings = settings
 
     @property
     def bookmark(self) -> str | None:
@@ -132,7 +135,7 @@ class VeroStream(Stream):
         if self.replication_method != REPLICATION_INCREMENTAL:
             return None
         # Not stream_state, which would make an entry in the state.
-        own_state = self._settings_of.state.get(BOOKMARKS, {}).get(self.name, {})
+        own_state = self.tap_state.get(BOOKMARKS, {}).get(self.name, {})
         bookmark: str | None = own_state.get(VALUE)
         return bookmark
 
@@ -142,11 +145,15 @@ class VeroStream(Stream):
         if bookmark is None or loaded_at > bookmark:
             self._increment_stream_state({REPLICATION_KEY: loaded_at})
             if self.replication_method == REPLICATION_INCREMENTAL:
-                self.stream_state[SOURCE] = kind_of(self._settings_of.settings.source.url)
+                self.stream_state[SOURCE] = kind_of(self._settings().source.url)
+
+    def write_state(self) -> None:
+        """Write the tap's state, of all streams."""
+        self._tap.state_writer.write_state(self.tap_state)
 
     def forget(self) -> None:
         """Remove the bookmark: the stream is read from the beginning."""
-        self._settings_of.state[BOOKMARKS].pop(self.name, None)
+        self.tap_state[BOOKMARKS].pop(self.name, None)
 
     def apply_catalog(self, catalog: Catalog) -> None:
         """Take over a catalog, except what the records do not follow.
@@ -168,7 +175,7 @@ class VeroStream(Stream):
         return islice(self._records(), self.ABORT_AT_RECORD_COUNT)
 
     def _records(self) -> Iterable[Record]:
-        settings = self._settings_of.settings
+        settings = self._settings()
         with open_source(settings.source) as source:
             for page in source.pages(self.bookmark, PAGE_SIZE):
                 for call in page.calls:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from tap_vero_segment.sources.base import Source
     from tap_vero_segment.tap.batch.settings import BatchSettings
-    from tap_vero_segment.tap.messages import Serializer
+    from tap_vero_segment.tap.messages import Serializer, SingerOutput
+    from tap_vero_segment.tap.settings import Settings
     from tap_vero_segment.tap.streams import VeroStream
-    from tap_vero_segment.tap.tap import TapVeroSegment
 
 
 PATIENCE: Final = 60.0
@@ -52,7 +52,9 @@ def start_of(stream: VeroStream, source: Source) -> str:
     return source.resume_from(stream.bookmark) if stream.bookmark else ""
 
 
-def sync(tap: TapVeroSegment, source: Source, streams: Sequence[VeroStream]) -> None:
+def sync(
+    output: SingerOutput, settings: Settings, source: Source, streams: Sequence[VeroStream]
+) -> None:
     """Write what is new in the source to standard output.
 
     RECORD messages of a page, or BATCH messages of files that are complete, are followed by a
@@ -66,7 +68,7 @@ def sync(tap: TapVeroSegment, source: Source, streams: Sequence[VeroStream]) -> 
     """
     with ExitStack() as stack:
         stack.enter_context(_seldom_collected())
-        writer = stack.enter_context(_writer(tap, streams))
+        writer = stack.enter_context(_writer(output, settings.batch, streams))
         by_collection = {
             stream.collection: Output(
                 writer.serializer(stream),
@@ -75,10 +77,10 @@ def sync(tap: TapVeroSegment, source: Source, streams: Sequence[VeroStream]) -> 
             )
             for stream in streams
         }
-        outputs = Outputs(by_collection, tap.settings)
+        outputs = Outputs(by_collection, settings)
         for stream in streams:
             stack.enter_context(stream.get_sync_timer())
-        bookmark_limit = BookmarkLimit(tap.settings.received_before)
+        bookmark_limit = BookmarkLimit(settings.received_before)
         for page in source.pages(outputs.start or None, writer.page_size):
             writer.make_room(len(page.calls))
             bookmark = bookmark_limit.bookmark(page)
@@ -87,16 +89,23 @@ def sync(tap: TapVeroSegment, source: Source, streams: Sequence[VeroStream]) -> 
         writer.finish()
 
 
-def say(
-    tap: TapVeroSegment, streams: Sequence[VeroStream], lines: bytes, bookmark: str | None
+def write(
+    output: SingerOutput, streams: Sequence[VeroStream], lines: bytes, bookmark: str | None
 ) -> None:
-    """Write messages, and the state that holds once they are written."""
-    with tap.uninterrupted():
-        tap.write_page(lines)
+    """Write messages, and the state that holds once they are written.
+
+    Args:
+        output: Where to.
+        streams: All that are selected, one at least.
+        lines: The messages.
+        bookmark: The ``loaded_at`` that all streams have come to with them; None: no state.
+    """
+    with output.uninterrupted():
+        output.write_page(lines)
         if bookmark is not None:
             for stream in streams:
                 stream.advance(bookmark)
-            tap.state_writer.write_state(tap.state)
+            streams[0].write_state()
 
 
 class _RecordWriter(Closing):
@@ -104,8 +113,8 @@ class _RecordWriter(Closing):
 
     page_size = PAGE_SIZE
 
-    def __init__(self, tap: TapVeroSegment, streams: Sequence[VeroStream]) -> None:
-        self._tap = tap
+    def __init__(self, output: SingerOutput, streams: Sequence[VeroStream]) -> None:
+        self._output = output
         self._streams = streams
 
     def serializer(self, stream: VeroStream) -> Serializer:
@@ -115,7 +124,7 @@ class _RecordWriter(Closing):
         """A page has room of its own."""
 
     def write(self, lines: bytes, events: int, bookmark: str | None) -> None:  # noqa: ARG002
-        say(self._tap, self._streams, lines, bookmark)
+        write(self._output, self._streams, lines, bookmark)
 
     def finish(self) -> None:
         """Nothing is held."""
@@ -128,9 +137,9 @@ class _BatchWriter(Closing):
     """BATCH messages: pages gather in files, and the state follows when these are complete."""
 
     def __init__(
-        self, tap: TapVeroSegment, streams: Sequence[VeroStream], settings: BatchSettings
+        self, output: SingerOutput, streams: Sequence[VeroStream], settings: BatchSettings
     ) -> None:
-        self._tap = tap
+        self._output = output
         self._streams = streams
         self._settings = settings
         storage = open_storage(settings.root, settings.params)
@@ -160,7 +169,7 @@ class _BatchWriter(Closing):
         """Complete the files, and write their messages and the state that then holds."""
         lines = b"".join(batch_line(file, self._settings) for file in self._files.complete())
         if lines or self._bookmark is not None:
-            say(self._tap, self._streams, lines, self._bookmark)
+            write(self._output, self._streams, lines, self._bookmark)
         self._events = 0
         self._bookmark = None
         self._finished_at = time.monotonic()
@@ -170,11 +179,12 @@ class _BatchWriter(Closing):
         self._files.close()
 
 
-def _writer(tap: TapVeroSegment, streams: Sequence[VeroStream]) -> _RecordWriter | _BatchWriter:
-    settings = tap.settings.batch
-    if settings is None:
-        return _RecordWriter(tap, streams)
-    return _BatchWriter(tap, streams, settings)
+def _writer(
+    output: SingerOutput, batch: BatchSettings | None, streams: Sequence[VeroStream]
+) -> _RecordWriter | _BatchWriter:
+    if batch is None:
+        return _RecordWriter(output, streams)
+    return _BatchWriter(output, streams, batch)
 
 
 @contextmanager

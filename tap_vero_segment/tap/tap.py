@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 from singer_sdk import Tap
@@ -22,7 +22,7 @@ from tap_vero_segment.singer.plugin import (
 )
 from tap_vero_segment.sources.open import is_archive, kind_of, open_source
 from tap_vero_segment.tap.catalog import check_form, check_names
-from tap_vero_segment.tap.messages import PageWriter
+from tap_vero_segment.tap.messages import SingerOutput
 from tap_vero_segment.tap.settings import SCHEMA, Settings
 from tap_vero_segment.tap.state import BOOKMARKS, check_is_state, read_state
 from tap_vero_segment.tap.streams import VeroStream
@@ -30,7 +30,7 @@ from tap_vero_segment.tap.sync import begin_again_if_behind, sync
 from tap_vero_segment.tap.trial import try_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
@@ -45,7 +45,7 @@ class TapVeroSegment(SingerProgram[Settings], Tap):
     package_name = "tap-vero-segment"
     settings_class = Settings
     config_jsonschema: ClassVar[dict[str, Any]] = SCHEMA
-    message_writer_class = PageWriter
+    message_writer_class = SingerOutput
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         TapCapabilities.CATALOG,
         TapCapabilities.STATE,
@@ -57,8 +57,10 @@ class TapVeroSegment(SingerProgram[Settings], Tap):
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
 
-    _holding = False
-    _held_signal: tuple[int, FrameType | None] | None = None
+    @property
+    def output(self) -> SingerOutput:
+        """Where messages go."""
+        return cast("SingerOutput", self.message_writer)
 
     @property
     def vero_streams(self) -> Sequence[VeroStream]:
@@ -93,8 +95,8 @@ class TapVeroSegment(SingerProgram[Settings], Tap):
     def discover_streams(self) -> list[VeroStream]:
         """Return all streams; discovery needs no source."""
         return [
-            *(VeroStream(self, collection) for collection in COLLECTIONS),
-            VeroStream(self, None),
+            VeroStream(self, collection, lambda: self.settings)
+            for collection in (*COLLECTIONS, None)
         ]
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -126,20 +128,23 @@ class TapVeroSegment(SingerProgram[Settings], Tap):
         with open_source(self.settings.source) as source:
             for stream in selected:
                 begin_again_if_behind(stream, source)
-            with self.uninterrupted():
+            with self.output.uninterrupted():
                 # Before any record, also in a first run: there are loaders that take the first
                 # STATE they see for what is loaded already.
                 self.state_writer.write_state(self.state)
                 for stream in selected:
                     stream._write_schema_message()  # noqa: SLF001  # the SDK's own path
             if selected and self.settings.scheduler is None:
-                sync(self, source, selected)
+                sync(self.output, self.settings, source, selected)
             elif selected:
                 # An extra, and half a second to import.
                 from tap_vero_segment.tap.workers.dispatch import sync_by_workers  # noqa: PLC0415
+                from tap_vero_segment.tap.workers.job import Job  # noqa: PLC0415
 
-                sync_by_workers(self, cast("ArchiveSource", source), selected)
-        with self.uninterrupted():
+                archive = cast("ArchiveSource", source)
+                job = Job(type(self), self.config, self.catalog_dict)
+                sync_by_workers(self.output, self.settings, archive, selected, job)
+        with self.output.uninterrupted():
             self.state_writer.write_state(self.state)
 
     def run_connection_test(self) -> bool:  # type: ignore[misc]  # final in the SDK
@@ -152,34 +157,16 @@ class TapVeroSegment(SingerProgram[Settings], Tap):
         """
         for stream in self.vero_streams:
             stream.selected = True
-        try_out(self)
+        found = try_out(self.output, self.settings, self.vero_streams)
+        self.logger.info("The test has passed: %s", found)
         return True
 
-    def write_page(self, lines: bytes) -> None:
-        """Write messages that are serialized already."""
-        cast("PageWriter", self.message_writer).write_page(lines)
-
-    @contextmanager
-    def uninterrupted(self) -> Generator[None]:
-        """Hold a signal back until messages and the state that goes with them are written.
-
-        A handler that ran in the middle of a page would write its own state into that page, or a
-        state that the page is not yet part of.
-        """
-        self._holding = True
-        try:
-            yield
-        finally:
-            self._holding = False
-        if self._held_signal is not None:
-            super()._handle_termination(*self._held_signal)
-
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
-        if self._holding:
-            self._held_signal = (signum, frame)
+        end = partial(super()._handle_termination, signum, frame)
+        if self.output.holds(end):
             end_at_the_next_signal()  # the target may never read on
-            return
-        super()._handle_termination(signum, frame)
+        else:
+            end()
 
     @classmethod
     def invoke(

@@ -10,28 +10,32 @@ from tap_vero_segment.tap.outputs import Output, Outputs
 from tap_vero_segment.tap.streams import PAGE_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from tap_vero_segment.record import Row
+    from tap_vero_segment.tap.messages import SingerOutput
+    from tap_vero_segment.tap.settings import Settings
     from tap_vero_segment.tap.streams import VeroStream
-    from tap_vero_segment.tap.tap import TapVeroSegment
 
 
-def try_out(tap: TapVeroSegment) -> None:
+def try_out(output: SingerOutput, settings: Settings, streams: Sequence[VeroStream]) -> str:
     """Look at the source's first events, and write a record of each stream that has one there.
 
     The source is opened once and read up to a page, as there is no telling how much a stream that
     has no events would take. No state is written, and no dead letter.
 
+    Returns:
+        What was found, for people.
+
     Raises:
         UserError: The source cannot be read, or is none.
     """
-    with open_trial(tap.settings.source) as source:
+    with open_trial(settings.source) as source:
         source.check()
-        firsts = {stream.collection: _First(stream) for stream in tap.vero_streams}
+        firsts = {stream.collection: _First(stream) for stream in streams}
         outputs = Outputs(
             {collection: Output(first, _uncounted) for collection, first in firsts.items()},
-            tap.settings,
+            settings,
         )
         seen = 0
         records = b""
@@ -42,15 +46,11 @@ def try_out(tap: TapVeroSegment) -> None:
             if seen >= PAGE_SIZE:
                 break
     # Of a trial that fails, nothing is to be taken for data.
-    with tap.uninterrupted():
-        for stream in tap.vero_streams:
+    with output.uninterrupted():
+        for stream in streams:
             stream._write_schema_message()  # noqa: SLF001  # the SDK's own path
-        tap.write_page(records)
+        output.write_page(records)
     found = [first.stream for first in firsts.values() if first.written]
-    tap.logger.info("The test has passed: %s", _told(seen, found))
-
-
-def _told(seen: int, found: list[str]) -> str:
     if not seen:
         return "the source can be read; no event was found"
     if not found:

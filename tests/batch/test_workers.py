@@ -272,12 +272,12 @@ def job_of(tmp_path: Path, root: Path) -> Job:
     config = {"source": write_folder(tmp_path / "archive", Maker().small(1, 5))}
     config |= batches_to(root) | {"dask_scheduler": "tcp://host:1"}
     with inline_tap(config | {"storage_options": {"secret_access_key": SECRET_KEY}}) as tap:
-        return Job(tap, "the-run")
+        return Job(type(tap), tap.config, tap.catalog_dict)
 
 
 def test_a_job_is_small_and_its_text_tells_no_secret(tmp_path: Path) -> None:
     job = job_of(tmp_path, tmp_path)
-    assert repr(job) == str(job) == "Job(the-run)"
+    assert repr(job) == str(job) == f"Job({job.run})"
     assert len(pickle.dumps(job)) < 10_000
 
 
@@ -293,7 +293,7 @@ def test_a_worker_whose_folder_is_another_one_writes_nothing(tmp_path: Path) -> 
     assert written.problem.setting == "batch_config.storage.root"
     assert "share it" in written.problem.text
     assert not list(root.iterdir())
-    (root / ".the-run.run").touch()
+    (root / f".{job.run}.run").touch()
     assert write_object(job, task).problem is None
     assert len(list(root.glob("part-*"))) == 1
 

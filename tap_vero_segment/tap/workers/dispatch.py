@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.sources.progress import Progress
 from tap_vero_segment.tap.batch.batch_files import batch_line
 from tap_vero_segment.tap.batch.storage import folder_of, open_storage, told
-from tap_vero_segment.tap.sync import say, start_of
+from tap_vero_segment.tap.sync import start_of, write
 from tap_vero_segment.tap.workers.cluster import Cluster
-from tap_vero_segment.tap.workers.job import Job, Task
+from tap_vero_segment.tap.workers.job import Task
 from tap_vero_segment.tap.workers.task import marker_of
 
 if TYPE_CHECKING:
@@ -21,12 +20,18 @@ if TYPE_CHECKING:
 
     from tap_vero_segment.sources.archive import ArchiveSource
     from tap_vero_segment.tap.batch.settings import BatchSettings
+    from tap_vero_segment.tap.messages import SingerOutput
+    from tap_vero_segment.tap.settings import Settings
     from tap_vero_segment.tap.streams import VeroStream
-    from tap_vero_segment.tap.tap import TapVeroSegment
+    from tap_vero_segment.tap.workers.job import Job
 
 
 def sync_by_workers(
-    tap: TapVeroSegment, source: ArchiveSource, streams: Sequence[VeroStream]
+    output: SingerOutput,
+    settings: Settings,
+    source: ArchiveSource,
+    streams: Sequence[VeroStream],
+    job: Job,
 ) -> None:
     """Write what is new in an archive to batch files, by workers, and the messages for them.
 
@@ -36,10 +41,8 @@ def sync_by_workers(
     Raises:
         UserError: As in :func:`tap_vero_segment.tap.sync.sync`; or the cluster is gone.
     """
-    settings = tap.settings
     assert settings.scheduler is not None  # noqa: S101  # the tap has looked
     assert settings.batch is not None  # noqa: S101
-    run = uuid4().hex
     starts = {stream.name: start_of(stream, source) for stream in streams}
     plan = source.plan(min(starts.values()) or None)
     progress = Progress(len(plan), sum(each.stored.size for each in plan))
@@ -56,9 +59,9 @@ def sync_by_workers(
             stack.enter_context(stream.get_sync_timer())
         if not plan:
             return
-        stack.enter_context(_prepared(settings.batch, run))
+        stack.enter_context(_prepared(settings.batch, job.run))
         cluster = stack.enter_context(Cluster(settings.scheduler))
-        for task, written in cluster.results(Job(tap, run), tasks):
+        for task, written in cluster.results(job, tasks):
             if written.problem is not None:
                 raise SettingError(*written.problem)
             for letter in written.letters:
@@ -67,7 +70,7 @@ def sync_by_workers(
                 counters[name].increment(number)
             beyond = beyond or written.beyond
             lines = b"".join(batch_line(file, settings.batch) for file in written.files)
-            say(tap, streams, lines, None if beyond else plan[task.number].bookmark)
+            write(output, streams, lines, None if beyond else plan[task.number].bookmark)
             progress.object_read(task.stored.size, written.events)
     progress.done()
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import zlib
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from uuid import uuid4
 
 from tap_vero_segment.tap.batch.storage import folder_of
 from tap_vero_segment.tap.settings import DASK_SCHEDULER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from tap_vero_segment.archive.objects import StoredObject
     from tap_vero_segment.tap.batch.batch_files import BatchFile
-    from tap_vero_segment.tap.tap import TapVeroSegment
+    from tap_vero_segment.tap.settings import Settings
+    from tap_vero_segment.tap.streams import VeroStream
 
 _PACKAGE: Final = "tap-vero-segment"
 
@@ -23,38 +27,56 @@ def installed_version() -> str:
     return version(_PACKAGE)
 
 
+class WorkersTap(Protocol):
+    """A tap as far as a worker needs it."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, read and checked."""
+
+    @property
+    def vero_streams(self) -> Sequence[VeroStream]:
+        """The streams."""
+
+
 class Job:
     """A run, as every task bears it: a few kilobytes.
 
     Its text tells nothing of the settings, as Dask writes the arguments of a task to logs.
 
     Args:
-        tap: The tap.
-        run: The run's name.
+        tap_class: Makes a tap of ``config`` and ``catalog``.
+        config: The tap's settings, with those of batch files.
+        catalog: Its catalog.
 
     Attributes:
         run: The run's name.
         version: The version of the package that the tap has.
     """
 
-    def __init__(self, tap: TapVeroSegment, run: str) -> None:
-        self.run = run
+    def __init__(
+        self,
+        tap_class: Callable[..., WorkersTap],
+        config: Mapping[str, Any],
+        catalog: Mapping[str, Any],
+    ) -> None:
+        self.run = uuid4().hex
         self.version = installed_version()
-        self._tap_class = type(tap)
-        config: dict[str, Any] = dict(tap.config)
-        del config[DASK_SCHEDULER]
-        batch = tap.settings.batch
-        folder = folder_of(batch.root) if batch is not None else None
+        self._tap_class = tap_class
+        own = dict(config)
+        del own[DASK_SCHEDULER]
+        storage = own["batch_config"]["storage"]
+        folder = folder_of(storage["root"])
         if folder is not None:
-            storage = {**config["batch_config"]["storage"], "root": folder.as_uri()}
-            config["batch_config"] = {**config["batch_config"], "storage": storage}
-        content = json.dumps({"config": config, "catalog": tap.catalog_dict})
+            storage = {**storage, "root": folder.as_uri()}
+            own["batch_config"] = {**own["batch_config"], "storage": storage}
+        content = json.dumps({"config": own, "catalog": catalog})
         self._packed = zlib.compress(content.encode())
 
     def __repr__(self) -> str:
         return f"Job({self.run})"
 
-    def tap(self) -> TapVeroSegment:
+    def tap(self) -> WorkersTap:
         """Return a tap like that of the run.
 
         Raises:

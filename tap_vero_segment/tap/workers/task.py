@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from tap_vero_segment.archive.objects import Objects
     from tap_vero_segment.tap.batch.settings import BatchSettings
     from tap_vero_segment.tap.batch.storage import Storage
-    from tap_vero_segment.tap.tap import TapVeroSegment
-    from tap_vero_segment.tap.workers.job import Job, Task
+    from tap_vero_segment.tap.workers.job import Job, Task, WorkersTap
 
 logger = logging.getLogger("tap-vero-segment")
 
@@ -132,7 +131,7 @@ class _Equipment(NamedTuple):
     """What a worker's thread keeps from one object of a run to the next."""
 
     run: str
-    tap: TapVeroSegment
+    tap: WorkersTap
     batch: BatchSettings
     objects: Objects
     storage: Storage

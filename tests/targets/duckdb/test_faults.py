@@ -202,7 +202,7 @@ def test_killed_at_any_moment_the_next_run_completes_it(tmp_path: Path) -> None:
             "SELECT count(*), count(DISTINCT id) FROM things"
         )
         assert count == distinct >= position
-        if position == total:
+        if total - position < 500:  # the rest of a batch would wait for its time, or for more
             position = 0
     Warehouse(path).load(messages(position, total))
     assert Warehouse(path).query("SELECT count(*), count(DISTINCT value) FROM things") == [

@@ -11,7 +11,7 @@ import pytest
 
 from tap_vero_segment.targets.segment import calls, client
 from tap_vero_segment.targets.segment import target as target_module
-from tap_vero_segment.targets.segment.sink import EventSink
+from tap_vero_segment.targets.segment.target import EventSink
 from tests.support import tracking_server as api
 from tests.support.forked_target import IMPATIENT, Ended
 from tests.support.inline_target import send_inline
