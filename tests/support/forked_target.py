@@ -24,7 +24,7 @@ IMPATIENT = {
     "client.BACKOFF": 0.01,
     "client.BACKOFF_MAX": 0.05,
     "client.JITTER": 0.01,
-    "client.TIMEOUT": (5.0, 1.0),
+    "client.TIMEOUT": (5.0, 4.0),
 }
 """Constants with which a server's faults cost a test no time."""
 
