@@ -86,8 +86,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         test = self.server_of_test
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if test.ending.is_set():  # a connection that was kept from before
+        size = int(self.headers["Content-Length"])
+        body = self.rfile.read(size)
+        # A client that was killed amid a request, and a connection that was kept from before.
+        if len(body) < size or test.ending.is_set():
             self.close_connection = True
             return
         self.post = Posted(self.client_address[1], self.path, dict(self.headers), body)

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment.collector.destinations import Destination
@@ -17,6 +18,8 @@ from tap_vero_segment.stores.open import open_reader, open_writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
+
+logger = logging.getLogger("vero-collector")
 
 STOP_SECONDS: Final = 5.0
 """How long a request that is on its way may take once the end has come."""
@@ -41,13 +44,10 @@ def forward(
         StoreError: It failed.
         UserError: A destination could not have all of it.
     """
-    with open_reader(store, "store") as reader:
-        writer = open_writer(store, "store")
-        try:
-            for destination in destinations:
-                register(reader, writer, destination, manner.start)
-        finally:
-            writer.close()
+    # Here, so that a store that cannot be opened is no matter for trying again.
+    with open_reader(store, "store") as reader, closing(open_writer(store, "store")) as writer:
+        for destination in destinations:
+            register(reader, writer, destination, manner.start)
     forwarding = Forwarding(store, destinations, manner)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -64,16 +64,24 @@ def forward(
             f"{forwarder.name}: {forwarder.sent} bodies forwarded, {forwarder.skipped} of other "
             f"inputs skipped, {forwarder.refused} refused and skipped"
         )
-    if not ended:  # it waits for a response, and Python would wait for it
+    problem = _problem(forwarding)
+    if not ended:  # a thread that waits for a response has the store open
+        if problem:
+            logger.error("%s", problem)
         logging.shutdown()
         sys.stdout.flush()
-        os._exit(0)
+        os._exit(1 if problem else 0)
+    if problem:
+        raise UserError(problem)
+
+
+def _problem(forwarding: Forwarding) -> str:
+    """Return what kept destinations from having all of it; empty: nothing did."""
     problems = [one.error for one in forwarding.forwarders if one.error is not None]
     for error in problems:
         if not isinstance(error, (UserError, StoreError)):
             raise error
-    if problems:
-        raise UserError("; ".join(map(str, problems)))
+    return "; ".join(map(str, problems))
 
 
 def forget(store: str, destination: str) -> str:
@@ -87,13 +95,10 @@ def forget(store: str, destination: str) -> str:
         SettingError: The store cannot be opened, or has no such destination.
         StoreError: It failed.
     """
-    with open_reader(store, "store"):  # it makes no store
-        writer = open_writer(store, "store")
-    try:
-        wanted = int(destination) if destination.isdecimal() else Destination(destination, {}).key
+    open_reader(store, "store").close()  # which makes no store
+    wanted = int(destination) if destination.isdecimal() else Destination(destination, {}).key
+    with closing(open_writer(store, "store")) as writer:
         number = writer.forget_forward(wanted)
-    finally:
-        writer.close()
     if number is None:
         problem = "the store knows no such destination: `vero-collector status` lists those"
         raise SettingError("--forget", problem)
