@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextlib import closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tenacity import (
@@ -31,16 +32,19 @@ from tap_vero_segment.stores.base import StoreError
 from tap_vero_segment.stores.open import open_reader, open_writer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tap_vero_segment.collector.destinations import Destination
-    from tap_vero_segment.stores.base import Forward, Reader, Writer
+    from tap_vero_segment.stores.base import Forward, KeptDeadLetter, Reader, Writer
 
 logger = logging.getLogger("vero-collector")
 
 PAGE: Final = 200
 """Events that are read together; a page also ends at 8 MB."""
 LETTER_PAGE: Final = 20
+PAGE_SECONDS: Final = 10.0
+"""How long a page is worked on. What is deleted or erased in the store is not to be posted from
+memory long after that."""
 POLL_SECONDS: Final = 0.5
 """How often the store is looked at for something new."""
 SAVE_SECONDS: Final = 1.0
@@ -63,6 +67,10 @@ class _StoppedError(Exception):
 
 class _OvertakenError(Exception):
     """The store says something else of a destination than before, and that is what holds."""
+
+
+class _GoneError(Exception):
+    """What was to be posted again is no longer in the store."""
 
 
 class _ForgottenError(UserError):
@@ -239,6 +247,7 @@ class _Run:
         self._saved = register(reader, writer, forwarder.destination, self._manner.start)
         self._now = self._saved
         self._saved_at = time.monotonic()
+        self._failed = False  # the body that is being posted, before
         forwarder.name = f"{self._now.destination} ({self._now.number})"
         until = self._now.until
         begins = f"after {times.to_text(until)}" if until else "at the oldest event"
@@ -325,36 +334,50 @@ class _Run:
     def _forward_events(self) -> bool:
         """Post a page of events; return whether there was one."""
         page = self._reader.bodies(self._now.until, self._until, PAGE)
+        end = time.monotonic() + PAGE_SECONDS
         for event in page:
             if event.input == VERO and event.body:
-                self._deliver(event.body, loaded_at=event.loaded_at)
+                at = event.loaded_at
+                self._deliver(event.body, partial(self._reader.bodies, at - 1, at, 1), at)
             else:
                 self._skip()
             self._advance(self._now._replace(until=event.loaded_at))
+            if time.monotonic() > end:
+                break
         return bool(page)
 
     def _forward_dead_letters(self) -> bool:
         """Post a page of dead letters: Vero posted them too; return whether there was one."""
         page = self._reader.dead_letters(self._now.letter, LETTER_PAGE)
         page = [kept for kept in page if kept.number <= self._last_letter]
+        end = time.monotonic() + PAGE_SECONDS
         for number, letter in page:
             if letter.input == VERO:
-                self._deliver(letter.body)
+                self._deliver(letter.body, partial(self._letters, number))
             else:
                 self._skip()
             self._advance(self._now._replace(letter=number))
+            if time.monotonic() > end:
+                break
         return bool(page)
+
+    def _letters(self, number: int) -> list[KeptDeadLetter]:
+        """Return the dead letter of a number, if there is one."""
+        return [each for each in self._reader.dead_letters(number - 1, 1) if each.number == number]
 
     def _skip(self) -> None:
         self._check_not_stopped()
         self._now = self._now._replace(skipped=self._now.skipped + 1)
         self._forwarder.log_skipped()
 
-    def _deliver(self, body: bytes, loaded_at: int | None = None) -> None:
+    def _deliver(
+        self, body: bytes, find: Callable[[], Sequence[object]], loaded_at: int | None = None
+    ) -> None:
         """Post a body until it is accepted, or is refused and may be skipped.
 
         Args:
             body: An event's, or a dead letter's.
+            find: Finds that in the store: before it is posted again, as it may have been erased.
             loaded_at: The event's, in microseconds since 1970; None: it is a dead letter's.
 
         Raises:
@@ -378,8 +401,11 @@ class _Run:
             before_sleep=lambda state: self._note_failure(state, remedy),
             reraise=True,
         )
+        self._failed = False
         try:
-            attempts(self._post, body)
+            attempts(self._post, body, find)
+        except _GoneError:
+            return
         except DeliveryError as error:
             if error.refused and may_skip:
                 self._now = self._now._replace(refused=self._now.refused + 1)
@@ -392,12 +418,15 @@ class _Run:
         self._forwarder.log_success()
         self._now = self._now._replace(sent=self._now.sent + 1, failing=False)
 
-    def _post(self, body: bytes) -> None:
+    def _post(self, body: bytes, find: Callable[[], Sequence[object]]) -> None:
         self._check_not_stopped()
+        if self._failed and not find():
+            raise _GoneError
         self._client.post(body)
 
     def _note_failure(self, state: RetryCallState, remedy: str) -> None:
         error = _error_of(state)
+        self._failed = True
         self._now = _failing(self._now, error)
         self._save()
         refused = isinstance(error, DeliveryError) and error.refused

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -82,6 +82,19 @@ def forwarder(store: str, url: str, **manner: Any) -> Forwarder:
     [destination] = read_destinations([url], "", "--to")
     manner = {"follow": False, "patience": 5.0} | manner
     return Forwarder(store, destination, Manner(**manner), threading.Event())
+
+
+@contextmanager
+def following(store: str, url: str) -> Iterator[Forwarder]:
+    """Forward to a destination with a thread that ends with the block."""
+    running = forwarder(store, url, follow=True)
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    try:
+        yield running
+    finally:
+        running.stopping.set()
+        thread.join()
 
 
 def good(store: str, url: str, **manner: Any) -> Forwarder:
@@ -218,12 +231,8 @@ def test_an_event_that_is_refused_for_a_while_is_posted_when_it_no_longer_is(emb
     fill(embedded, BODIES[:5])
     server.faults += [faults.status(400)] * 5
 
-    running = forwarder(embedded, server.url, follow=True)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    wait_until(lambda: len(server.bodies()) == 5)
-    running.stopping.set()
-    thread.join()
+    with following(embedded, server.url) as running:
+        wait_until(lambda: len(server.bodies()) == 5)
 
     assert running.error is None
     assert server.bodies() == BODIES[:5]
@@ -274,6 +283,33 @@ def test_a_new_destination_begins_where_it_is_told_to(store, server):
     assert server.bodies() == [BODIES[2], b"new"]
 
 
+@pytest.mark.usefixtures("impatient")
+def test_what_is_deleted_while_its_destination_fails_is_not_posted_later(store, server):
+    fill(store, BODIES[:4], [letter(b"not JSON")])
+    server.fault_of = lambda _: faults.status(500)
+    with (
+        following(store, server.url),
+        closing(open_writer(store, "store")) as writer,
+        open_reader(store, "store") as reader,
+    ):
+        wait_until(lambda: any(each.failing for each in every_forward(store)))
+        writer.prune(times.LATEST, reader.bodies(0, times.LATEST, 1)[0].loaded_at)
+        wait_until(lambda: BODIES[1] in [each.body for each in server.posted])
+        server.fault_of = lambda body: faults.status(500) if body == b"not JSON" else None
+        wait_until(lambda: b"not JSON" in [each.body for each in server.posted])
+        assert writer.discard([1]) == []
+        wait_until(lambda: progress(store).letter == 1)
+    assert server.bodies() == BODIES[1:4]
+
+
+def test_a_try_out_forwards_nothing(tmp_path, server):
+    environment = {"VERO_COLLECTOR_FORWARD": server.url}
+    done = run_collector("sample", cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert server.posted == []
+    assert every_forward(f"sqlite:///{tmp_path}/.demo/vero-events.db") == []
+
+
 def test_a_destination_is_forgotten_by_its_url_or_number(tmp_path, embedded, server):
     fill(embedded, BODIES[:2])
     url = f"{server.url}/{SECRET}"
@@ -293,19 +329,16 @@ def test_a_destination_is_forgotten_by_its_url_or_number(tmp_path, embedded, ser
 @pytest.mark.usefixtures("impatient")
 def test_what_is_forgotten_while_it_runs_ends_and_a_cursor_that_was_moved_holds(store, server):
     fill(store, BODIES[:3])
-    running = forwarder(store, server.url, follow=True)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    wait_until(lambda: len(server.bodies()) == 3)
-    wait_until(lambda: progress(store).sent == 3)
-    with closing(open_writer(store, "store")) as writer:
+    with following(store, server.url) as running, closing(open_writer(store, "store")) as writer:
+        wait_until(lambda: len(server.bodies()) == 3)
+        wait_until(lambda: progress(store).sent == 3)
         has = progress(store)
         assert writer.save_forward(has, has._replace(until=0))
         assert not writer.save_forward(has, has)  # what it says now is something else
         wait_until(lambda: len(server.bodies()) == 6)
         wait_until(lambda: progress(store).until == has.until)
         assert writer.forget_forward(1) == 1
-    thread.join(30)
+        wait_until(lambda: running.error is not None)
     assert "was forgotten" in str(running.error)
 
 
@@ -316,14 +349,10 @@ def test_a_cursor_ahead_of_the_store_is_set_back_and_said(embedded, server, capl
     with closing(open_writer(embedded, "store")) as writer:
         has = progress(embedded)
         writer.save_forward(has, has._replace(until=has.until + 10**9))
-    running = forwarder(embedded, server.url, follow=True)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    wait_until(lambda: progress(embedded).until == has.until)
-    fill(embedded, BODIES[3:5])
-    wait_until(lambda: len(server.bodies()) == 5)
-    running.stopping.set()
-    thread.join()
+    with following(embedded, server.url):
+        wait_until(lambda: progress(embedded).until == has.until)
+        fill(embedded, BODIES[3:5])
+        wait_until(lambda: len(server.bodies()) == 5)
     assert "it was restored or its newest events were deleted" in caplog.text
 
 
