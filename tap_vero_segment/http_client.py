@@ -83,11 +83,11 @@ class RetryPolicy(Retry):
         return super().increment(method, url, response, error, _pool, _stacktrace)
 
 
-def reason_of(error: OSError) -> str:
+def reason_of(error: Exception) -> str:
     """Say why a server could not be asked, without the URL: it can hold a secret.
 
     Args:
-        error: What requests has raised; all of that are OSErrors.
+        error: What requests or urllib3 has raised.
     """
     causes = list(_causes(error))
     for cause in causes:

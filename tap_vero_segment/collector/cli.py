@@ -128,6 +128,13 @@ def _warn_of_password(url: str, option: str, variable: str) -> None:
         )
 
 
+def _warn_of_passwords(context: click.Context, parameter: str, option: str) -> None:
+    """Warn of destinations that were typed with a password."""
+    if context.get_parameter_source(parameter) is ParameterSource.COMMANDLINE:
+        for url in context.params[parameter]:
+            _warn_of_password(url, option, settings.variable("forward"))
+
+
 def _warn_of_misspelt(environment: Iterable[str]) -> None:
     """Name variables that nothing reads: what one was to forbid would stay allowed."""
     options = {
@@ -140,6 +147,48 @@ def _warn_of_misspelt(environment: Iterable[str]) -> None:
     for name, nearest in settings.misspelt(environment, known).items():
         hint = f": is it {nearest}?" if nearest else ""
         logger.warning("%s is set, and no setting of that name is known%s", name, hint)
+
+
+def _read_start(_context: click.Context, _parameter: click.Parameter, value: str) -> int | None:
+    """Return where a new destination begins: microseconds since 1970; None: now."""
+    if value in {"oldest", "now"}:
+        return 0 if value == "oldest" else None
+    try:
+        return times.from_text(value)
+    except ValueError as error:
+        msg = f"oldest, now, or a date or time: {error}"
+        raise click.BadParameter(msg) from error
+
+
+def _forward_options(prefix: str) -> _Decorator:
+    """Return the options that `serve` and `forward` share."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option(
+                f"--{prefix}skip-refused",
+                f"{prefix.replace('-', '_')}skip_refused",
+                is_flag=True,
+                envvar=settings.variable("forward_skip_refused"),
+                show_envvar=True,
+                help="Skip an event that a destination refuses with 400, 409, 413, 415 or 422.",
+            ),
+            click.option(
+                f"--{prefix}from",
+                f"{prefix.replace('-', '_')}from",
+                default="oldest",
+                show_default=True,
+                metavar="oldest|now|DATE",
+                envvar=settings.variable("forward_from"),
+                show_envvar=True,
+                callback=_read_start,
+                help="Where a new destination begins; DATE is the time of storing, in UTC.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
 
 
 def _check_time(
@@ -266,6 +315,16 @@ def init(url: str) -> None:
     show_envvar=True,
     help="How long a request may take to arrive, and a response to be read.",
 )
+@click.option(
+    "--forward",
+    multiple=True,
+    type=_Words(),
+    metavar="URL",
+    envvar=settings.variable("forward"),
+    show_envvar=True,
+    help="Post a copy of what Vero posts to this URL; repeatable. See vero-collector forward.",
+)
+@_forward_options("forward-")
 @click.pass_context
 def serve(context: click.Context, /, *, log_format: str, **told: Any) -> None:
     """Receive webhooks and serve what was received, until SIGTERM or SIGINT.
@@ -284,6 +343,7 @@ def serve(context: click.Context, /, *, log_format: str, **told: Any) -> None:
     given = context.get_parameter_source("store")
     if given is ParameterSource.COMMANDLINE:
         _warn_of_password(told["store"], "--store", settings.variable("store"))
+    _warn_of_passwords(context, "forward", "--forward")
     _warn_of_misspelt(os.environ)
     context.obj.warn_if_others_can_read()
 
@@ -415,6 +475,53 @@ def prune(store: str, before: str, *, force: bool) -> None:
     from tap_vero_segment.collector.commands.prune import prune as run  # noqa: PLC0415
 
     click.echo(run(store, before, force=force))
+
+
+@main.command()
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+@click.option(
+    "--to",
+    "urls",
+    multiple=True,
+    type=_Words(),
+    metavar="URL",
+    envvar=settings.variable("forward"),
+    show_envvar=True,
+    help="Where to post: an http(s) URL; repeatable.",
+)
+@click.option("--follow", is_flag=True, help="Go on with what comes later, and never give up.")
+@_forward_options("")
+@click.option(
+    "--forget",
+    metavar="URL|NUMBER",
+    help="Forget a destination and how far it has come; forward nothing.",
+)
+@click.pass_context
+def forward(
+    context: click.Context, /, *, store: str, urls: tuple[str, ...], forget: str | None, **told: Any
+) -> None:
+    """Post copies of what Vero posted to other servers: in order, each at least once.
+
+    The bodies are those that Vero sent, byte for byte, of events and of dead letters. The store
+    keeps how far each destination has come, so the next run goes on there. Headers of your own,
+    such as Authorization, come from VERO_COLLECTOR_FORWARD_HEADERS. Without --follow it ends when
+    all is posted, with status 1 where a destination fails for 30 seconds or refuses an event.
+    """
+    from tap_vero_segment.collector.commands.forward import forget as run_forget  # noqa: PLC0415
+    from tap_vero_segment.collector.commands.forward import forward as run  # noqa: PLC0415
+    from tap_vero_segment.collector.destinations import read_destinations  # noqa: PLC0415
+    from tap_vero_segment.collector.forwarding import Manner  # noqa: PLC0415
+
+    if forget is not None:
+        click.echo(run_forget(store, forget))
+        return
+    if not urls:
+        msg = "say where to: --to URL"
+        raise click.UsageError(msg)
+    _warn_of_passwords(context, "urls", "--to")
+    headers = os.environ.get(settings.FORWARD_HEADERS, "")
+    manner = Manner(told["from"], told["skip_refused"], told["follow"])
+    run(store, read_destinations(urls, headers, "--to"), manner, click.echo)
 
 
 @main.command("repair-clock")

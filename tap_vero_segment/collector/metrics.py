@@ -13,7 +13,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from tap_vero_segment import times
@@ -21,14 +21,15 @@ from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.collector.committer import MAX_GROUP
 from tap_vero_segment.collector.responses import ErrorReason
 from tap_vero_segment.inputs.intake import INPUTS
+from tap_vero_segment.stores.base import BACKLOG_COUNTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
 
     from tap_vero_segment.collector.committer import Commit
-    from tap_vero_segment.stores.base import Summary
+    from tap_vero_segment.stores.base import Backlog, Forward, Summary
 
 PREFIX: Final = "vero_collector"
 
@@ -45,10 +46,12 @@ class StoreFigures(NamedTuple):
     Attributes:
         summary: What it holds.
         size: How many bytes of disk it takes.
+        forwards: How far each destination of ``forward`` has come, and what it lacks.
     """
 
     summary: Summary
     size: int
+    forwards: Sequence[tuple[Forward, Backlog]] = ()
 
 
 class Scrape(NamedTuple):
@@ -222,6 +225,65 @@ class _Everything(Collector):
             newest = max(total.last_loaded_at for total in totals.values())
             age.add_metric([], max(0, self._now - newest) / times.SECOND)
         yield age
+        yield from self._forwards(store)
+
+    def _forwards(self, store: StoreFigures) -> Iterator[Metric]:
+        """Yield how far each destination of ``forward`` has come, and what it lacks."""
+        of_all: tuple[CounterMetricFamily | GaugeMetricFamily, ...] = (
+            CounterMetricFamily(
+                f"{PREFIX}_forward_sent_total", "Bodies that a destination accepted.", labels=_WHERE
+            ),
+            CounterMetricFamily(
+                f"{PREFIX}_forward_refused_total",
+                "Bodies that a destination refused, and that were skipped.",
+                labels=_WHERE,
+            ),
+            _gauge_of(
+                "forward_events_behind",
+                f"Events that a destination has not had yet; {BACKLOG_COUNTED}: so many or more.",
+            ),
+            _gauge_of(
+                "forward_dead_letters_behind",
+                "Dead letters that a destination has not had yet, likewise.",
+            ),
+            _gauge_of(
+                "forward_seconds_behind",
+                "Seconds since the oldest event was stored that a destination has not had yet.",
+            ),
+            _gauge_of("forward_failing", "1: the last request to a destination failed; 0: not."),
+        )
+        failed = GaugeMetricFamily(
+            f"{PREFIX}_forward_last_failure_timestamp_seconds",
+            "When a request to a destination failed last, and why; no sample: none has.",
+            labels=[*_WHERE, "reason"],
+        )
+        for forward, backlog in store.forwards:
+            where = [forward.destination, str(forward.number)]
+            oldest = self._now if backlog.oldest is None else backlog.oldest
+            figures = (
+                forward.sent,
+                forward.refused,
+                backlog.events,
+                backlog.dead_letters,
+                max(0, self._now - oldest) / times.SECOND,
+                int(forward.failing),
+            )
+            for family, figure in zip(of_all, figures, strict=True):
+                if figure is not None:
+                    family.add_metric(where, figure)
+            if forward.failed_at is not None:
+                labels = [*where, forward.failure or ""]
+                failed.add_metric(labels, forward.failed_at / times.SECOND)
+        yield from of_all
+        yield failed
+
+
+_WHERE: Final = ("destination", "number")
+"""A destination's scheme and host, and its number in the store."""
+
+
+def _gauge_of(name: str, documentation: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{PREFIX}_{name}", documentation, labels=_WHERE)
 
 
 def _gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:

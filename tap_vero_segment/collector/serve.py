@@ -26,10 +26,13 @@ from tap_vero_segment.collector.connection_limits import (
     LimitedProtocol,
     Limits,
 )
+from tap_vero_segment.collector.destinations import read_destinations
+from tap_vero_segment.collector.forwarding import Forwarding, Manner
 from tap_vero_segment.collector.logs import announce_address, announce_endpoints, announce_store
 from tap_vero_segment.collector.metrics import Metrics
 from tap_vero_segment.collector.notify import START_SECONDS, Notifier
 from tap_vero_segment.collector.reader_pool import ReaderPool
+from tap_vero_segment.collector.settings import FORWARD_HEADERS
 from tap_vero_segment.errors import SettingError, UserError, describe_fault
 from tap_vero_segment.limits import MAX_PENDING_BYTES
 from tap_vero_segment.stores.open import location_of, open_reader, open_writer
@@ -55,6 +58,8 @@ CLIENTS_SECONDS: Final = 4
 """How long clients may take to send what they have begun, and the store to take it."""
 WRITER_SECONDS: Final = 2.5
 READERS_SECONDS: Final = 0.5
+FORWARDERS_SECONDS: Final = 0.5
+"""In addition to the time since the end began, which they are told at once."""
 
 
 def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -> None:
@@ -70,6 +75,10 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
         SystemExit: Status 1: the store failed in a way that only a fresh start can mend, or did
             not take in time what had come in.
     """
+    destinations = read_destinations(
+        settings.forward, os.environ.get(FORWARD_HEADERS, ""), "--forward"
+    )
+    manner = Manner(settings.forward_from, settings.forward_skip_refused)
     metrics = Metrics()
     committer = Committer(
         lambda: open_writer(settings.store, "store"),
@@ -107,6 +116,7 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
         reader_pool,
         connection_limits,
         _SecretsReloader(app, secrets, reload),
+        Forwarding(settings.store, destinations, manner),
         location,
     )
     listening = _listen(settings.host, settings.port)
@@ -205,6 +215,7 @@ class _Server(uvicorn.Server):
         reader_pool: Closed.
         connection_limits: Looks after the connections.
         reloader: Changes the secrets at SIGHUP.
+        forwarding: Started and stopped.
         location: Where the store is, for the log.
     """
 
@@ -215,6 +226,7 @@ class _Server(uvicorn.Server):
         reader_pool: ReaderPool,
         connection_limits: ConnectionLimits,
         reloader: _SecretsReloader,
+        forwarding: Forwarding,
         location: str,
     ) -> None:
         super().__init__(config)
@@ -222,6 +234,7 @@ class _Server(uvicorn.Server):
         self._reader_pool = reader_pool
         self._connection_limits = connection_limits
         self._reloader = reloader
+        self._forwarding = forwarding
         self._location = location
         self._notifier = Notifier()
         self._status = 0
@@ -266,6 +279,8 @@ class _Server(uvicorn.Server):
                 self._status = 1
                 self._threads_ended = False
             self._threads_ended &= self._reader_pool.close(READERS_SECONDS)
+            self._forwarding.stop()
+            self._threads_ended &= self._forwarding.join(FORWARDERS_SECONDS)
 
     async def _open_store(self) -> None:
         """Start the committer, which takes minutes where the whole store has to be checked."""
@@ -283,6 +298,7 @@ class _Server(uvicorn.Server):
             announce_store(self._location)
             announce_endpoints(self._reloader.secrets)
             announce_address(url, self._reloader.secrets)
+            self._forwarding.start()
             self._notifier.ready()
 
     async def on_tick(self, counter: int) -> bool:
@@ -296,6 +312,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logger.info("shutting down")
         self._notifier.stopping()
+        self._forwarding.stop()
         self._reloader.app.stop()
         self._reloader.app.end_streams()
         # Just before the requests are given up: what waits for such a client cannot be answered.

@@ -45,6 +45,10 @@ SHORT_SECRET: Final = 16
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
+FORWARD_HEADERS: Final = f"{ENVIRONMENT}FORWARD_HEADERS"
+"""The environment variable with the headers that `forward` adds, which can be secrets."""
+
+
 class Settings(NamedTuple):
     """The settings of ``serve``, except the secrets.
 
@@ -58,6 +62,10 @@ class Settings(NamedTuple):
         max_pending: Requests that wait for their commit; the next one gets 503.
         max_connections: Connections that are served; the next one gets 503.
         client_seconds: How long a request may take to arrive, and an answer to be taken on.
+        forward: URLs that get copies of what Vero posts.
+        forward_from: Where a new one begins; see
+            :class:`tap_vero_segment.collector.forwarding.Manner`.
+        forward_skip_refused: Whether an event that one of them refuses is skipped.
     """
 
     store: str = DEFAULT_STORE
@@ -69,6 +77,9 @@ class Settings(NamedTuple):
     max_pending: int = DEFAULT_MAX_PENDING
     max_connections: int = DEFAULT_MAX_CONNECTIONS
     client_seconds: float = DEFAULT_CLIENT_SECONDS
+    forward: tuple[str, ...] = ()
+    forward_from: int | None = 0
+    forward_skip_refused: bool = False
 
 
 class Secrets(NamedTuple):
@@ -205,7 +216,8 @@ class Environment:
 
 def secret_variables() -> set[str]:
     """Return the environment variables of all secrets, the previous ones included."""
-    return {variable(field + end) for field in Secrets._fields for end in ("", PREVIOUS)}
+    secrets = {variable(field + end) for field in Secrets._fields for end in ("", PREVIOUS)}
+    return {*secrets, FORWARD_HEADERS}
 
 
 def misspelt(environment: Iterable[str], known: Iterable[str]) -> dict[str, str | None]:

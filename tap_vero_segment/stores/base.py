@@ -162,6 +162,67 @@ class Exports(NamedTuple):
     planned: Exported
 
 
+class Body(NamedTuple):
+    """What an event came in by.
+
+    Attributes:
+        loaded_at: The event's, in microseconds since 1970.
+        input: Where it came in: ``vero``.
+        body: The request's body as it came, once unzipped; empty: the store has none.
+    """
+
+    loaded_at: int
+    input: str
+    body: bytes
+
+
+class Forward(NamedTuple):
+    """How far a destination of ``forward`` has come.
+
+    Attributes:
+        number: What the store calls it; never used again.
+        destination: Its URL's scheme and host: the rest can hold a secret.
+        until: It has had what is to be forwarded of the events up to this ``loaded_at``, in
+            microseconds since 1970,
+        letter: and of the dead letters up to this number.
+        sent: How many bodies it has accepted.
+        skipped: How many events were not forwarded, as they came by another input than Vero's.
+        refused: How many bodies it has refused for what they are, and were skipped.
+        failing: Whether the last request failed.
+        failure: Why the last request that failed did; None: none has.
+        failed_at: When that was, in microseconds since 1970.
+    """
+
+    number: int
+    destination: str
+    until: int
+    letter: int
+    sent: int = 0
+    skipped: int = 0
+    refused: int = 0
+    failing: bool = False
+    failure: str | None = None
+    failed_at: int | None = None
+
+
+BACKLOG_COUNTED: Final = 10_000
+"""How far a :class:`Backlog` is counted: a look at each event would take long after an outage."""
+
+
+class Backlog(NamedTuple):
+    """What a destination of ``forward`` has not had yet.
+
+    Attributes:
+        events: How many events; :data:`BACKLOG_COUNTED`: so many or more.
+        oldest: The first one's ``loaded_at``, in microseconds since 1970; None: no events.
+        dead_letters: How many dead letters, likewise; None: who reads may not see them.
+    """
+
+    events: int
+    oldest: int | None
+    dead_letters: int | None
+
+
 class Span(NamedTuple):
     """The times of some events, in microseconds since 1970."""
 
@@ -268,6 +329,22 @@ class Reader(Closable, Protocol):
     def exports(self) -> dict[str, list[Exported]]:
         """Return what archives have, by their URLs; see :class:`Exports`."""
 
+    def bodies(self, after: int, until: int, limit: int) -> list[Body]:
+        """Return what events came in by, in the order of ``loaded_at``.
+
+        Args:
+            after: Of the events with ``after < loaded_at``; microseconds since 1970.
+            until: ``<= until``.
+            limit: The most to return; :data:`PAGE_BYTES` at most. Only an empty page says that
+                there is nothing more.
+        """
+
+    def forwards(self) -> list[Forward]:
+        """Return how far each destination of ``forward`` has come, in order of their numbers."""
+
+    def backlog(self, forward: Forward) -> Backlog:
+        """Return what a destination has not had yet, counted no further than it has to be."""
+
 
 class Writer(Protocol):
     """A store's writing half. It may be used from one thread only."""
@@ -329,6 +406,43 @@ class Writer(Protocol):
         Args:
             destination: The archive's URL.
             written: What it has, now as well; it can be read there.
+        """
+
+    def add_forward(self, key: str, destination: str, until: int, received_at: int) -> Forward:
+        """Note a destination of ``forward``, unless it is known, and return how far it has come.
+
+        Args:
+            key: What tells it from all others; no secret can be read from it.
+            destination: What is shown of it.
+            until: A new one gets the events with a later ``loaded_at``; microseconds since 1970,
+            received_at: and the dead letters that were received then or later.
+        """
+
+    def save_forward(self, before: Forward, now: Forward) -> bool:
+        """Note how far a destination has come.
+
+        Args:
+            before: What the store said of it.
+            now: What it is to say.
+
+        Returns:
+            Whether it still said the former; otherwise nothing was noted.
+        """
+
+    def forget_forward(self, destination: str | int) -> int | None:
+        """Forget a destination of ``forward``; return its number, None: there is no such.
+
+        Args:
+            destination: Its key or its number.
+        """
+
+    def hold_forward(self, number: int) -> bool:
+        """Keep a destination for this writer, until it is closed or its process ends.
+
+        It can be lost with the connection to a database: it is asked for again now and then.
+
+        Returns:
+            Whether this writer has it; otherwise another one does.
         """
 
     def resolve(self, number: int, events: Sequence[Event]) -> int:

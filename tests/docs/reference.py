@@ -23,8 +23,8 @@ from tap_vero_segment.collection import (
 from tap_vero_segment.collector.app import openapi_document
 from tap_vero_segment.collector.cli import main as collector
 from tap_vero_segment.collector.metrics import PREFIX, Metrics, Scrape, StoreFigures
-from tap_vero_segment.collector.settings import ENVIRONMENT, PREVIOUS, Secrets
-from tap_vero_segment.stores.base import Summary, Total
+from tap_vero_segment.collector.settings import ENVIRONMENT, FORWARD_HEADERS, PREVIOUS, Secrets
+from tap_vero_segment.stores.base import Backlog, Forward, Summary, Total
 from tap_vero_segment.tap import TapVeroSegment
 from tap_vero_segment.targets.duckdb import TargetVeroDuckDB
 from tap_vero_segment.targets.segment import TargetSegment
@@ -43,6 +43,11 @@ SINGER = {
     "target-vero-duckdb": (TargetVeroDuckDB, "../loading/target-vero-duckdb.md"),
 }
 """Each Singer program, and the page that explains its settings."""
+
+FORWARD = Forward(
+    1, "https://app.example", 0, 0, failing=True, failure="connection refused", failed_at=0
+)
+"""A destination whose labels stand for those of all."""
 
 OF_EVERY_ENDPOINT = {400, 403, 404, 405, 408, 431, 500, 503}
 """What every endpoint can return, as the page says once."""
@@ -215,6 +220,9 @@ def collector_settings() -> Iterator[str]:
         ("variable", "enables"),
         ((f"`{ENVIRONMENT}{name.upper()}`", endpoints[name]) for name in Secrets._fields),
     )
+    yield f"`{FORWARD_HEADERS}` has the headers that"
+    yield "[the destinations of `forward`](../collector/forwarding.md) get."
+    yield ""
     yield "## Options of `vero-collector serve`"
     yield ""
     options = [
@@ -281,7 +289,11 @@ def endpoints() -> Iterator[str]:
 def metrics() -> Iterator[str]:
     totals = [Total(each.stream, 1, 1, 1) for each in COLLECTIONS]
     summary = Summary(totals, 0, 0)
-    exposed = Metrics().expose(Scrape(0, 0, 0, StoreFigures(summary, 0)), "")[1].decode()
+    exposed = (
+        Metrics()
+        .expose(Scrape(0, 0, 0, StoreFigures(summary, 0, [(FORWARD, Backlog(0, None, 0))])), "")[1]
+        .decode()
+    )
     yield "# Metrics"
     yield ""
     yield "`GET /metrics` returns these, and Prometheus's usual metrics of the process."

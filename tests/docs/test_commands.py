@@ -23,6 +23,7 @@ import yaml
 from tests.support import docs
 from tests.support.archive import Maker, events_of
 from tests.support.collector import WRITE_KEY, Collector
+from tests.support.destination import Destination
 from tests.support.docs import Reader
 from tests.support.funnel import DuckDB, generated, load
 from tests.support.payloads import EMAIL_TYPES, STREAM_OF, documented, many
@@ -300,6 +301,19 @@ def test_events_are_put_away(
     keys = s3.client().list_objects_v2(Bucket="my-bucket", Prefix="vero/")["Contents"]
     assert len(keys) == 1
     assert collector.get("/v1/events").content == b""
+
+
+@walk("collector/forwarding.md")
+def test_webhooks_are_forwarded(blocks: list[str], reader: Reader, collector: Collector) -> None:
+    (block,) = blocks
+    reader.type("pip install --quiet .")
+    assert collector.post(documented()).status_code == 200
+    with Destination() as server:
+        commands = put_in(block, {"https://app.example": server.url})
+
+        reader.type(commands, VERO_COLLECTOR_STORE=collector.store_url)
+
+    assert [each.path for each in server.accepted] == ["/webhooks/vero"]
 
 
 @walk("operating/deploy.md", "operating/backup.md", "operating/schedule.md")

@@ -18,7 +18,7 @@ import click
 import yaml
 
 from tap_vero_segment.collector.cli import main as collector
-from tap_vero_segment.collector.settings import ENVIRONMENT, Secrets
+from tap_vero_segment.collector.settings import ENVIRONMENT, FORWARD_HEADERS, Secrets
 from tests.packaging.uv import REPOSITORY
 from tests.support.collector import clean_environment
 
@@ -178,6 +178,15 @@ def secrets() -> Iterator[dict[str, Any]]:
             "sensitive": True,
             "env": f"{ENVIRONMENT}{name.upper()}",
         }
+    name = FORWARD_HEADERS.removeprefix(ENVIRONMENT).lower()
+    yield {
+        "name": name,
+        "label": label(name),
+        "description": "Headers that the destinations of `forward` get: `Name: value`, or JSON.",
+        "kind": "string",
+        "sensitive": True,
+        "env": FORWARD_HEADERS,
+    }
 
 
 def options() -> Iterator[dict[str, Any]]:

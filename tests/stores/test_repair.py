@@ -91,6 +91,8 @@ def test_what_archives_have_ends_at_the_same_events(open_writer, url):
             writer.mark_exported(name, Exported(at[place], times.LATEST))
         writer.mark_exported("between", Exported(at[20] - 1, times.LATEST))
         writer.plan_export("planned", Exported(at[33], times.LATEST))
+        for name, place in ends.items():
+            writer.add_forward(name, name, at[place], 0)
 
     repair_clock(url, "store")
 
@@ -100,6 +102,8 @@ def test_what_archives_have_ends_at_the_same_events(open_writer, url):
         for name, place in ends.items():
             assert has[name] == [Exported(at[place], times.LATEST)]
         assert at[19] <= has["between"][0].until < at[20]
+        forwards = {each.destination: each.until for each in reader.forwards()}
+        assert forwards == {name: at[place] for name, place in ends.items()}
     with closing(open_writer()) as writer:
         plan = writer.plan_export("planned", Exported(times.LATEST, times.LATEST)).planned
     assert plan == Exported(at[33], times.LATEST)

@@ -10,7 +10,7 @@ import pytest
 
 from tap_vero_segment import times
 from tap_vero_segment.report.warehouse import read_postgres
-from tap_vero_segment.stores.base import Exported, Exports
+from tap_vero_segment.stores.base import Backlog, Exported, Exports
 from tap_vero_segment.stores.postgres.reader import PostgresReader
 from tap_vero_segment.stores.postgres.writer import PostgresWriter
 from tests.stores.test_any_store import START, WEEK, events, letters, prune_all
@@ -139,6 +139,13 @@ def test_nothing_of_another_user_runs_with_the_collectors_rights(url):
         writer.mark_exported("file:///archive", has)
         assert reader.exports() == {"file:///archive": [has]}
         assert reader.span(times.EARLIEST, times.LATEST, 0, now)
+        forward = writer.add_forward("key", "https://app.example", 0, 0)
+        assert writer.hold_forward(forward.number)
+        assert len(reader.bodies(0, times.LATEST, 10)) == 10
+        assert reader.backlog(forward) == Backlog(41, reader.bodies(0, now, 1)[0].loaded_at, 1)
+        assert writer.save_forward(forward, forward._replace(until=now, failing=True))
+        assert reader.forwards() == [forward._replace(until=now, failing=True)]
+        assert writer.forget_forward("key") == forward.number
         assert prune_all(writer, times.LATEST, now + 29) == 30
     PostgresWriter(url, "store").close()  # on a schema that is there
 

@@ -22,16 +22,20 @@ def prune(store: str, before: str, *, force: bool) -> str:
     Args:
         store: The store's URL.
         before: Only events with an earlier ``received_at``, a date or time.
-        force: Whether events are deleted that no archive has.
+        force: Whether events are deleted that no archive, or a destination of ``forward`` has not.
 
     Raises:
         SettingError: The store cannot be opened, or ``before`` is no time.
         StoreError: The store failed.
-        UserError: No archive has all of it, and nothing was deleted.
+        UserError: No archive has all of it, or a destination has not; nothing was deleted.
     """
     end = times.from_text(before)
     with open_reader(store, "store") as reader:
-        parts = [Exported(times.LATEST, end)] if force else _exported(reader, end)
+        if force:
+            parts = [Exported(times.LATEST, end)]
+        else:
+            parts = _exported(reader, end)
+            _check_forwarded(reader, end)
         writer = open_writer(store, "store")
         try:
             deleted = 0
@@ -44,6 +48,22 @@ def prune(store: str, before: str, *, force: bool) -> str:
         finally:
             writer.close()
     return f"{deleted} events deleted"
+
+
+def _check_forwarded(reader: Reader, before: int) -> None:
+    """See that each destination of ``forward`` has had what is to be deleted.
+
+    Raises:
+        UserError: One has not.
+    """
+    for forward in reader.forwards():
+        if reader.span(times.EARLIEST, before, forward.until, times.LATEST) is not None:
+            msg = (
+                f"{forward.destination} ({forward.number}) has not had all that was received "
+                f"before {times.to_text(before)}, so nothing was deleted: wait until it has, run "
+                f"`vero-collector forward --forget {forward.number}`, or add --force"
+            )
+            raise UserError(msg)
 
 
 def _exported(reader: Reader, before: int) -> list[Exported]:

@@ -71,7 +71,8 @@ def _post(session: requests.Session, endpoint: str, body: bytes, *, expected: in
 def _collector(store: str, token: str) -> Generator[str]:
     """Run ``vero-collector serve`` on a free port; give its URL, and stop it at the end."""
     command = [sys.executable, "-m", "tap_vero_segment.collector", "serve"]
-    environment = {**os.environ, variable("webhook_token"): token}
+    # Its events are for nobody else.
+    environment = {**os.environ, variable("webhook_token"): token, variable("forward"): ""}
     with subprocess.Popen(  # noqa: S603  # nothing of the command comes from outside
         [*command, "--host", "127.0.0.1", "--port", "0", "--store", store],
         env=environment,

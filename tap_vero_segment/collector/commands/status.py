@@ -9,11 +9,12 @@ import msgspec
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.collector.commands.repair_clock import clock_warning
+from tap_vero_segment.stores.base import BACKLOG_COUNTED
 from tap_vero_segment.stores.open import open_reader
 from tap_vero_segment.terminal import table
 
 if TYPE_CHECKING:
-    from tap_vero_segment.stores.base import Summary
+    from tap_vero_segment.stores.base import Backlog, Forward, Summary
 
 
 def status(store: str, *, as_json: bool) -> str:
@@ -25,7 +26,10 @@ def status(store: str, *, as_json: bool) -> str:
     """
     with open_reader(store, "store") as reader:
         behind = reader.clock_behind()
-        figures = _figures(reader.summary()) | {"clock_behind_seconds": behind / times.SECOND}
+        figures = _figures(reader.summary()) | {
+            "clock_behind_seconds": behind / times.SECOND,
+            "forwards": [_forward(each, reader.backlog(each)) for each in reader.forwards()],
+        }
     if as_json:
         return msgspec.json.encode(figures).decode()
     rows = [
@@ -40,9 +44,51 @@ def status(store: str, *, as_json: bool) -> str:
             f"events: {figures['events']}",
             f"dead letters: {_or_hidden(figures['quarantined'])}",
             f"ignored calls (not Vero events): {figures['passed_over']}",
+            *map(_in_words, figures["forwards"]),
             *([f"warning: {warning}"] if warning else []),
         ]
     )
+
+
+def _forward(forward: Forward, backlog: Backlog) -> dict[str, Any]:
+    """Return how far a destination of ``forward`` has come, and what it lacks."""
+    oldest, failed_at = backlog.oldest, forward.failed_at
+    return {
+        "number": forward.number,
+        "destination": forward.destination,
+        "loaded_at": times.to_text(forward.until) if forward.until else None,
+        "events_behind": backlog.events,
+        "events_behind_counted_to": BACKLOG_COUNTED,
+        "seconds_behind": 0 if oldest is None else max(0, times.now() - oldest) / times.SECOND,
+        "dead_letters_behind": backlog.dead_letters,
+        "sent": forward.sent,
+        "skipped": forward.skipped,
+        "refused": forward.refused,
+        "failing": forward.failing,
+        "last_failure": forward.failure,
+        "last_failed_at": None if failed_at is None else times.to_text(failed_at),
+    }
+
+
+def _in_words(forward: dict[str, Any]) -> str:
+    events, letters = forward["events_behind"], forward["dead_letters_behind"]
+    behind = f"{events} events" if events < BACKLOG_COUNTED else f"{events} events or more"
+    line = f"forwarding to {forward['destination']} ({forward['number']}): {behind} behind"
+    if events:
+        line += f" by {forward['seconds_behind']:.0f} s"
+    if letters:
+        line += f", {letters} dead letters behind"
+    for name, what in (
+        ("sent", "sent"),
+        ("refused", "refused and skipped"),
+        ("skipped", "of other inputs skipped"),
+    ):
+        if forward[name] or name == "sent":
+            line += f", {forward[name]} {what}"
+    if forward["last_failure"] is not None:
+        state = "failing" if forward["failing"] else "last failed"
+        line += f"; {state} at {forward['last_failed_at']}: {forward['last_failure']}"
+    return line
 
 
 def _or_hidden(count: int | None) -> str:

@@ -122,7 +122,8 @@ class Health:
 
 
 def _figures(reader: Reader) -> StoreFigures:
-    return StoreFigures(reader.summary(), reader.size())
+    forwards = [(each, reader.backlog(each)) for each in reader.forwards()]
+    return StoreFigures(reader.summary(), reader.size(), forwards)
 
 
 class _Shared(Generic[T]):

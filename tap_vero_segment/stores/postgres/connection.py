@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from tap_vero_segment.errors import SettingError
@@ -102,6 +103,17 @@ SELECT FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 WHERE n.nspname OPERATOR(pg_catalog.=) %s AND c.relname OPERATOR(pg_catalog.=) 'schema_version'
 """
+
+# A server whose client's machine is gone must notice it in a minute, not in two hours.
+_MAY_IDLE: Final = """
+SELECT pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true),
+    pg_catalog.set_config('tcp_keepalives_idle', '30', true),
+    pg_catalog.set_config('tcp_keepalives_interval', '10', true),
+    pg_catalog.set_config('tcp_keepalives_count', '3', true)
+"""
+_LOCK_OF: Final = "SELECT pg_catalog.pg_try_advisory_xact_lock(%s::integer, %s::integer)"
+_HOLDS: Final = 0x5665726F
+"""``Vero``, once more: locks of two numbers are others than those of one."""
 
 _MIGRATION_LOCK: Final = 0x5665726F
 """``Vero``: held by the one collector that makes or migrates the schema."""
@@ -223,6 +235,49 @@ class Session:
     def close(self) -> None:
         """Let go of the connection."""
         self._connection.close()
+
+
+class Hold:
+    """A lock that one process can have at a time, until it lets go of it or ends.
+
+    A transaction of its own keeps it, as a pooler can hand a session on to somebody else.
+
+    Args:
+        url: ``postgresql://…``.
+        setting: The name of the setting that the URL came from, for errors.
+        number: What is locked, of all that is locked so.
+
+    Raises:
+        SettingError: The database cannot be reached.
+    """
+
+    def __init__(self, url: str, setting: str, number: int) -> None:
+        self._number = number
+        self._session = Session(url, setting, writes=True)
+
+    def take(self) -> bool:
+        """Take the lock, or make sure that it has it still; return whether it has.
+
+        Raises:
+            StoreError: The database cannot be asked.
+        """
+        return self._session.run(self._take)
+
+    def _take(self, connection: Connection) -> bool:
+        if connection.info.transaction_status != TransactionStatus.IDLE:
+            connection.execute("SELECT")  # fails where the connection, and so the lock, is lost
+            return True
+        connection.execute("BEGIN")
+        connection.execute(_MAY_IDLE)
+        row = connection.execute(_LOCK_OF, (_HOLDS, self._number)).fetchone()
+        if row == (True,):
+            return True
+        connection.execute("ROLLBACK")
+        return False
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        self._session.close()
 
 
 def location_of(url: str, setting: str) -> str:

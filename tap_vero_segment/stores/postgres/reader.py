@@ -10,10 +10,14 @@ from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.limits import PAGE_BYTES
 from tap_vero_segment.stores.base import (
+    BACKLOG_COUNTED,
     NEWEST_SEARCHED,
     Arrivals,
+    Backlog,
+    Body,
     DeadLetter,
     Exported,
+    Forward,
     KeptDeadLetter,
     Span,
     StoreError,
@@ -116,6 +120,29 @@ WHERE received_at {_FROM} %s AND received_at {_BELOW} %s AND loaded_at {_OVER} %
 _EXPORTS: Final = """
 SELECT destination, until, before FROM vero_collector.exports ORDER BY destination, until
 """
+_BODIES: Final = _page(
+    f"""
+SELECT loaded_at, input, coalesce(body, ''::pg_catalog.bytea) AS body
+FROM vero_collector.events WHERE loaded_at {_OVER} %s AND loaded_at {_UP_TO} %s
+""",  # noqa: S608
+    "loaded_at, input, body",
+    "body",
+    "loaded_at",
+)
+_FORWARDS: Final = """
+SELECT number, destination, until, letter, sent, skipped, refused, failing, failure, failed_at
+FROM vero_collector.forwards ORDER BY number
+"""
+_BACKLOG: Final = f"""
+SELECT pg_catalog.count(*), pg_catalog.min(loaded_at) FROM (
+    SELECT loaded_at FROM vero_collector.events WHERE loaded_at {_OVER} %s
+    ORDER BY loaded_at LIMIT %s
+) AS behind
+"""  # noqa: S608
+_LETTER_BACKLOG: Final = f"""
+SELECT pg_catalog.count(*)
+FROM (SELECT id FROM vero_collector.dead_letters WHERE id {_OVER} %s LIMIT %s) AS behind
+"""  # noqa: S608
 _ONE_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -226,6 +253,33 @@ class PostgresReader(Closing):
         for destination, *written in rows:
             found.setdefault(destination, []).append(Exported(*written))
         return found
+
+    def bodies(self, after: int, until: int, limit: int) -> list[Body]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        rows = self._session.run(
+            lambda connection: connection.execute(
+                _BODIES, (after, until, limit), binary=True
+            ).fetchall()
+        )
+        return [Body(*row) for row in rows]
+
+    def forwards(self) -> list[Forward]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        rows = self._session.run(lambda connection: connection.execute(_FORWARDS).fetchall())
+        return [Forward(*row) for row in rows]
+
+    def backlog(self, forward: Forward) -> Backlog:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+
+        def work(connection: Connection) -> Backlog:
+            bindings = (forward.until, BACKLOG_COUNTED)
+            events, oldest = connection.execute(_BACKLOG, bindings).fetchall()[0]
+            visible = _value(connection, _MAY_SEE_LETTERS)
+            bindings = (forward.letter, BACKLOG_COUNTED)
+            letters = _value(connection, _LETTER_BACKLOG, bindings) if visible else None
+            return Backlog(events, oldest, letters)
+
+        return self._session.run(work)
 
     def _lines(self, query: str, bindings: tuple[Any, ...]) -> list[bytes]:
         rows = self._session.run(

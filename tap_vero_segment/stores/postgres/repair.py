@@ -80,6 +80,10 @@ _MOVE_PLAN: Final = """
 UPDATE vero_collector.planned_exports SET until = %(becomes)s
 WHERE destination = %(to)s AND until = %(was)s
 """
+_MOVE_FORWARD: Final = """
+UPDATE vero_collector.forwards SET until = %(becomes)s
+WHERE destination = %(to)s AND until = %(was)s
+"""
 _BETWEEN: Final = "WHERE until > %s AND until < %s ORDER BY until"
 _FUTURE_PARTITIONS: Final = "SELECT starts, name FROM vero_collector.partitions WHERE starts > %s"
 _END_TOTALS: Final = """
@@ -213,8 +217,12 @@ def _week_of(moment: int) -> int:
 def _move_exports(
     connection: Connection, moved: list[int], first: int, reached: int, following: int
 ) -> None:
-    """Let what archives have, or are to have, end at the same events; see the embedded store's."""
-    for table, move in (("exports", _MOVE_EXPORT), ("planned_exports", _MOVE_PLAN)):
+    """Let what archives and destinations have, or are to have, end at the same events."""
+    for table, move in (
+        ("exports", _MOVE_EXPORT),
+        ("planned_exports", _MOVE_PLAN),
+        ("forwards", _MOVE_FORWARD),
+    ):
         query = f"SELECT destination, until FROM vero_collector.{table} {_BETWEEN}"  # noqa: S608
         rows = connection.execute(query.encode(), (reached, following)).fetchall()
         for destination, until in rows:

@@ -94,6 +94,21 @@ CREATE TABLE vero_collector.planned_exports (
     before      bigint NOT NULL
 );
 
+-- How far each destination of `forward` has come.
+CREATE TABLE vero_collector.forwards (
+    number      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key         text COLLATE "C" NOT NULL UNIQUE,   -- a digest of its URL, which can hold a secret
+    destination text NOT NULL,          -- the URL's scheme and host
+    until       bigint NOT NULL,        -- a loaded_at
+    letter      bigint NOT NULL,        -- the number of a dead letter
+    sent        bigint NOT NULL DEFAULT 0,
+    skipped     bigint NOT NULL DEFAULT 0,
+    refused     bigint NOT NULL DEFAULT 0,
+    failing     boolean NOT NULL DEFAULT false,
+    failure     text,
+    failed_at   bigint                  -- microseconds since 1970
+) WITH (fillfactor = 50);
+
 CREATE TABLE vero_collector.heartbeat (
     id integer PRIMARY KEY CHECK (id = 1),
     at timestamptz NOT NULL

@@ -10,12 +10,13 @@ from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.base import (
     Exported,
     Exports,
+    Forward,
     StoreBrokenError,
     StoreError,
     digests_alike,
 )
 from tap_vero_segment.stores.exports import merged
-from tap_vero_segment.stores.postgres.connection import open_to_write
+from tap_vero_segment.stores.postgres.connection import Hold, open_to_write
 from tap_vero_segment.stores.postgres.pruning import prune
 
 if TYPE_CHECKING:
@@ -65,6 +66,27 @@ SELECT until, before FROM vero_collector.exports WHERE destination = %s ORDER BY
 """
 _FORGET_EXPORTED: Final = "DELETE FROM vero_collector.exports WHERE destination = %s"
 _ADD_EXPORTED: Final = "INSERT INTO vero_collector.exports VALUES (%s, %s, %s)"
+_ADD_FORWARD: Final = """
+INSERT INTO vero_collector.forwards (key, destination, until, letter)
+SELECT %(key)s, %(destination)s, %(until)s, coalesce(
+    (SELECT max(id) FROM vero_collector.dead_letters WHERE received_at < %(received_at)s), 0
+)
+-- A conflict alone would use up a number.
+WHERE NOT EXISTS (SELECT FROM vero_collector.forwards WHERE key = %(key)s)
+ON CONFLICT DO NOTHING
+"""
+_FORWARD: Final = """
+SELECT number, destination, until, letter, sent, skipped, refused, failing, failure, failed_at
+FROM vero_collector.forwards WHERE key = %s
+"""
+_SAVE_FORWARD: Final = """
+UPDATE vero_collector.forwards SET until = %s, letter = %s, sent = %s, skipped = %s, refused = %s,
+    failing = %s, failure = %s, failed_at = %s
+WHERE number = %s AND until = %s AND letter = %s
+"""
+_FORGET_FORWARD: Final = """
+DELETE FROM vero_collector.forwards WHERE key = %s OR number = %s RETURNING number
+"""
 
 
 class PostgresWriter:
@@ -83,6 +105,8 @@ class PostgresWriter:
     def __init__(self, url: str, setting: str, clock: Callable[[], int] | None = None) -> None:
         self._clock = clock
         self._newest = self._repairs = 0
+        self._url, self._setting = url, setting
+        self._held: dict[int, Hold] = {}
         self._session = open_to_write(url, setting)
         try:
             self.probe()
@@ -162,6 +186,49 @@ class PostgresWriter:
 
         self._session.commit(work)
 
+    def add_forward(self, key: str, destination: str, until: int, received_at: int) -> Forward:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        values = {
+            "key": key,
+            "destination": destination,
+            "until": until,
+            "received_at": received_at,
+        }
+
+        def work(connection: Connection) -> Forward:
+            connection.execute(_ADD_FORWARD, values)
+            return Forward(*connection.execute(_FORWARD, (key,)).fetchall()[0])
+
+        return self._session.commit(work)
+
+    def save_forward(self, before: Forward, now: Forward) -> bool:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        values = (*now[2:], before.number, before.until, before.letter)
+        return self._session.commit(
+            lambda connection: connection.execute(_SAVE_FORWARD, values).rowcount > 0
+        )
+
+    def forget_forward(self, destination: str | int) -> int | None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        number = destination if isinstance(destination, int) else None
+        values = (str(destination), number)
+
+        def work(connection: Connection) -> int | None:
+            row = connection.execute(_FORGET_FORWARD, values).fetchone()
+            return int(row[0]) if row else None
+
+        return self._session.commit(work)
+
+    def hold_forward(self, number: int) -> bool:
+        """See :class:`tap_vero_segment.stores.base.Writer`: by an advisory lock.
+
+        Raises:
+            StoreError: The database cannot be asked.
+        """
+        if number not in self._held:
+            self._held[number] = Hold(self._url, self._setting, number)
+        return self._held[number].take()
+
     def resolve(self, number: int, events: Sequence[Event]) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         columns = self._columns(events)
@@ -203,6 +270,8 @@ class PostgresWriter:
 
     def close(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
+        while self._held:
+            self._held.popitem()[1].close()
         self._session.close()
 
 

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 Row = tuple[int, int, int, Any]
 """An event as far as a reader needs it: ``loaded_at, previous, call_check, call``."""
 
-_ALL_OF_EVENTS: Final = """
-SELECT loaded_at, previous, call_check, call, rest_check, id, collection, received_at, input, body
-FROM events WHERE loaded_at > ? ORDER BY loaded_at
-"""
+WHOLE: Final = (
+    "loaded_at, previous, call_check, call, rest_check, id, collection, received_at, input, body"
+)
+"""All columns of an event, in the order in which they are checked."""
+
+_ALL_OF_EVENTS: Final = f"SELECT {WHOLE} FROM events WHERE loaded_at > ? ORDER BY loaded_at"  # noqa: S608
 
 _LETTERS: Final = "SELECT id, digest, received_at, input, reason, body FROM dead_letters"
 
@@ -128,8 +130,19 @@ def check_events(connection: apsw.Connection, after: int) -> None:
     Raises:
         StoreBrokenError: A row is damaged or missing.
     """
-    rows = map(_check_rest, connection.execute(_ALL_OF_EVENTS, (after,)))
-    check_page(connection, rows, after, times.LATEST, last_page=True)
+    rows = connection.execute(_ALL_OF_EVENTS, (after,))
+    check_whole_page(connection, rows, after, times.LATEST, last_page=True)
+
+
+def check_whole_page(
+    connection: apsw.Connection, rows: Iterable[Any], after: int, until: int, *, last_page: bool
+) -> None:
+    """Do what :func:`check_page` does, with rows of all columns: :data:`WHOLE`.
+
+    Raises:
+        StoreBrokenError: A row is damaged or missing.
+    """
+    check_page(connection, map(_check_rest, rows), after, until, last_page=last_page)
 
 
 def _check_rest(row: Any) -> Row:

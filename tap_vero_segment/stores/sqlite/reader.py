@@ -9,10 +9,14 @@ from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.limits import PAGE_BYTES
 from tap_vero_segment.stores.base import (
+    BACKLOG_COUNTED,
     NEWEST_SEARCHED,
     Arrivals,
+    Backlog,
+    Body,
     DeadLetter,
     Exported,
+    Forward,
     KeptDeadLetter,
     Span,
     Summary,
@@ -21,10 +25,12 @@ from tap_vero_segment.stores.base import (
 from tap_vero_segment.stores.sqlite.arrivals import read_arrivals
 from tap_vero_segment.stores.sqlite.connection import open_to_read, path_of
 from tap_vero_segment.stores.sqlite.integrity import (
+    WHOLE,
     check_alone,
     check_dead_letter,
     check_end,
     check_page,
+    check_whole_page,
     newest_event,
     translating_errors,
 )
@@ -65,6 +71,20 @@ FROM events INDEXED BY events_received
 WHERE received_at >= ? AND received_at < ? AND loaded_at > ? AND loaded_at <= ?
 """
 _EXPORTS: Final = "SELECT destination, until, before FROM exports ORDER BY destination, until"
+_BODIES: Final = f"""
+SELECT {WHOLE} FROM events WHERE loaded_at > ? AND loaded_at <= ? ORDER BY loaded_at LIMIT ?
+"""  # noqa: S608
+_FORWARDS: Final = """
+SELECT number, destination, until, letter, sent, skipped, refused, failing, failure, failed_at
+FROM forwards ORDER BY number
+"""
+_BACKLOG: Final = """
+SELECT count(*), min(loaded_at)
+FROM (SELECT loaded_at FROM events WHERE loaded_at > ? ORDER BY loaded_at LIMIT ?)
+"""
+_LETTER_BACKLOG: Final = """
+SELECT count(*) FROM (SELECT id FROM dead_letters WHERE id > ? LIMIT ?)
+"""
 
 
 class SqliteReader(Closing):
@@ -194,13 +214,36 @@ class SqliteReader(Closing):
                 found.setdefault(destination, []).append(Exported(*written))
         return found
 
+    def bodies(self, after: int, until: int, limit: int) -> list[Body]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        with self._reading():
+            rows, whole = self._page(_BODIES, (after, until, limit))
+            last_page = whole and len(rows) < limit
+            check_whole_page(self._connection, rows, after, until, last_page=last_page)
+            return [Body(row[0], row[-2], row[-1] or b"") for row in rows]
+
+    def forwards(self) -> list[Forward]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        with self._reading():
+            rows: list[Any] = self._connection.execute(_FORWARDS).fetchall()
+        return [Forward(*row)._replace(failing=bool(row[7])) for row in rows]
+
+    def backlog(self, forward: Forward) -> Backlog:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        with self._reading():
+            query, bindings = _BACKLOG, (forward.until, BACKLOG_COUNTED)
+            row: Any = self._connection.execute(query, bindings).fetchone()
+            query, bindings = _LETTER_BACKLOG, (forward.letter, BACKLOG_COUNTED)
+            letters: int = self._connection.execute(query, bindings).get
+        return Backlog(row[0], row[1], letters)
+
     def _page(self, query: str, bindings: tuple[Any, ...]) -> tuple[list[Any], bool]:
-        """Return rows, and whether they are all; the last column is the one that can be large."""
+        """Return rows, and whether they are all; their bytes count, which alone can be many."""
         rows: list[Any] = []
         size = 0
         with closing(self._connection.execute(query, bindings)) as found:
             for row in found:
-                size += len(row[-1])
+                size += sum(len(column) for column in row if isinstance(column, bytes))
                 if size > PAGE_BYTES and rows:
                     return rows, False
                 rows.append(row)

@@ -167,14 +167,14 @@ class Moving:
         self._after, self._reached = last, first + len(page) - 1
 
     def _move_exports(self, moved: list[int], first: int, following: int) -> None:
-        """Let what archives have, or are to have, end at the same events as before.
+        """Let what archives and destinations have, or are to have, end at the same events.
 
         Args:
             moved: The old times of a page of events.
             first: The first one's new time; the others follow.
             following: The old time of the next event.
         """
-        for table in ("exports", "planned_exports"):
+        for table in ("exports", "planned_exports", "forwards"):
             query = f"SELECT DISTINCT until FROM {table} {_BETWEEN}"  # noqa: S608
             found: list[Any] = self._connection.execute(
                 query, (self._reached, following)

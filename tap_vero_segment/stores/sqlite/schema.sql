@@ -53,6 +53,21 @@ CREATE TABLE planned_exports (
     before      INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- How far each destination of `forward` has come.
+CREATE TABLE forwards (
+    number      INTEGER PRIMARY KEY AUTOINCREMENT,
+    key         TEXT NOT NULL UNIQUE, -- a digest of its URL, which can hold a secret
+    destination TEXT NOT NULL,        -- the URL's scheme and host
+    until       INTEGER NOT NULL,     -- a loaded_at
+    letter      INTEGER NOT NULL,     -- the number of a dead letter
+    sent        INTEGER NOT NULL DEFAULT 0,
+    skipped     INTEGER NOT NULL DEFAULT 0,
+    refused     INTEGER NOT NULL DEFAULT 0,
+    failing     INTEGER NOT NULL DEFAULT 0,
+    failure     TEXT,
+    failed_at   INTEGER               -- microseconds since 1970
+) STRICT;
+
 CREATE TABLE heartbeat (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     at INTEGER NOT NULL               -- microseconds since 1970

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +14,14 @@ import apsw
 from tap_vero_segment import times
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.inputs.ids import ALIKE
-from tap_vero_segment.stores.base import ARRIVALS_SLOT, Exported, Exports, StoreError, digests_alike
+from tap_vero_segment.stores.base import (
+    ARRIVALS_SLOT,
+    Exported,
+    Exports,
+    Forward,
+    StoreError,
+    digests_alike,
+)
 from tap_vero_segment.stores.exports import merged
 from tap_vero_segment.stores.sqlite.arrivals import add_arrivals, forget_arrivals
 from tap_vero_segment.stores.sqlite.connection import let_go, open_to_write, path_of
@@ -65,6 +74,21 @@ DELETE FROM planned_exports WHERE destination = ? AND until = ? AND before = ?
 """
 _EXPORTED: Final = "SELECT until, before FROM exports WHERE destination = ? ORDER BY until"
 _ADD_EXPORTED: Final = "INSERT INTO exports (destination, until, before) VALUES (?, ?, ?)"
+_ADD_FORWARD: Final = """
+INSERT INTO forwards (key, destination, until, letter)
+SELECT ?1, ?2, ?3, coalesce((SELECT max(id) FROM dead_letters WHERE received_at < ?4), 0)
+WHERE NOT EXISTS (SELECT 1 FROM forwards WHERE key = ?1)
+"""
+_FORWARD: Final = """
+SELECT number, destination, until, letter, sent, skipped, refused, failing, failure, failed_at
+FROM forwards WHERE key = ?
+"""
+_SAVE_FORWARD: Final = """
+UPDATE forwards SET until = ?, letter = ?, sent = ?, skipped = ?, refused = ?, failing = ?,
+    failure = ?, failed_at = ?
+WHERE number = ? AND until = ? AND letter = ?
+"""
+_FORGET_FORWARD: Final = "DELETE FROM forwards WHERE key = ?1 OR number = ?1 RETURNING number"
 _COUNT_PASSED_OVER: Final = """
 INSERT INTO passed_over (id, calls) VALUES (1, ?)
 ON CONFLICT (id) DO UPDATE SET calls = calls + excluded.calls
@@ -93,6 +117,8 @@ class SqliteWriter:
         path = path_of(url, setting)
         self._folder = path.parent
         self._connection = open_to_write(path, setting)
+        self._locks = os.path.realpath(path)
+        self._held: dict[int, int] = {}
         self._clock = clock
         try:
             self._files = OpenedFiles(self._connection, path)
@@ -159,6 +185,48 @@ class SqliteWriter:
     def _exported(self, destination: str) -> list[Exported]:
         rows: list[Any] = self._connection.execute(_EXPORTED, (destination,)).fetchall()
         return [Exported(*row) for row in rows]
+
+    def add_forward(self, key: str, destination: str, until: int, received_at: int) -> Forward:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        with self._transaction():
+            self._connection.execute(_ADD_FORWARD, (key, destination, until, received_at))
+            row: Any = self._connection.execute(_FORWARD, (key,)).fetchone()
+        return Forward(*row)._replace(failing=bool(row[7]))
+
+    def save_forward(self, before: Forward, now: Forward) -> bool:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        with self._transaction():
+            values = (*now[2:], before.number, before.until, before.letter)
+            self._connection.execute(_SAVE_FORWARD, values)
+            return bool(self._connection.changes())
+
+    def forget_forward(self, destination: str | int) -> int | None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        with self._transaction():
+            number: int | None = self._connection.execute(_FORGET_FORWARD, (destination,)).get
+        return number
+
+    def hold_forward(self, number: int) -> bool:
+        """See :class:`tap_vero_segment.stores.base.Writer`: by the lock of a file beside the store.
+
+        Raises:
+            StoreError: The file cannot be made.
+        """
+        if number in self._held:
+            return True
+        path = f"{self._locks}-forward-{number}"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            msg = f"{path} cannot be made: {error.strerror}"
+            raise StoreError(msg) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return False
+        self._held[number] = descriptor
+        return True
 
     def nearly_full(self) -> bool:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
@@ -276,6 +344,8 @@ class SqliteWriter:
 
     def close(self) -> None:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
+        while self._held:
+            os.close(self._held.popitem()[1])
         self._files.close()
         let_go(self._connection)
         self._mark.close()
