@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from click.core import ParameterSource
 from dotenv import load_dotenv
 
@@ -93,6 +94,18 @@ class _Seconds(click.FloatRange):
         if not math.isfinite(seconds):
             self.fail(f"{value} is no finite number", param, ctx)
         return seconds
+
+
+class _Duration(click.ParamType):
+    """How long something takes, in microseconds."""
+
+    name = "DURATION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return times.duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class _Words(click.types.StringParamType):
@@ -304,6 +317,62 @@ def status(store: str, *, as_json: bool) -> None:
     from tap_vero_segment.collector.commands.status import status as describe  # noqa: PLC0415
 
     click.echo(describe(store, as_json=as_json))
+
+
+@main.command()
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+@click.option(
+    "--newest-within", type=_Duration(), help="The newest event must not be older: 24h, 90m, 1d12h."
+)
+@click.option(
+    "--max-lag",
+    type=_Duration(),
+    help="Events must arrive this soon after they happened (the median of the newest 20).",
+)
+@click.option(
+    "--max-dead-letters", type=click.IntRange(min=0), help="There must not be more dead letters."
+)
+@click.option(
+    "--integrity",
+    is_flag=True,
+    help="Read all events and dead letters, too. Takes minutes where the store is large.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+@click.option(
+    "--alert-url",
+    metavar="URL",
+    envvar=settings.variable("alert_url"),
+    show_envvar=True,
+    help="Post what failed to this URL, as JSON. Better in the variable: it is often a secret.",
+)
+@click.pass_context
+def check(
+    context: click.Context, /, *, store: str, as_json: bool, alert_url: str | None, **told: Any
+) -> None:
+    """Check that events arrive and the store is well: for cron and monitors.
+
+    It always checks that the store can be read, that the clock is not behind the newest event, and
+    that the disk is not nearly full. Each condition that fails is a line on standard output, and
+    the exit status is 1. When all is well it prints nothing, except on a terminal.
+    """
+    from tap_vero_segment.collector.commands import check as of  # noqa: PLC0415
+
+    if alert_url:
+        of.check_alert_url(alert_url)
+    checked = of.check(store, of.Conditions(**told))
+    found = of.describe(store, checked)
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        for line in found["failed"]:
+            click.echo(line)
+        if found["ok"] and sys.stdout.isatty():
+            click.echo(f"All is well: {', '.join(each.name for each in checked)}.")
+    if found["ok"]:
+        return
+    if alert_url and (problem := of.alert(alert_url, found)):
+        click.echo(f"vero-collector: the alert could not be sent: {problem}", err=True)
+    context.exit(1)
 
 
 @main.command()

@@ -12,7 +12,7 @@ from tap_vero_segment.closing import Closable
 from tap_vero_segment.inputs.ids import ALIKE
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
 
 class StoreError(Exception):
@@ -267,6 +267,19 @@ class Reader(Closable, Protocol):
 
     def exports(self) -> dict[str, list[Exported]]:
         """Return what archives have, by their URLs; see :class:`Exports`."""
+
+    def check_all(self, advance: Callable[[int], None]) -> None:
+        """Read all that the store holds, which takes minutes where it is large.
+
+        Args:
+            advance: Takes how many more events were read.
+
+        Raises:
+            StoreError: Something is damaged or missing, as far as the store can notice.
+        """
+
+    def nearly_full(self) -> bool:
+        """Return whether there is next to no room left on disk; False where none can tell."""
 
 
 class Writer(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from contextlib import contextmanager, suppress
 from importlib import resources
@@ -40,6 +41,9 @@ logger = logging.getLogger("vero-collector")
 
 BUSY_TIMEOUT: Final = 10_000
 """Milliseconds to wait for another process that writes."""
+
+LITTLE_ROOM: Final = 64 * 1024 * 1024
+"""Bytes: a disk with less is nearly full; a small one, when a twentieth of it is left."""
 
 APPLICATION_ID: Final = 0x5665726F
 """``Vero``, in the file's header: tells the store from any other SQLite file."""
@@ -125,6 +129,16 @@ def open_to_write(path: Path, setting: str, *, alone: bool = False) -> apsw.Conn
     except OSError as error:
         raise SettingError(setting, f"cannot make {path}: {error.strerror}") from error
     return connection
+
+
+def is_nearly_full(folder: Path) -> bool:
+    """Return whether the disk of a folder has next to no room left.
+
+    Raises:
+        OSError: The folder is gone.
+    """
+    usage = shutil.disk_usage(folder)
+    return usage.free < min(LITTLE_ROOM, usage.total // 20)
 
 
 def let_go(connection: apsw.Connection) -> None:

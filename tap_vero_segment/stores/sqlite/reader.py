@@ -19,8 +19,9 @@ from tap_vero_segment.stores.base import (
     Total,
 )
 from tap_vero_segment.stores.sqlite.arrivals import read_arrivals
-from tap_vero_segment.stores.sqlite.connection import open_to_read, path_of
+from tap_vero_segment.stores.sqlite.connection import is_nearly_full, open_to_read, path_of
 from tap_vero_segment.stores.sqlite.integrity import (
+    check_all,
     check_alone,
     check_dead_letter,
     check_end,
@@ -31,7 +32,7 @@ from tap_vero_segment.stores.sqlite.integrity import (
 from tap_vero_segment.track import with_loaded_at
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from tap_vero_segment.stores.sqlite.integrity import Row
 
@@ -193,6 +194,15 @@ class SqliteReader(Closing):
             for destination, *written in self._connection.execute(_EXPORTS):
                 found.setdefault(destination, []).append(Exported(*written))
         return found
+
+    def check_all(self, advance: Callable[[int], None]) -> None:
+        """See :class:`tap_vero_segment.stores.base.Reader`: in one snapshot."""
+        with self._reading():
+            check_all(self._connection, advance)
+
+    def nearly_full(self) -> bool:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        return is_nearly_full(self._path.parent)
 
     def _page(self, query: str, bindings: tuple[Any, ...]) -> tuple[list[Any], bool]:
         """Return rows, and whether they are all; the last column is the one that can be large."""

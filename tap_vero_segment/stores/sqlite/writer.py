@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +14,12 @@ from tap_vero_segment.inputs.ids import ALIKE
 from tap_vero_segment.stores.base import ARRIVALS_SLOT, Exported, Exports, StoreError, digests_alike
 from tap_vero_segment.stores.exports import merged
 from tap_vero_segment.stores.sqlite.arrivals import add_arrivals, forget_arrivals
-from tap_vero_segment.stores.sqlite.connection import let_go, open_to_write, path_of
+from tap_vero_segment.stores.sqlite.connection import (
+    is_nearly_full,
+    let_go,
+    open_to_write,
+    path_of,
+)
 from tap_vero_segment.stores.sqlite.errors import store_error
 from tap_vero_segment.stores.sqlite.high_water_mark import HighWaterMark, Known, check_mark
 from tap_vero_segment.stores.sqlite.integrity import (
@@ -72,9 +76,6 @@ ON CONFLICT (id) DO UPDATE SET calls = calls + excluded.calls
 _BEAT: Final = """
 INSERT INTO heartbeat (id, at) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET at = excluded.at
 """
-
-LITTLE_ROOM: Final = 64 * 1024 * 1024
-"""Bytes: a disk with less is nearly full; a small one, when a twentieth of it is left."""
 
 
 class SqliteWriter:
@@ -162,8 +163,7 @@ class SqliteWriter:
 
     def nearly_full(self) -> bool:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
-        usage = shutil.disk_usage(self._folder)
-        return usage.free < min(LITTLE_ROOM, usage.total // 20)
+        return is_nearly_full(self._folder)
 
     def resolve(self, number: int, events: Sequence[Event]) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
