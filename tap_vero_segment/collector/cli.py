@@ -486,6 +486,35 @@ def prune(store: str, before: str, *, force: bool) -> None:
     click.echo(run(store, before, force=force))
 
 
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+def backup(file: Path, store: str) -> None:
+    """Copy an SQLite store to FILE, which must not exist yet; safe beside a running collector.
+
+    The copy is of one moment, in one file that only its owner can read. It is checked and synced
+    before it gets its name.
+    """
+    from tap_vero_segment.collector.commands.backup import backup as run  # noqa: PLC0415
+
+    click.echo(run(store, file))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+@click.option("--replace", is_flag=True, help="Move a store that is there aside; none is deleted.")
+def restore(file: Path, store: str, *, replace: bool) -> None:
+    """Make a store of FILE, which `backup` has written. Stop the collector before.
+
+    The copy is checked before it becomes the store. Refuses where there is a store, unless
+    --replace is given, and where another process has it open.
+    """
+    from tap_vero_segment.collector.commands.backup import restore as run  # noqa: PLC0415
+
+    click.echo(run(store, file, replace=replace))
+
+
 @main.command("repair-clock")
 @_store_option(envvar=settings.variable("store"), show_envvar=True)
 @click.option("--dry-run", is_flag=True, help="Only print how many events are in the future.")

@@ -162,6 +162,20 @@ class Exports(NamedTuple):
     planned: Exported
 
 
+class Copied(NamedTuple):
+    """What a backup of a store holds.
+
+    Attributes:
+        events: How many events.
+        dead_letters: How many dead letters.
+        newest: The newest ``loaded_at`` in microseconds since 1970; None: there never was one.
+    """
+
+    events: int
+    dead_letters: int
+    newest: int | None
+
+
 class Span(NamedTuple):
     """The times of some events, in microseconds since 1970."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from tap_vero_segment.errors import SettingError, importing
+from tap_vero_segment.stores.sqlite import backup as sqlite_backup
 from tap_vero_segment.stores.sqlite.connection import path_of
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.repair import repair_clock as repair_sqlite_clock
@@ -13,8 +14,9 @@ from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
-    from tap_vero_segment.stores.base import Reader, Writer
+    from tap_vero_segment.stores.base import Copied, Reader, Writer
 
 
 class _Kind(NamedTuple):
@@ -25,12 +27,16 @@ class _Kind(NamedTuple):
         writer: Opens the writing half.
         repair_clock: See :func:`repair_clock`.
         location: See :func:`location_of`.
+        backup: See :func:`backup`.
+        restore: See :func:`restore`.
     """
 
     reader: Callable[[str, str], Reader]
     writer: Callable[[str, str], Writer]
     repair_clock: Callable[[str, str], int]
     location: Callable[[str, str], str]
+    backup: Callable[[str, str, Path], Copied]
+    restore: Callable[..., tuple[Copied, Path | None]]
 
 
 def _sqlite(setting: str) -> _Kind:
@@ -40,6 +46,8 @@ def _sqlite(setting: str) -> _Kind:
         SqliteWriter,
         repair_sqlite_clock,
         lambda url, setting: str(path_of(url, setting).absolute()),
+        sqlite_backup.backup,
+        sqlite_backup.restore,
     )
 
 
@@ -66,7 +74,18 @@ def _postgres(setting: str) -> _Kind:
         writer.PostgresWriter,
         repair.repair_clock,
         connection.location_of,
+        _by_pg_dump,
+        _by_pg_dump,
     )
+
+
+def _by_pg_dump(url: str, setting: str, *_: object, **__: object) -> NoReturn:
+    del url
+    problem = (
+        "PostgreSQL's own pg_dump and pg_restore back up a shared store, see "
+        "https://tap-vero-segment.readthedocs.io/en/latest/operating/backup.html"
+    )
+    raise SettingError(setting, problem)
 
 
 KINDS: Final[dict[str, Callable[[str], _Kind]]] = {
@@ -149,3 +168,39 @@ def location_of(url: str, setting: str) -> str:
         SettingError: The URL names no store.
     """
     return _kind(url, setting).location(url, setting)
+
+
+def backup(url: str, setting: str, target: Path) -> Copied:
+    """Copy the store that a URL names to a new file: all of one moment, checked and synced.
+
+    Args:
+        url: The store's URL.
+        setting: The setting that the URL came from, for errors.
+        target: The file, which must not be there.
+
+    Raises:
+        SettingError: The URL names no store that can be read, or one that is backed up otherwise.
+        StoreError: The store is damaged, or the disk is full.
+        UserError: The file is there already, or cannot be written.
+    """
+    return _kind(url, setting).backup(url, setting, target)
+
+
+def restore(url: str, setting: str, source: Path, *, replace: bool) -> tuple[Copied, Path | None]:
+    """Make the store that a URL names of a copy that :func:`backup` has made.
+
+    Args:
+        url: The store's URL.
+        setting: The setting that the URL came from, for errors.
+        source: The copy.
+        replace: Whether a store that is there is moved aside.
+
+    Returns:
+        What was restored, and where the store's file is now that was there before.
+
+    Raises:
+        SettingError: The copy cannot be read, or the store is one that is restored otherwise.
+        StoreError: The copy is damaged, or the disk is full.
+        UserError: There is a store already, or it is in use; or it cannot be written.
+    """
+    return _kind(url, setting).restore(url, setting, source, replace=replace)

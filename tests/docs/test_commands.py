@@ -305,7 +305,7 @@ def test_events_are_put_away(
 @walk("operating/deploy.md", "operating/backup.md", "operating/schedule.md")
 def test_deploying(blocks: list[str], reader: Reader, collector: Collector) -> None:
     """No user is made and no container built here: what the commands name is there."""
-    service, image, services, backup, schedule = blocks
+    service, image, services, backup, restore, schedule = blocks
     (unit,) = docs.blocks("operating/deploy.md", "ini")
     settings = dict(re.findall(r"^(\w+)=(.+)$", unit, re.MULTILINE))
     assert (
@@ -326,6 +326,8 @@ def test_deploying(blocks: list[str], reader: Reader, collector: Collector) -> N
     reader.type(f"cd {collector.folder} && {backup}")
     with apsw.Connection(str(collector.folder / "copy.db")) as copy:
         assert copy.execute("SELECT COUNT(*) FROM events").get == 1
+    collector.stop()
+    assert "1 events" in reader.type(f"cd {collector.folder} && {restore}")
 
     printed = reader.type(schedule, TAP_VERO_SEGMENT_SOURCE=collector.store_url)
     assert "daily-vero-to-duckdb" in printed

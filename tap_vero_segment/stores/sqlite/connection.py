@@ -63,8 +63,14 @@ def path_of(url: str, setting: str) -> Path:
     return Path(path)
 
 
-def open_to_read(path: Path, setting: str) -> apsw.Connection:
+def open_to_read(path: Path, setting: str, *, alone: bool = False) -> apsw.Connection:
     """Open a store's file for reading only.
+
+    Args:
+        path: The file.
+        setting: The name of the setting that the path came from, for errors.
+        alone: Nobody writes it, and nothing is written beside it, so that it is read on a medium
+            that is for reading only, too.
 
     Raises:
         SettingError: There is no file, it cannot be read, or it is no store.
@@ -75,7 +81,9 @@ def open_to_read(path: Path, setting: str) -> apsw.Connection:
         if not path.is_file():
             raise SettingError(setting, f"{path} is not a file")
         known = _known(path)
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        flags = apsw.SQLITE_OPEN_READONLY | (apsw.SQLITE_OPEN_URI if alone else 0)
+        name = f"{path.absolute().as_uri()}?immutable=1" if alone else str(path)
+        connection = apsw.Connection(name, flags=flags)
         connection.set_busy_timeout(BUSY_TIMEOUT)
         version = _version(connection, path, setting)
         with translating_errors():
