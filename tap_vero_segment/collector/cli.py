@@ -178,26 +178,48 @@ def main(context: click.Context) -> None:
         context.obj.warn_if_others_can_read()
 
 
-@main.command()
-@click.option(
-    "--url",
-    default="https://YOUR-HOST",
-    show_default=True,
-    help="Where Vero will reach the collector; only for the printed URL.",
-)
-def init(url: str) -> None:
-    """Write .env with fresh secrets, and print the URL to paste into Vero."""
-    from tap_vero_segment.collector.commands.init import check_url, webhook_path, write_env  # noqa: PLC0415
+def _check_url(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    del parameter
+    if value is None:
+        return None
+    typed = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
+    settings.check_url(value, "--url" if typed else settings.variable("url"))
+    return value.rstrip("/")
 
-    check_url(url)
-    written = write_env(ENV_FILE)
+
+_url_option = click.option(
+    "--url",
+    metavar="URL",
+    callback=_check_url,
+    envvar=settings.variable("url"),
+    show_envvar=True,
+    help="The public URL where Vero reaches the collector, such as https://collector.example.",
+)
+
+
+@main.command()
+@_url_option
+@click.pass_context
+def init(context: click.Context, url: str | None) -> None:
+    """Write .env with fresh secrets, and print the URL to paste into Vero.
+
+    A secret that is there is never changed. --url is written to .env as well.
+    """
+    from tap_vero_segment.collector.commands.init import set_url, webhook_path, write_env  # noqa: PLC0415
+
+    written = write_env(ENV_FILE, url)
     path = webhook_path(ENV_FILE)
+    typed = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
     if written:
         click.echo("Wrote .env with fresh secrets.")
+    elif url and typed and set_url(ENV_FILE, url):
+        click.echo(".env is there already: the URL was written to it, the secrets stay.")
     else:
         click.echo(".env is there already: nothing was changed.")
+    if url and (warning := settings.url_warning(url)):
+        logger.warning("%s", warning)
     click.echo("The URL to paste into Vero:")
-    click.echo(f"  {url.rstrip('/')}{path}")
+    click.echo(f"  {url or 'https://YOUR-HOST'}{path}")
 
 
 @main.command()
@@ -220,6 +242,7 @@ def init(url: str) -> None:
     show_envvar=True,
     help="The port to listen on; 0 takes a free one.",
 )
+@_url_option
 @click.option(
     "--segment-legacy-batches",
     "legacy_batches",

@@ -12,6 +12,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 from tap_vero_segment import times
+from tap_vero_segment.collector.settings import url_warning, variable
 
 if TYPE_CHECKING:
     from logging import LogRecord
@@ -93,13 +94,22 @@ def announce_endpoints(secrets: Secrets) -> None:
     logger.info("%s", line, extra={"open": is_open, "shut": shut})
 
 
-def announce_address(url: str, secrets: Secrets) -> None:
-    """Say where it listens, and where a browser finds the live page.
+def announce_address(url: str, public_url: str | None, secrets: Secrets) -> None:
+    """Say where it listens, where a browser finds the live page, and what Vero needs.
 
     Args:
         url: Without a slash at its end.
+        public_url: The same, where Vero reaches it; None: not known.
         secrets: The page is there where they have a read token.
     """
     logger.info("listening on %s", url, extra={"url": url})
     if secrets.read_token:
-        logger.info("the live page is at %s/", url, extra={"page": f"{url}/"})
+        page = f"{public_url or url}/"
+        logger.info("the live page is at %s", page, extra={"page": page})
+    if public_url and secrets.webhook_token:
+        # A log is no place for the token.
+        pasted = f"{public_url}/vero/TOKEN"
+        told = "the URL to paste into Vero is %s, with %s for TOKEN"
+        logger.info(told, pasted, variable("webhook_token"), extra={"webhook_url": pasted})
+    if public_url and (warning := url_warning(public_url)):
+        logger.warning("%s: %s", variable("url"), warning)

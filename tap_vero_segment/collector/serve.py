@@ -79,7 +79,14 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
         on_commit=metrics.committed,
     )
     reader_pool = ReaderPool(lambda: open_reader(settings.store, "store"))
-    app = App(secrets, committer, reader_pool, metrics, legacy_batches=settings.legacy_batches)
+    app = App(
+        secrets,
+        committer,
+        reader_pool,
+        metrics,
+        legacy_batches=settings.legacy_batches,
+        public_url=settings.url,
+    )
     limits = Limits(_connections(settings.max_connections), settings.client_seconds)
     connection_limits = ConnectionLimits(limits, metrics.refused)
     protocol: Any = functools.partial(LimitedProtocol, connection_limits)
@@ -108,6 +115,7 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
         connection_limits,
         _SecretsReloader(app, secrets, reload),
         location,
+        settings.url,
     )
     listening = _listen(settings.host, settings.port)
     # A body of half a megabyte can be a hundred thousand arrays, and Python would spend most of
@@ -206,6 +214,7 @@ class _Server(uvicorn.Server):
         connection_limits: Looks after the connections.
         reloader: Changes the secrets at SIGHUP.
         location: Where the store is, for the log.
+        public_url: Where Vero reaches the collector, for the log; None: not known.
     """
 
     def __init__(
@@ -216,6 +225,7 @@ class _Server(uvicorn.Server):
         connection_limits: ConnectionLimits,
         reloader: _SecretsReloader,
         location: str,
+        public_url: str | None,
     ) -> None:
         super().__init__(config)
         self._committer = committer
@@ -223,6 +233,7 @@ class _Server(uvicorn.Server):
         self._connection_limits = connection_limits
         self._reloader = reloader
         self._location = location
+        self._public_url = public_url
         self._notifier = Notifier()
         self._status = 0
         self._threads_ended = True
@@ -282,7 +293,7 @@ class _Server(uvicorn.Server):
             url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             announce_store(self._location)
             announce_endpoints(self._reloader.secrets)
-            announce_address(url, self._reloader.secrets)
+            announce_address(url, self._public_url, self._reloader.secrets)
             self._notifier.ready()
 
     async def on_tick(self, counter: int) -> bool:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import ipaddress
-import logging
 import os
 import secrets
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from dotenv import dotenv_values
+from dotenv import dotenv_values, set_key
 
 from tap_vero_segment.collector.settings import Secrets, variable
-from tap_vero_segment.errors import SettingError, UserError, check_pasted
+from tap_vero_segment.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-logger = logging.getLogger("vero-collector")
-
 SECRET_BYTES: Final = 32
-URL_FORM: Final = "a URL such as https://collector.example"
 
 
-def write_env(path: Path) -> bool:
+def write_env(path: Path, url: str | None = None) -> bool:
     """Write a ``.env`` with fresh secrets, readable by its owner only.
+
+    Args:
+        path: The file.
+        url: Where Vero reaches the collector, which is written there too; None: not known.
 
     Returns:
         Whether it was written; a file that is there already is never touched.
@@ -35,6 +34,8 @@ def write_env(path: Path) -> bool:
     lines = [
         "# Secrets of vero-collector. Keep this file to yourself, and out of version control.",
         *(f"{variable(name)}={secrets.token_urlsafe(SECRET_BYTES)}" for name in Secrets._fields),
+        "# Where Vero reaches the collector.",
+        f"{variable('url')}={url}" if url else f"# {variable('url')}=https://collector.example",
     ]
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -55,35 +56,23 @@ def _cannot_write(path: Path, error: OSError) -> UserError:
     return UserError(f"cannot write {path}: {error.strerror}")
 
 
-def check_url(url: str) -> None:
-    """Check the URL of a collector as Vero reaches it, and warn of one without TLS.
+def set_url(path: Path, url: str) -> bool:
+    """Write a collector's URL into a ``.env`` that is there; its secrets stay as they are.
+
+    Returns:
+        Whether that changed anything.
 
     Raises:
-        SettingError: Vero could not post to a URL that begins with it.
+        UserError: The file cannot be written.
     """
-    check_pasted("--url", url)
+    if dotenv_values(path).get(variable("url")) == url:
+        return False
     try:
-        parts = urlsplit(url)
-        _ = parts.port  # which is read only when it is asked for
-    except ValueError as error:
-        raise SettingError("--url", f"it is not a URL; give {URL_FORM}") from error
-    if parts.scheme not in {"http", "https"}:
-        raise SettingError("--url", f"it does not begin with https:// or http://; give {URL_FORM}")
-    if not parts.hostname or " " in url:
-        raise SettingError("--url", f"it does not name a host; give {URL_FORM}")
-    if "@" in parts.netloc:
-        raise SettingError("--url", "it contains a user name; the token in the path replaces that")
-    if "?" in url or "#" in url:
-        raise SettingError("--url", f"it contains a query or a fragment; give {URL_FORM}")
-    if parts.scheme == "http" and not _is_this_machine(parts.hostname):
-        logger.warning("--url begins with http://: the token and addresses travel unencrypted")
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        # Without quotes, which `docker --env-file` would keep.
+        set_key(path, variable("url"), url, quote_mode="never", follow_symlinks=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    return True
 
 
 def webhook_path(path: Path) -> str:

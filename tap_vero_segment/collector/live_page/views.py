@@ -18,6 +18,7 @@ from tap_vero_segment.collector.commands.repair_clock import clock_warning
 from tap_vero_segment.collector.live_page import snapshot, sparkline
 from tap_vero_segment.collector.live_page.feed import encode_cursor
 from tap_vero_segment.collector.responses import NO_STORE, HTTPError, Response
+from tap_vero_segment.collector.settings import url_warning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -177,7 +178,8 @@ class Shown(NamedTuple):
     """What a request wants to see, and may.
 
     Attributes:
-        base_url: The collector's URL as the client has it.
+        base_url: The collector's URL: the public one, or as the client has it.
+        is_public: Whether it is the public one.
         webhook_token: What Vero's URL ends with; None: its endpoint is disabled.
         form_token: What this session's forms bring along.
         collection: Whose events are listed; ``EVERYTHING``: those of all.
@@ -185,6 +187,7 @@ class Shown(NamedTuple):
     """
 
     base_url: str
+    is_public: bool
     webhook_token: str | None
     form_token: str
     collection: str
@@ -222,6 +225,8 @@ def home(reader: Reader, shown: Shown, now: int) -> Response:
         collection=shown.collection,
         cursor=encode_cursor(seen.cursor(shown.collection)),
         base_url=shown.base_url,
+        is_public=shown.is_public,
+        url_warning=url_warning(shown.base_url),
         webhook_url=webhook_url,
         source=shlex.quote(shown.base_url),
         version=_VERSION,

@@ -48,6 +48,8 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
 for (const node of document.querySelectorAll("[data-base]")) {
   node.textContent = node.textContent.replaceAll(node.dataset.base, location.origin);
 }
+const behindTLS = location.protocol === "https:" && byId("url-warning")?.dataset.base;
+if (behindTLS) byId("url-warning").hidden = true;
 
 byId("done")?.focus();
 if (byId("done")) history.replaceState(null, "", "/");
