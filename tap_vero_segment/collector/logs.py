@@ -12,6 +12,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 from tap_vero_segment import times
+from tap_vero_segment.collection import BY_STREAM
 from tap_vero_segment.collector.settings import url_warning, variable
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from pythonjsonlogger.core import LogData
 
+    from tap_vero_segment.collector.committer import Commit
     from tap_vero_segment.collector.settings import Secrets
 
 
@@ -70,6 +72,26 @@ ENDPOINTS: Final = {
     "segment_secret": "Segment's webhooks (POST /segment)",
 }
 """What each secret opens. None is named itself."""
+
+
+class FirstEvents:
+    """Says when the first event of each collection since the start has been stored."""
+
+    def __init__(self) -> None:
+        self._missing = set(BY_STREAM)
+
+    def committed(self, commit: Commit) -> None:
+        """Look at what a commit has stored."""
+        if commit.error is not None or not self._missing:
+            return
+        came = {event.collection for one in commit.group for event in one.events}
+        for collection in sorted(self._missing & came):
+            self._missing.remove(collection)
+            logger.info(
+                "the first %s since the start is stored",
+                BY_STREAM[collection].event,
+                extra={"collection": collection},
+            )
 
 
 def announce_store(place: str) -> None:

@@ -26,7 +26,12 @@ from tap_vero_segment.collector.connection_limits import (
     LimitedProtocol,
     Limits,
 )
-from tap_vero_segment.collector.logs import announce_address, announce_endpoints, announce_store
+from tap_vero_segment.collector.logs import (
+    FirstEvents,
+    announce_address,
+    announce_endpoints,
+    announce_store,
+)
 from tap_vero_segment.collector.metrics import Metrics
 from tap_vero_segment.collector.notify import START_SECONDS, Notifier
 from tap_vero_segment.collector.reader_pool import ReaderPool
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import FrameType
 
+    from tap_vero_segment.collector.committer import Commit
     from tap_vero_segment.collector.settings import Secrets, Settings
 
 
@@ -48,6 +54,8 @@ ACCEPTS: Final = 64
 loop, and a turn is long when there is much to do: new clients would wait for seconds."""
 KEEP_ALIVE_SECONDS: Final = 65
 """Longer than the 60 seconds of the usual reverse proxies, so that they close first."""
+REFUSED_SECONDS: Final = 1.0
+"""How often the store counts what was refused, at most."""
 OTHER_FILES: Final = 128
 """Descriptors for what is no connection."""
 # The end, whose parts come one after the other: under 10 seconds together.
@@ -71,12 +79,18 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
             not take in time what had come in.
     """
     metrics = Metrics()
+    first_events = FirstEvents()
+
+    def on_commit(commit: Commit) -> None:
+        metrics.committed(commit)
+        first_events.committed(commit)
+
     committer = Committer(
         lambda: open_writer(settings.store, "store"),
         max_pending=settings.max_pending,
         max_pending_bytes=MAX_PENDING_BYTES,
         on_broken=lambda: server.stop(status=1),
-        on_commit=metrics.committed,
+        on_commit=on_commit,
     )
     reader_pool = ReaderPool(lambda: open_reader(settings.store, "store"))
     app = App(
@@ -107,15 +121,14 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=CLIENTS_SECONDS,
     )
-    location = location_of(settings.store, "store")
     server = _Server(
         config,
         committer,
         reader_pool,
+        metrics,
         connection_limits,
         _SecretsReloader(app, secrets, reload),
-        location,
-        settings.url,
+        settings,
     )
     listening = _listen(settings.host, settings.port)
     # A body of half a megabyte can be a hundred thousand arrays, and Python would spend most of
@@ -211,10 +224,10 @@ class _Server(uvicorn.Server):
         config: The server's own settings.
         committer: Started and stopped.
         reader_pool: Closed.
+        metrics: What it counts as refused is stored.
         connection_limits: Looks after the connections.
         reloader: Changes the secrets at SIGHUP.
-        location: Where the store is, for the log.
-        public_url: Where Vero reaches the collector, for the log; None: not known.
+        settings: What is served, for the log.
     """
 
     def __init__(
@@ -222,18 +235,21 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         committer: Committer,
         reader_pool: ReaderPool,
+        metrics: Metrics,
         connection_limits: ConnectionLimits,
         reloader: _SecretsReloader,
-        location: str,
-        public_url: str | None,
+        settings: Settings,
     ) -> None:
         super().__init__(config)
         self._committer = committer
         self._reader_pool = reader_pool
+        self._metrics = metrics
+        self._storing_refused: asyncio.Task[None] | None = None
+        self._next_storing = 0.0
         self._connection_limits = connection_limits
         self._reloader = reloader
-        self._location = location
-        self._public_url = public_url
+        self._location = location_of(settings.store, "store")
+        self._public_url = settings.url
         self._notifier = Notifier()
         self._status = 0
         self._threads_ended = True
@@ -299,13 +315,23 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         now = asyncio.get_running_loop().time()
         self._connection_limits.sweep(self._connections(), now)
+        if now >= self._next_storing and self._metrics.has_unstored:
+            self._store_refused(now)
         # A writer that hangs is a collector that hangs, though the event loop goes round.
         if self._committer.busy_seconds < self._notifier.watchdog_seconds:
             self._notifier.alive(now)
         return await super().on_tick(counter)
 
+    def _store_refused(self, now: float) -> None:
+        """Have the store count what was refused, unless it is still at that."""
+        self._next_storing = now + REFUSED_SECONDS
+        if self._storing_refused is None or self._storing_refused.done():
+            work = self._metrics.store_refused(self._committer)
+            self._storing_refused = asyncio.create_task(work)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logger.info("shutting down")
+        self._store_refused(0.0)
         self._notifier.stopping()
         self._reloader.app.stop()
         self._reloader.app.end_streams()

@@ -162,6 +162,20 @@ class Exports(NamedTuple):
     planned: Exported
 
 
+class Refused(NamedTuple):
+    """How often requests were refused for a reason.
+
+    Attributes:
+        reason: A word for it, ``wrong_secret``.
+        requests: How many were.
+        last_at: When the last one was, in microseconds since 1970.
+    """
+
+    reason: str
+    requests: int
+    last_at: int
+
+
 class Copied(NamedTuple):
     """What a backup of a store holds.
 
@@ -282,6 +296,9 @@ class Reader(Closable, Protocol):
     def exports(self) -> dict[str, list[Exported]]:
         """Return what archives have, by their URLs; see :class:`Exports`."""
 
+    def refused(self) -> list[Refused]:
+        """Return which requests were refused, the reason that was the last one first."""
+
     def check_all(self, advance: Callable[[int], None]) -> None:
         """Read all that the store holds, which takes minutes where it is large.
 
@@ -338,6 +355,9 @@ class Writer(Protocol):
 
     def nearly_full(self) -> bool:
         """Return whether there is next to no room left on disk; False where none can tell."""
+
+    def add_refused(self, refused: Sequence[Refused]) -> None:
+        """Count requests that were refused, beside those before."""
 
     def plan_export(self, destination: str, planned: Exported) -> Exports:
         """Note what is going to be written to an archive, unless something is already.

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from tap_vero_segment.stores.base import Copied, Reader, Writer
 
 
+def _by_pg_dump(url: str, setting: str, *_: object, **__: object) -> NoReturn:
+    del url
+    problem = (
+        "PostgreSQL's own pg_dump and pg_restore back up a shared store, see "
+        "https://tap-vero-segment.readthedocs.io/en/latest/operating/backup.html"
+    )
+    raise SettingError(setting, problem)
+
+
 class _Kind(NamedTuple):
     """A kind of store. Each function takes the store's URL and the setting that it came from.
 
@@ -35,8 +44,8 @@ class _Kind(NamedTuple):
     writer: Callable[[str, str], Writer]
     repair_clock: Callable[[str, str], int]
     location: Callable[[str, str], str]
-    backup: Callable[[str, str, Path], Copied]
-    restore: Callable[..., tuple[Copied, Path | None]]
+    backup: Callable[[str, str, Path], Copied] = _by_pg_dump
+    restore: Callable[..., tuple[Copied, Path | None]] = _by_pg_dump
 
 
 def _sqlite(setting: str) -> _Kind:
@@ -74,18 +83,7 @@ def _postgres(setting: str) -> _Kind:
         writer.PostgresWriter,
         repair.repair_clock,
         connection.location_of,
-        _by_pg_dump,
-        _by_pg_dump,
     )
-
-
-def _by_pg_dump(url: str, setting: str, *_: object, **__: object) -> NoReturn:
-    del url
-    problem = (
-        "PostgreSQL's own pg_dump and pg_restore back up a shared store, see "
-        "https://tap-vero-segment.readthedocs.io/en/latest/operating/backup.html"
-    )
-    raise SettingError(setting, problem)
 
 
 KINDS: Final[dict[str, Callable[[str], _Kind]]] = {

@@ -9,11 +9,12 @@ import msgspec
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.collector.commands.repair_clock import clock_warning
+from tap_vero_segment.collector.responses import STATUSES
 from tap_vero_segment.stores.open import open_reader
 from tap_vero_segment.terminal import table
 
 if TYPE_CHECKING:
-    from tap_vero_segment.stores.base import Summary
+    from tap_vero_segment.stores.base import Refused, Summary
 
 
 def status(store: str, *, as_json: bool) -> str:
@@ -25,7 +26,17 @@ def status(store: str, *, as_json: bool) -> str:
     """
     with open_reader(store, "store") as reader:
         behind = reader.clock_behind()
-        figures = _figures(reader.summary()) | {"clock_behind_seconds": behind / times.SECOND}
+        refused = reader.refused()
+        figures = _figures(reader.summary()) | {
+            "clock_behind_seconds": behind / times.SECOND,
+            "refused": {
+                each.reason: {
+                    "requests": each.requests,
+                    "last_at": times.to_text(each.last_at),
+                }
+                for each in refused
+            },
+        }
     if as_json:
         return msgspec.json.encode(figures).decode()
     rows = [
@@ -40,9 +51,24 @@ def status(store: str, *, as_json: bool) -> str:
             f"events: {figures['events']}",
             f"dead letters: {_or_hidden(figures['quarantined'])}",
             f"ignored calls (not Vero events): {figures['passed_over']}",
+            f"refused requests: {sum(each.requests for each in refused)}",
+            *_refused_table(refused),
             *([f"warning: {warning}"] if warning else []),
         ]
     )
+
+
+def _refused_table(refused: list[Refused]) -> list[str]:
+    rows = [
+        (
+            each.reason.replace("_", " "),
+            STATUSES.get(each.reason, ""),
+            str(each.requests),
+            times.to_text(each.last_at),
+        )
+        for each in refused
+    ]
+    return table(("reason", "status", "requests", "last one"), rows) if rows else []
 
 
 def _or_hidden(count: int | None) -> str:

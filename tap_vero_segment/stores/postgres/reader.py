@@ -15,6 +15,7 @@ from tap_vero_segment.stores.base import (
     DeadLetter,
     Exported,
     KeptDeadLetter,
+    Refused,
     Span,
     StoreError,
     Summary,
@@ -81,6 +82,10 @@ ORDER BY start, collection
 _BEHIND: Final = """
 SELECT pg_catalog.max(last_loaded_at), extract(epoch FROM pg_catalog.clock_timestamp())
 FROM vero_collector.totals
+"""
+_REFUSED: Final = """
+SELECT reason, requests, last_at FROM vero_collector.refused_requests
+ORDER BY last_at DESC, reason
 """
 _COUNT_AFTER: Final = (
     f"SELECT pg_catalog.count(*) FROM vero_collector.events WHERE loaded_at {_OVER} %s"  # noqa: S608
@@ -231,6 +236,11 @@ class PostgresReader(Closing):
         for destination, *written in rows:
             found.setdefault(destination, []).append(Exported(*written))
         return found
+
+    def refused(self) -> list[Refused]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        rows = self._session.run(lambda connection: connection.execute(_REFUSED).fetchall())
+        return [Refused(*row) for row in rows]
 
     def check_all(self, advance: Callable[[int], None]) -> None:
         """See :class:`tap_vero_segment.stores.base.Reader`: it is the server that finds damage."""

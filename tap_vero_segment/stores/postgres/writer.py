@@ -21,7 +21,7 @@ from tap_vero_segment.stores.postgres.pruning import prune
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tap_vero_segment.stores.base import DeadLetter, Event
+    from tap_vero_segment.stores.base import DeadLetter, Event, Refused
     from tap_vero_segment.stores.postgres.connection import Connection
 
 SILENCE: Final = 10
@@ -49,6 +49,12 @@ SELECT id FROM vero_collector.dead_letters WHERE id = ANY(%s::bigint[]) ORDER BY
 _DELETE_LETTERS: Final = "DELETE FROM vero_collector.dead_letters WHERE id = ANY(%s::bigint[])"
 _CHECK: Final = """
 SELECT last, repairs, extract(epoch FROM pg_catalog.clock_timestamp()) FROM vero_collector.clock
+"""
+_ADD_REFUSED: Final = """
+INSERT INTO vero_collector.refused_requests AS known VALUES (%s, %s, %s)
+ON CONFLICT (reason) DO UPDATE SET
+    requests = known.requests + excluded.requests,
+    last_at = greatest(known.last_at, excluded.last_at)
 """
 _BEAT: Final = "SELECT vero_collector.beat()"
 # Exports that run at once see each other's plans and what is written together, or not at all.
@@ -137,6 +143,15 @@ class PostgresWriter:
     def nearly_full(self) -> bool:
         """See :class:`tap_vero_segment.stores.base.Writer`: the disk is the server's."""
         return False
+
+    def add_refused(self, refused: Sequence[Refused]) -> None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+
+        def work(connection: Connection) -> None:
+            for each in sorted(refused):  # in one order: collectors do it at the same time
+                connection.execute(_ADD_REFUSED, each)
+
+        self._session.commit(work)
 
     def plan_export(self, destination: str, planned: Exported) -> Exports:
         """See :class:`tap_vero_segment.stores.base.Writer`."""

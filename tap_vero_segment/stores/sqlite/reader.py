@@ -14,6 +14,7 @@ from tap_vero_segment.stores.base import (
     DeadLetter,
     Exported,
     KeptDeadLetter,
+    Refused,
     Span,
     Summary,
     Total,
@@ -64,6 +65,9 @@ _SPAN: Final = """
 SELECT min(loaded_at), max(loaded_at), min(received_at), max(received_at)
 FROM events INDEXED BY events_received
 WHERE received_at >= ? AND received_at < ? AND loaded_at > ? AND loaded_at <= ?
+"""
+_REFUSED: Final = """
+SELECT reason, requests, last_at FROM refused_requests ORDER BY last_at DESC, reason
 """
 _EXPORTS: Final = "SELECT destination, until, before FROM exports ORDER BY destination, until"
 
@@ -194,6 +198,11 @@ class SqliteReader(Closing):
             for destination, *written in self._connection.execute(_EXPORTS):
                 found.setdefault(destination, []).append(Exported(*written))
         return found
+
+    def refused(self) -> list[Refused]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        with self._reading():
+            return [Refused(*row) for row in self._connection.execute(_REFUSED)]
 
     def check_all(self, advance: Callable[[int], None]) -> None:
         """See :class:`tap_vero_segment.stores.base.Reader`: in one snapshot."""

@@ -35,7 +35,7 @@ from tap_vero_segment.stores.sqlite.pruning import prune
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from tap_vero_segment.stores.base import DeadLetter, Event
+    from tap_vero_segment.stores.base import DeadLetter, Event, Refused
 
 logger = logging.getLogger("vero-collector")
 
@@ -72,6 +72,11 @@ _ADD_EXPORTED: Final = "INSERT INTO exports (destination, until, before) VALUES 
 _COUNT_PASSED_OVER: Final = """
 INSERT INTO passed_over (id, calls) VALUES (1, ?)
 ON CONFLICT (id) DO UPDATE SET calls = calls + excluded.calls
+"""
+_ADD_REFUSED: Final = """
+INSERT INTO refused_requests (reason, requests, last_at) VALUES (?, ?, ?)
+ON CONFLICT (reason) DO UPDATE SET
+    requests = requests + excluded.requests, last_at = max(last_at, excluded.last_at)
 """
 _BEAT: Final = """
 INSERT INTO heartbeat (id, at) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET at = excluded.at
@@ -141,6 +146,11 @@ class SqliteWriter:
             # It only tells the next process more than the store itself does.
             logger.warning("%s was deleted or replaced: written anew", self._mark.path)
         return max(0, found.loaded_at - self._clock())
+
+    def add_refused(self, refused: Sequence[Refused]) -> None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        with self._transaction():
+            self._connection.executemany(_ADD_REFUSED, refused)
 
     def plan_export(self, destination: str, planned: Exported) -> Exports:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
