@@ -96,18 +96,6 @@ class _Seconds(click.FloatRange):
         return seconds
 
 
-class _Duration(click.ParamType):
-    """How long something takes, in microseconds."""
-
-    name = "DURATION"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return times.duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
 class _Words(click.types.StringParamType):
     """Text; in an environment variable, commas or spaces separate several."""
 
@@ -161,6 +149,14 @@ def _check_time(
     del context, parameter
     try:
         return None if value is None else times.canonical(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _duration(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    del context, parameter
+    try:
+        return None if value is None else times.duration(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 
@@ -345,11 +341,15 @@ def status(store: str, *, as_json: bool) -> None:
 @main.command()
 @_store_option(envvar=settings.variable("store"), show_envvar=True)
 @click.option(
-    "--newest-within", type=_Duration(), help="The newest event must not be older: 24h, 90m, 1d12h."
+    "--newest-within",
+    metavar="DURATION",
+    callback=_duration,
+    help="The newest event must not be older: 24h, 90m, 1d12h.",
 )
 @click.option(
     "--max-lag",
-    type=_Duration(),
+    metavar="DURATION",
+    callback=_duration,
     help="Events must arrive this soon after they happened (the median of the newest 20).",
 )
 @click.option(
@@ -400,15 +400,44 @@ def check(
 
 @main.command()
 @_store_option(default="sqlite:///.demo/vero-events.db")
-def sample(store: str) -> None:
+@click.option(
+    "--fresh", is_flag=True, help="Delete the default store and its warehouse in .demo before."
+)
+@click.pass_context
+def sample(context: click.Context, store: str, *, fresh: bool) -> None:
     """Try it without Vero: post a small campaign and every documented payload to a collector.
 
     The collector is a real one, started for this and stopped afterwards; the events are of the
     present time. The default store is apart from a real collector's.
     """
-    from tap_vero_segment.collector.commands.sample import sample as run  # noqa: PLC0415
+    from tap_vero_segment.collector.commands import sample as of  # noqa: PLC0415
 
-    click.echo(run(store))
+    if fresh:
+        if context.get_parameter_source("store") is not ParameterSource.DEFAULT:
+            msg = "--fresh deletes the default store only: leave out --store"
+            raise click.UsageError(msg)
+        of.delete_demo()
+    click.echo(of.sample(store))
+
+
+@main.command()
+@click.option(
+    "--port",
+    default=0,
+    show_default="a free one",
+    type=click.IntRange(0, 65535),
+    help="The port of the live page.",
+)
+def demo(port: int) -> None:
+    """See everything without Vero: events, tables, a report, and the live page.
+
+    It starts from an empty store each time, in the folder .demo. It posts a small campaign to a
+    real collector, loads it into DuckDB and reports it, if the extras duckdb and report are
+    installed. Then it serves the live page, where events keep arriving, until Ctrl+C.
+    """
+    from tap_vero_segment.collector.commands.demo import demo as run  # noqa: PLC0415
+
+    run(port, click.echo)
 
 
 @main.command()

@@ -90,7 +90,7 @@ def restore(url: str, setting: str, source: Path, *, replace: bool) -> tuple[Cop
     aside: Path | None = None
     with closing(open_to_read(source, "FILE", alone=alone)) as connection, _saying_why(target):
         make_folder(target.parent)
-        with _nobody_else(target), making(target) as temporary:
+        with nobody_else(target), making(target) as temporary:
             copied, known = _copy(connection, temporary)
             if there:
                 ending = f".replaced-{times.to_text(times.now()).replace(':', '')}"
@@ -130,8 +130,11 @@ def _saying_why(target: Path) -> Generator[None]:
 
 
 @contextmanager
-def _nobody_else(target: Path) -> Generator[None]:
+def nobody_else(target: Path) -> Generator[None]:
     """Keep others from opening a store, even one that is damaged.
+
+    Args:
+        target: The store's file; where there is none, there is nobody to keep out.
 
     Raises:
         UserError: Another process has it open.
@@ -187,4 +190,4 @@ def _copy(source: apsw.Connection, target: Path) -> tuple[Copied, Known]:
         with progress("checking the copy", events) as advance:
             check_all(connection, advance)
         letters: int = connection.execute("SELECT count(*) FROM dead_letters").get
-        return Copied(events, letters, known.loaded_at or None), known
+    return Copied(events, letters, known.loaded_at or None), known
