@@ -285,3 +285,12 @@ def test_the_demo_works_twice(project: Project) -> None:
     # Each demo loads once and then finds nothing new: the counts are those of one load.
     assert record_counts(first)["tracks"] == 290
     assert record_counts(second)["tracks"] == 290
+
+
+def test_selecting_a_stream_changes_a_line(project: Project) -> None:
+    path = project.folder / "meltano.yml"
+    before = path.read_text(encoding="utf-8")
+    project.run("select", "tap-vero-segment", "email_failed", "*")
+    after = path.read_text(encoding="utf-8")
+    path.write_text(before, encoding="utf-8")
+    assert after.replace("    - email_failed.*\n", "", 1) == before != after

@@ -25,6 +25,7 @@ from tap_vero_segment.stores.base import StoreError
 logger = logging.getLogger("vero-collector")
 
 ENV_FILE = Path(".env")
+MELTANO_FILE = Path("meltano.yml")
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -195,27 +196,37 @@ _url_option = click.option(
 
 @main.command()
 @_url_option
+@click.option(
+    "--meltano", is_flag=True, help="Write a small meltano.yml, too, that loads into DuckDB."
+)
 @click.pass_context
-def init(context: click.Context, url: str | None) -> None:
+def init(context: click.Context, url: str | None, *, meltano: bool) -> None:
     """Write .env with fresh secrets, and print the URL to paste into Vero.
 
-    A secret that is there is never changed. --url is written to .env as well.
+    A secret that is there is never changed, and neither is a meltano.yml. --url is written to .env
+    as well.
     """
-    from tap_vero_segment.collector.commands.init import set_url, webhook_path, write_env  # noqa: PLC0415
+    from tap_vero_segment.collector.commands import init as of  # noqa: PLC0415
 
-    written = write_env(ENV_FILE, url)
-    path = webhook_path(ENV_FILE)
+    written = of.write_env(ENV_FILE, url)
+    path = of.webhook_path(ENV_FILE)
     typed = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
     if written:
         click.echo("Wrote .env with fresh secrets.")
-    elif url and typed and set_url(ENV_FILE, url):
+    elif url and typed and of.set_url(ENV_FILE, url):
         click.echo(".env is there already: the URL was written to it, the secrets stay.")
     else:
         click.echo(".env is there already: nothing was changed.")
+    if meltano and of.write_meltano(MELTANO_FILE):
+        click.echo("Wrote meltano.yml.")
+    elif meltano:
+        click.echo("meltano.yml is there already: it was not changed.")
     if url and (warning := settings.url_warning(url)):
         logger.warning("%s", warning)
     click.echo("The URL to paste into Vero:")
     click.echo(f"  {url or 'https://YOUR-HOST'}{path}")
+    for line in of.next_steps(meltano=MELTANO_FILE.exists()):
+        click.echo(line)
 
 
 @main.command()

@@ -4,6 +4,7 @@ import base64
 import os
 import re
 import stat
+from importlib.metadata import version
 from os import open as os_open
 
 import pytest
@@ -247,3 +248,23 @@ def test_a_full_disk_leaves_no_half_written_file(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="No space left"):
         write_env(path)
     assert not path.exists()
+
+
+def test_a_meltano_project_is_written_once(tmp_path):
+    first = run_collector("init", "--meltano", cwd=tmp_path)
+    assert "Wrote meltano.yml." in first.stdout
+    assert "uvx meltano run vero-to-duckdb" in first.stdout
+    text = (tmp_path / "meltano.yml").read_text(encoding="utf-8")
+    assert f"pip_url: tap-vero-segment[duckdb]=={version('tap-vero-segment')}\n" in text
+
+    (tmp_path / "meltano.yml").write_text("mine", encoding="utf-8")
+    second = run_collector("init", "--meltano", cwd=tmp_path)
+    assert second.returncode == 0
+    assert "meltano.yml is there already: it was not changed." in second.stdout
+    assert (tmp_path / "meltano.yml").read_text(encoding="utf-8") == "mine"
+
+
+def test_init_ends_with_the_next_steps(tmp_path):
+    done = run_collector("init", cwd=tmp_path)
+    assert [line[:4] for line in done.stdout.splitlines()[-4:]] == ["Next", "  1.", "  2.", "  3."]
+    assert "vero-collector init --meltano" in done.stdout
