@@ -30,7 +30,70 @@ MELTANO_FILE = Path("meltano.yml")
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class _Commands(click.Group):
+DOCS = "https://tap-vero-segment.readthedocs.io/en/latest"
+
+EXAMPLES = {
+    "main": ("index", ["demo", "init --url https://collector.example", "serve"]),
+    "init": ("start/vero", ["init --url https://collector.example --meltano"]),
+    "serve": ("collector/running", ["serve", "serve --port 8400 --log-format json"]),
+    "status": ("collector/running", ["status", "status --json"]),
+    "check": ("collector/monitoring", ["check --newest-within 24h --max-dead-letters 0"]),
+    "sample": ("start/demo", ["sample --fresh"]),
+    "demo": ("start/demo", ["demo", "demo --port 8400"]),
+    "report": (
+        "reports/funnel",
+        [
+            "report --duckdb warehouse.duckdb",
+            "report --duckdb warehouse.duckdb --html funnel.html",
+        ],
+    ),
+    "export": (
+        "collector/retention",
+        [
+            "export --to s3://my-bucket/vero",
+            "export --to file:///srv/archive --before 2026-10-01",
+        ],
+    ),
+    "prune": ("collector/retention", ["prune --before 2026-10-01"]),
+    "backup": ("operating/backup", ["backup copy.db"]),
+    "restore": ("operating/backup", ["restore copy.db", "restore --replace copy.db"]),
+    "repair-clock": ("collector/clock", ["repair-clock --dry-run", "repair-clock"]),
+    "dead-letters": ("collector/dead-letters", ["dead-letters list", "dead-letters replay"]),
+    "list": ("collector/dead-letters", ["dead-letters list --json"]),
+    "show": ("collector/dead-letters", ["dead-letters show 7"]),
+    "replay": ("collector/dead-letters", ["dead-letters replay", "dead-letters replay 7 9"]),
+    "delete": ("collector/dead-letters", ["dead-letters delete 7 9"]),
+}
+"""What stands below the help of each command: the page that says more, and what to type."""
+
+
+def _epilog(name: str) -> str:
+    page, examples = EXAMPLES.get(name, ("collector/running", []))
+    lines = ["Examples:", *(f"  vero-collector {each}" for each in examples)] if examples else []
+    # \b keeps click from wrapping the lines of a paragraph.
+    paragraphs = [lines, ["Documentation:", f"  {DOCS}/{page}.html"]]
+    return "\n\n".join("\n".join(["\b", *each]) for each in paragraphs if each)
+
+
+class _Group(click.Group):
+    """Says what each command does without cutting it off, and where to read more."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        rows = [
+            (name, command.get_short_help_str(limit=1_000))
+            for name, command in sorted(self.commands.items())
+            if not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        cmd.epilog = _epilog(name or cmd.name or "")
+        super().add_command(cmd, name)
+
+
+class _Commands(_Group):
     """Tells the user's errors in one line."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
@@ -162,7 +225,11 @@ def _duration(context: click.Context, parameter: click.Parameter, value: str | N
         raise click.BadParameter(str(error)) from error
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_epilog("main"),
+)
 @click.version_option(package_name="tap-vero-segment")
 @click.pass_context
 def main(context: click.Context) -> None:
@@ -599,7 +666,7 @@ def repair_clock(store: str, *, dry_run: bool, yes: bool) -> None:
     run(store, dry_run=dry_run, confirm=confirm, say=click.echo)
 
 
-@main.group("dead-letters")
+@main.group("dead-letters", cls=_Group)
 def dead_letters() -> None:
     """See what was received and could not be mapped, read it again after an upgrade, delete it."""
 

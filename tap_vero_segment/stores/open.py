@@ -42,7 +42,7 @@ class _Kind(NamedTuple):
 
     reader: Callable[[str, str], Reader]
     writer: Callable[[str, str], Writer]
-    repair_clock: Callable[[str, str], int]
+    repair_clock: Callable[[str, str, Callable[[int], None]], int]
     location: Callable[[str, str], str]
     backup: Callable[[str, str, Path], Copied] = _by_pg_dump
     restore: Callable[..., tuple[Copied, Path | None]] = _by_pg_dump
@@ -134,12 +134,13 @@ def open_writer(url: str, setting: str) -> Writer:
     return _kind(url, setting).writer(url, setting)
 
 
-def repair_clock(url: str, setting: str) -> int:
+def repair_clock(url: str, setting: str, advance: Callable[[int], None] = lambda _: None) -> int:
     """Give events that were loaded in the future a ``loaded_at`` up to now, in the same order.
 
     Args:
         url: The store's URL.
         setting: The setting that the URL came from, for errors.
+        advance: Takes how many more were taken back.
 
     Returns:
         How many events there were.
@@ -149,7 +150,7 @@ def repair_clock(url: str, setting: str) -> int:
         UserError: It is in use, and may not be.
         StoreError: The store failed. The next call goes on.
     """
-    return _kind(url, setting).repair_clock(url, setting)
+    return _kind(url, setting).repair_clock(url, setting, advance)
 
 
 def location_of(url: str, setting: str) -> str:

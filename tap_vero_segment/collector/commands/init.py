@@ -8,6 +8,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
+from uuid import uuid4
 
 from dotenv import dotenv_values, set_key
 
@@ -55,6 +56,8 @@ def write_meltano(path: Path) -> bool:
         UserError: The file cannot be written.
     """
     text = files("tap_vero_segment.collector").joinpath("meltano.yml").read_text("utf-8")
+    # Meltano would add an id with the next command that changes the file.
+    text = text.replace("PROJECT_ID", str(uuid4()))
     return _write_new(path, text.replace("VERSION", version("tap-vero-segment")), 0o666)
 
 

@@ -270,6 +270,8 @@ def _migrate(connection: apsw.Connection, path: Path, setting: str) -> None:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+    if not version:
+        logger.info("new store: %s", path.absolute())
 
 
 def _is_empty(connection: apsw.Connection) -> bool:
