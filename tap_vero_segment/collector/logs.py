@@ -126,8 +126,7 @@ def announce_address(url: str, public_url: str | None, secrets: Secrets) -> None
     """
     logger.info("listening on %s", url, extra={"url": url})
     if secrets.read_token:
-        page = f"{public_url or url}/"
-        logger.info("the live page is at %s", page, extra={"page": page})
+        logger.info("the live page is at %s/", url, extra={"page": f"{url}/"})
     if public_url and secrets.webhook_token:
         # A log is no place for the token.
         pasted = f"{public_url}/vero/TOKEN"
