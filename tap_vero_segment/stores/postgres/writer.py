@@ -51,9 +51,11 @@ _CHECK: Final = """
 SELECT last, repairs, extract(epoch FROM pg_catalog.clock_timestamp()) FROM vero_collector.clock
 """
 _ADD_REFUSED: Final = """
-INSERT INTO vero_collector.refused_requests AS known VALUES (%s, %s, %s)
+INSERT INTO vero_collector.refused_requests AS known
+SELECT pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::bigint[]),
+    pg_catalog.unnest(%s::bigint[])
 ON CONFLICT (reason) DO UPDATE SET
-    requests = known.requests + excluded.requests,
+    requests = known.requests OPERATOR(pg_catalog.+) excluded.requests,
     last_at = greatest(known.last_at, excluded.last_at)
 """
 _BEAT: Final = "SELECT vero_collector.beat()"
@@ -146,12 +148,12 @@ class PostgresWriter:
 
     def add_refused(self, refused: Sequence[Refused]) -> None:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
-
-        def work(connection: Connection) -> None:
-            for each in sorted(refused):  # in one order: collectors do it at the same time
-                connection.execute(_ADD_REFUSED, each)
-
-        self._session.commit(work)
+        # In one order, as collectors do it at the same time.
+        columns = [list(column) for column in zip(*sorted(refused), strict=True)]
+        # It is worth no waiting: what comes in meanwhile would wait, too.
+        self._session.run(
+            lambda connection: connection.execute(_ADD_REFUSED, columns), SILENCE, patience=0
+        )
 
     def plan_export(self, destination: str, planned: Exported) -> Exports:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
