@@ -85,13 +85,13 @@ def delete_demo() -> None:
         UserError: Another process has the store open, or they cannot be deleted.
     """
     stores = [Path(f"{STORE_FILE}{end}") for end in ("", "-wal", "-shm", "-mark")]
-    with nobody_else(STORE_FILE):
-        for path in (*stores, WAREHOUSE, Path(f"{WAREHOUSE}.wal")):
-            try:
+    try:
+        with nobody_else(STORE_FILE):
+            for path in (*stores, WAREHOUSE, Path(f"{WAREHOUSE}.wal")):
                 path.unlink(missing_ok=True)
-            except OSError as error:
-                msg = f"cannot delete {path}: {error.strerror}"
-                raise UserError(msg) from error
+    except OSError as error:
+        msg = f"cannot delete what is in {FOLDER}: {error.strerror}"
+        raise UserError(msg) from error
 
 
 def post(session: requests.Session, endpoint: str, body: bytes, *, expected: int = 200) -> None:

@@ -173,7 +173,7 @@ def _copy(source: apsw.Connection, target: Path) -> tuple[Copied, Known]:
         with source:
             # With a read transaction of its own, nothing that is written meanwhile is copied.
             pages: int = source.execute("PRAGMA page_count").get
-            source.execute("SELECT count(*) FROM events LIMIT 1").get  # noqa: B018
+            source.execute("SELECT 1 FROM events LIMIT 1").get  # noqa: B018  # begins it
             with (
                 progress("copying", pages, "pages") as advance,
                 connection.backup("main", source, "main") as copying,
