@@ -9,8 +9,12 @@ import errno
 import os
 import stat
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 
 def make_folder(path: Path) -> None:
@@ -55,16 +59,35 @@ def write_new(path: Path, content: bytes) -> None:
         OSError: It cannot be written.
     """
     make_folder(path.parent)
+    with making(path) as temporary:
+        temporary.write_bytes(content)
+        if _is_the_groups(path.parent):
+            temporary.chmod(0o640)
+
+
+@contextmanager
+def making(path: Path) -> Generator[Path]:
+    """Make a file that is not there yet: for its owner only, and whole or not at all.
+
+    Whoever breaks it off leaves nothing under the file's name.
+
+    Args:
+        path: The file, in a folder that is there.
+
+    Yields:
+        What to write it under; it gets its own name once it is synced.
+
+    Raises:
+        FileExistsError: There is one of this name, which was left as it is.
+        OSError: It cannot be written.
+    """
     descriptor, temporary = tempfile.mkstemp(".part", f".{path.name}.", path.parent)
     try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor, no path
-            file.write(content)
-            if _is_the_groups(path.parent):
-                os.fchmod(descriptor, 0o640)
-            file.flush()
-            os.fsync(descriptor)
+        yield Path(temporary)
+        os.fsync(descriptor)
         _give_name(temporary, path)
     finally:
+        os.close(descriptor)
         with suppress(FileNotFoundError):
             os.unlink(temporary)  # noqa: PTH108  # as mkstemp has named it
     sync_folder(path.parent)

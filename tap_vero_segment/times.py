@@ -6,6 +6,7 @@ always 27 characters, always microseconds, always ``Z``.
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
@@ -72,6 +73,38 @@ def from_text(text: str) -> int:
     if not EARLIEST <= micros <= LATEST:
         raise ValueError(_not_a_time(text))
     return micros
+
+
+_DURATION: Final = re.compile(
+    r"(?P<weeks>[0-9]{1,6}W)?(?P<days>[0-9]{1,6}D)?(?P<time>(?:[0-9]{1,9}[HMS]){0,3})"
+)
+
+
+def duration(text: str) -> int:
+    """Read how long something takes, ``24h``, ``90m`` or ``1d12h``, as microseconds.
+
+    ISO 8601's own spelling, ``PT24H``, is read as well.
+
+    Raises:
+        ValueError: The text is not a duration, or the duration is 0.
+    """
+    found = _DURATION.fullmatch(text.upper())
+    try:
+        if found:
+            days = int((found["weeks"] or "0W")[:-1]) * 7 + int((found["days"] or "0D")[:-1])
+            text = f"P{days}D" + (f"T{found['time']}" if found["time"] else "")
+        parsed: Any = pendulum.parse(text.upper(), exact=True) if text.isascii() else None
+        # pendulum's durations are timedeltas that cannot be divided by one.
+        micros = round(parsed.total_seconds() * SECOND) if isinstance(parsed, timedelta) else 0
+    except (ParserError, ValueError, OverflowError, TypeError) as error:
+        raise ValueError(_not_a_duration(text)) from error
+    if micros <= 0:
+        raise ValueError(_not_a_duration(text))
+    return micros
+
+
+def _not_a_duration(text: str) -> str:
+    return f"{text[:64]!r} is not a duration above 0, such as 24h, 90m or 1d12h"
 
 
 def canonical(text: str) -> str:

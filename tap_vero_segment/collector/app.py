@@ -70,6 +70,7 @@ class App:
         reader_pool: Read the store for the read API and the metrics.
         counts: Where it is counted what is refused, and what the metrics tell.
         legacy_batches: Whether batches of Segment's webhooks are taken that are signed in part.
+        public_url: Where Vero reaches the collector, for the live page; None: not known.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class App:
         counts: Metrics,
         *,
         legacy_batches: bool = False,
+        public_url: str | None = None,
     ) -> None:
         self._secrets = secrets
         self._committer = committer
@@ -89,7 +91,7 @@ class App:
         self._budgets = Budgets()
         self._guesses = Guesses()
         self._health = Health(committer, reader_pool, counts)
-        self._page = Page(lambda: self._secrets, committer, reader_pool, self._guesses)
+        self._page = Page(lambda: self._secrets, committer, reader_pool, self._guesses, public_url)
         self._endpoints: dict[str, Callable[[Request], Awaitable[Response | Stream]]] = {
             **dict.fromkeys(tracking.PATHS, self._tracking),
             "/segment": self._segment,

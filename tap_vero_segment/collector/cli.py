@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from click.core import ParameterSource
 from dotenv import load_dotenv
 
@@ -24,11 +25,75 @@ from tap_vero_segment.stores.base import StoreError
 logger = logging.getLogger("vero-collector")
 
 ENV_FILE = Path(".env")
+MELTANO_FILE = Path("meltano.yml")
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class _Commands(click.Group):
+DOCS = "https://tap-vero-segment.readthedocs.io/en/latest"
+
+EXAMPLES = {
+    "main": ("index", ["demo", "init --url https://collector.example", "serve"]),
+    "init": ("start/vero", ["init --url https://collector.example --meltano"]),
+    "serve": ("collector/running", ["serve", "serve --port 8400 --log-format json"]),
+    "status": ("collector/running", ["status", "status --json"]),
+    "check": ("collector/monitoring", ["check --newest-within 24h --max-dead-letters 0"]),
+    "sample": ("start/demo", ["sample --fresh"]),
+    "demo": ("start/demo", ["demo", "demo --port 8400"]),
+    "report": (
+        "reports/funnel",
+        [
+            "report --duckdb warehouse.duckdb",
+            "report --duckdb warehouse.duckdb --html funnel.html",
+        ],
+    ),
+    "export": (
+        "collector/retention",
+        [
+            "export --to s3://my-bucket/vero",
+            "export --to file:///srv/archive --before 2026-10-01",
+        ],
+    ),
+    "prune": ("collector/retention", ["prune --before 2026-10-01"]),
+    "backup": ("operating/backup", ["backup copy.db"]),
+    "restore": ("operating/backup", ["restore copy.db", "restore --replace copy.db"]),
+    "repair-clock": ("collector/clock", ["repair-clock --dry-run", "repair-clock"]),
+    "dead-letters": ("collector/dead-letters", ["dead-letters list", "dead-letters replay"]),
+    "list": ("collector/dead-letters", ["dead-letters list --json"]),
+    "show": ("collector/dead-letters", ["dead-letters show 7"]),
+    "replay": ("collector/dead-letters", ["dead-letters replay", "dead-letters replay 7 9"]),
+    "delete": ("collector/dead-letters", ["dead-letters delete 7 9"]),
+}
+"""What stands below the help of each command: the page that says more, and what to type."""
+
+
+def _epilog(name: str) -> str:
+    page, examples = EXAMPLES.get(name, ("collector/running", []))
+    lines = ["Examples:", *(f"  vero-collector {each}" for each in examples)] if examples else []
+    # \b keeps click from wrapping the lines of a paragraph.
+    paragraphs = [lines, ["Documentation:", f"  {DOCS}/{page}.html"]]
+    return "\n\n".join("\n".join(["\b", *each]) for each in paragraphs if each)
+
+
+class _Group(click.Group):
+    """Says what each command does without cutting it off, and where to read more."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        rows = [
+            (name, command.get_short_help_str(limit=1_000))
+            for name, command in sorted(self.commands.items())
+            if not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        cmd.epilog = _epilog(name or cmd.name or "")
+        super().add_command(cmd, name)
+
+
+class _Commands(_Group):
     """Tells the user's errors in one line."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
@@ -201,7 +266,19 @@ def _check_time(
         raise click.BadParameter(str(error)) from error
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def _duration(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    del context, parameter
+    try:
+        return None if value is None else times.duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_epilog("main"),
+)
 @click.version_option(package_name="tap-vero-segment")
 @click.pass_context
 def main(context: click.Context) -> None:
@@ -214,26 +291,58 @@ def main(context: click.Context) -> None:
         context.obj.warn_if_others_can_read()
 
 
-@main.command()
-@click.option(
-    "--url",
-    default="https://YOUR-HOST",
-    show_default=True,
-    help="Where Vero will reach the collector; only for the printed URL.",
-)
-def init(url: str) -> None:
-    """Write .env with fresh secrets, and print the URL to paste into Vero."""
-    from tap_vero_segment.collector.commands.init import check_url, webhook_path, write_env  # noqa: PLC0415
+def _check_url(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    del parameter
+    if value is None:
+        return None
+    typed = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
+    settings.check_url(value, "--url" if typed else settings.variable("url"))
+    return value.rstrip("/")
 
-    check_url(url)
-    written = write_env(ENV_FILE)
-    path = webhook_path(ENV_FILE)
+
+_url_option = click.option(
+    "--url",
+    metavar="URL",
+    callback=_check_url,
+    envvar=settings.variable("url"),
+    show_envvar=True,
+    help="The public URL where Vero reaches the collector, such as https://collector.example.",
+)
+
+
+@main.command()
+@_url_option
+@click.option(
+    "--meltano", is_flag=True, help="Write a small meltano.yml, too, that loads into DuckDB."
+)
+@click.pass_context
+def init(context: click.Context, url: str | None, *, meltano: bool) -> None:
+    """Write .env with fresh secrets, and print the URL to paste into Vero.
+
+    A secret that is there is never changed, and neither is a meltano.yml. --url is written to .env
+    as well.
+    """
+    from tap_vero_segment.collector.commands import init as of  # noqa: PLC0415
+
+    written = of.write_env(ENV_FILE, url)
+    path = of.webhook_path(ENV_FILE)
+    typed = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
     if written:
         click.echo("Wrote .env with fresh secrets.")
+    elif url and typed and of.set_url(ENV_FILE, url):
+        click.echo(".env is there already: the URL was written to it, the secrets stay.")
     else:
         click.echo(".env is there already: nothing was changed.")
+    if meltano and of.write_meltano(MELTANO_FILE):
+        click.echo("Wrote meltano.yml.")
+    elif meltano:
+        click.echo("meltano.yml is there already: it was not changed.")
+    if url and (warning := settings.url_warning(url)):
+        logger.warning("%s", warning)
     click.echo("The URL to paste into Vero:")
-    click.echo(f"  {url.rstrip('/')}{path}")
+    click.echo(f"  {url or 'https://YOUR-HOST'}{path}")
+    for line in of.next_steps(meltano=MELTANO_FILE.exists()):
+        click.echo(line)
 
 
 @main.command()
@@ -256,6 +365,7 @@ def init(url: str) -> None:
     show_envvar=True,
     help="The port to listen on; 0 takes a free one.",
 )
+@_url_option
 @click.option(
     "--segment-legacy-batches",
     "legacy_batches",
@@ -367,16 +477,105 @@ def status(store: str, *, as_json: bool) -> None:
 
 
 @main.command()
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+@click.option(
+    "--newest-within",
+    metavar="DURATION",
+    callback=_duration,
+    help="The newest event must not be older: 24h, 90m, 1d12h.",
+)
+@click.option(
+    "--max-lag",
+    metavar="DURATION",
+    callback=_duration,
+    help="Events must arrive this soon after they happened (the median of the newest 20).",
+)
+@click.option(
+    "--max-dead-letters", type=click.IntRange(min=0), help="There must not be more dead letters."
+)
+@click.option(
+    "--integrity",
+    is_flag=True,
+    help="Read all events and dead letters, too. Takes minutes where the store is large.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+@click.option(
+    "--alert-url",
+    metavar="URL",
+    envvar=settings.variable("alert_url"),
+    show_envvar=True,
+    help="Post what failed to this URL, as JSON. Better in the variable: it is often a secret.",
+)
+@click.pass_context
+def check(
+    context: click.Context, /, *, store: str, as_json: bool, alert_url: str | None, **told: Any
+) -> None:
+    """Check that events arrive and the store is well: for cron and monitors.
+
+    It always checks that the store can be read, that the clock is not behind the newest event, and
+    that the disk is not nearly full. Each condition that fails is a line on standard output, and
+    the exit status is 1. When all is well it prints nothing, except on a terminal.
+    """
+    from tap_vero_segment.collector.commands import check as of  # noqa: PLC0415
+
+    if alert_url:
+        of.check_alert_url(alert_url)
+    checked = of.check(store, of.Conditions(**told))
+    found = of.describe(store, checked)
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        for line in found["failed"]:
+            click.echo(line)
+        if found["ok"] and sys.stdout.isatty():
+            click.echo(f"All is well: {', '.join(each.name for each in checked)}.")
+    if found["ok"]:
+        return
+    if alert_url and (problem := of.alert(alert_url, found)):
+        click.echo(f"vero-collector: the alert could not be sent: {problem}", err=True)
+    context.exit(1)
+
+
+@main.command()
 @_store_option(default="sqlite:///.demo/vero-events.db")
-def sample(store: str) -> None:
+@click.option(
+    "--fresh", is_flag=True, help="Delete the default store and its warehouse in .demo before."
+)
+@click.pass_context
+def sample(context: click.Context, store: str, *, fresh: bool) -> None:
     """Try it without Vero: post a small campaign and every documented payload to a collector.
 
     The collector is a real one, started for this and stopped afterwards; the events are of the
     present time. The default store is apart from a real collector's.
     """
-    from tap_vero_segment.collector.commands.sample import sample as run  # noqa: PLC0415
+    from tap_vero_segment.collector.commands import sample as of  # noqa: PLC0415
 
-    click.echo(run(store))
+    if fresh:
+        if context.get_parameter_source("store") is not ParameterSource.DEFAULT:
+            msg = "--fresh deletes the default store only: leave out --store"
+            raise click.UsageError(msg)
+        of.delete_demo()
+    click.echo(of.sample(store))
+
+
+@main.command()
+@click.option(
+    "--port",
+    default=0,
+    show_default="a free one",
+    type=click.IntRange(0, 65535),
+    help="The port of the live page.",
+)
+def demo(port: int) -> None:
+    """See everything without Vero: events, tables, a report, and the live page.
+
+    It starts from an empty store each time, in the folder .demo. It posts a small campaign to a
+    real collector, loads it into DuckDB and reports it, if the extras duckdb and report are
+    installed. Then it serves the live page, where events keep arriving, until Ctrl+C.
+    """
+    from tap_vero_segment.collector.commands.demo import demo as run  # noqa: PLC0415
+
+    run(port, click.echo)
 
 
 @main.command()
@@ -524,6 +723,35 @@ def forward(
     run(store, read_destinations(urls, headers, "--to"), manner, click.echo)
 
 
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+def backup(file: Path, store: str) -> None:
+    """Copy an SQLite store to FILE, which must not exist yet; safe beside a running collector.
+
+    The copy is of one moment, in one file that only its owner can read. It is checked and synced
+    before it gets its name.
+    """
+    from tap_vero_segment.collector.commands.backup import backup as run  # noqa: PLC0415
+
+    click.echo(run(store, file))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+@click.option("--replace", is_flag=True, help="Move a store that is there aside; none is deleted.")
+def restore(file: Path, store: str, *, replace: bool) -> None:
+    """Make a store of FILE, which `backup` has written. Stop the collector before.
+
+    The copy is checked before it becomes the store. Refuses where there is a store, unless
+    --replace is given, and where another process has it open.
+    """
+    from tap_vero_segment.collector.commands.backup import restore as run  # noqa: PLC0415
+
+    click.echo(run(store, file, replace=replace))
+
+
 @main.command("repair-clock")
 @_store_option(envvar=settings.variable("store"), show_envvar=True)
 @click.option("--dry-run", is_flag=True, help="Only print how many events are in the future.")
@@ -545,7 +773,7 @@ def repair_clock(store: str, *, dry_run: bool, yes: bool) -> None:
     run(store, dry_run=dry_run, confirm=confirm, say=click.echo)
 
 
-@main.group("dead-letters")
+@main.group("dead-letters", cls=_Group)
 def dead_letters() -> None:
     """See what was received and could not be mapped, read it again after an upgrade, delete it."""
 

@@ -22,7 +22,7 @@ BURST: Final = 10
 PAUSE_SECONDS: Final = 1.0
 MAX_ADDRESSES: Final = 4_096
 """Addresses that are remembered; beyond, the one that was wrong longest ago is forgotten."""
-LOG_SECONDS: Final = 10.0
+LOG_SECONDS: Final = 60.0
 """How often wrong secrets are logged: a line for all of them."""
 
 

@@ -12,12 +12,15 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 from tap_vero_segment import times
+from tap_vero_segment.collection import BY_STREAM
+from tap_vero_segment.collector.settings import url_warning, variable
 
 if TYPE_CHECKING:
     from logging import LogRecord
 
     from pythonjsonlogger.core import LogData
 
+    from tap_vero_segment.collector.committer import Commit
     from tap_vero_segment.collector.settings import Secrets
 
 
@@ -71,6 +74,26 @@ ENDPOINTS: Final = {
 """What each secret opens. None is named itself."""
 
 
+class FirstEvents:
+    """Says when the first event of each collection since the start has been stored."""
+
+    def __init__(self) -> None:
+        self._missing = set(BY_STREAM)
+
+    def committed(self, commit: Commit) -> None:
+        """Look at what a commit has stored."""
+        if commit.error is not None or not self._missing:
+            return
+        came = {event.collection for one in commit.group for event in one.events}
+        for collection in sorted(self._missing & came):
+            self._missing.remove(collection)
+            logger.info(
+                "the first %s since the start is stored",
+                BY_STREAM[collection].event,
+                extra={"collection": collection},
+            )
+
+
 def announce_store(place: str) -> None:
     """Say which version works on which store.
 
@@ -93,13 +116,21 @@ def announce_endpoints(secrets: Secrets) -> None:
     logger.info("%s", line, extra={"open": is_open, "shut": shut})
 
 
-def announce_address(url: str, secrets: Secrets) -> None:
-    """Say where it listens, and where a browser finds the live page.
+def announce_address(url: str, public_url: str | None, secrets: Secrets) -> None:
+    """Say where it listens, where a browser finds the live page, and what Vero needs.
 
     Args:
         url: Without a slash at its end.
+        public_url: The same, where Vero reaches it; None: not known.
         secrets: The page is there where they have a read token.
     """
     logger.info("listening on %s", url, extra={"url": url})
     if secrets.read_token:
         logger.info("the live page is at %s/", url, extra={"page": f"{url}/"})
+    if public_url and secrets.webhook_token:
+        # A log is no place for the token.
+        pasted = f"{public_url}/vero/TOKEN"
+        told = "the URL to paste into Vero is %s, with %s for TOKEN"
+        logger.info(told, pasted, variable("webhook_token"), extra={"webhook_url": pasted})
+    if public_url and (warning := url_warning(public_url)):
+        logger.warning("%s: %s", variable("url"), warning)

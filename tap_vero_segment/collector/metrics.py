@@ -18,17 +18,17 @@ from prometheus_client.registry import Collector
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
-from tap_vero_segment.collector.committer import MAX_GROUP
+from tap_vero_segment.collector.committer import MAX_GROUP, RefusedError
 from tap_vero_segment.collector.responses import ErrorReason
 from tap_vero_segment.inputs.intake import INPUTS
-from tap_vero_segment.stores.base import BACKLOG_COUNTED
+from tap_vero_segment.stores.base import BACKLOG_COUNTED, Refused, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
 
-    from tap_vero_segment.collector.committer import Commit
+    from tap_vero_segment.collector.committer import Commit, Committer
     from tap_vero_segment.stores.base import Backlog, Forward, Summary
 
 PREFIX: Final = "vero_collector"
@@ -116,6 +116,7 @@ class Metrics:
             registry=registry,
         )
         self._refused = {reason: refused.labels(reason.value) for reason in ErrorReason}
+        self._unstored: dict[str, Refused] = {}
         self._commit_seconds = Histogram(
             f"{PREFIX}_commit_duration_seconds",
             "How long the store took for a commit, its sync to disk included.",
@@ -152,6 +153,38 @@ class Metrics:
     def refused(self, reason: ErrorReason) -> None:
         """Count a request that is answered with an error."""
         self._refused[reason].inc()
+        if reason is not ErrorReason.NOT_JSON:  # a dead letter, which is counted as one
+            self._add_unstored(Refused(reason.value, 1, self._clock()))
+
+    @property
+    def has_unstored(self) -> bool:
+        """Whether something was refused that the store has not counted."""
+        return bool(self._unstored)
+
+    def _add_unstored(self, refused: Refused) -> None:
+        known = self._unstored.get(refused.reason)
+        if known is not None:
+            refused = Refused(
+                refused.reason,
+                known.requests + refused.requests,
+                max(known.last_at, refused.last_at),
+            )
+        self._unstored[refused.reason] = refused
+
+    async def store_refused(self, committer: Committer) -> None:
+        """Count in the store what was refused since the last time, for `status` and the page.
+
+        Args:
+            committer: Does it, when it is its turn. What it does not take waits for the next time.
+        """
+        refused, self._unstored = self._unstored, {}
+        if not refused:
+            return
+        try:
+            await committer.run(lambda writer: writer.add_refused(list(refused.values())))
+        except (RefusedError, StoreError):
+            for each in refused.values():
+                self._add_unstored(each)
 
     def expose(self, scrape: Scrape, accept: str) -> tuple[str, bytes]:
         """Write all figures in the format that is asked for.

@@ -63,6 +63,19 @@ REASON_BY_STATUS: Final = {
 }
 """What a status means where nothing says it more exactly."""
 
+STATUSES: Final[dict[str, str]] = {
+    **{reason: str(status) for status, reason in REASON_BY_STATUS.items()},
+    ErrorReason.NO_SESSION: "401",
+    ErrorReason.NOT_HTTP: "400",
+    ErrorReason.NOT_JSON: "400",
+    ErrorReason.SHUTTING_DOWN: "503",
+    ErrorReason.STORE_BROKEN: "503",
+    ErrorReason.STORE_FAILED: "503",
+    ErrorReason.TOO_MANY_CONNECTIONS: "503",
+    ErrorReason.WRONG_SECRET: "401, 404",
+}
+"""The statuses that a reason comes with; one that is missing comes with none."""
+
 JSON: Final = b"application/json"
 
 NDJSON: Final = b"application/x-ndjson"

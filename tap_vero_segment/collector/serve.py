@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
 import uvicorn
 
@@ -28,7 +28,12 @@ from tap_vero_segment.collector.connection_limits import (
 )
 from tap_vero_segment.collector.destinations import read_destinations
 from tap_vero_segment.collector.forwarding import Forwarding, Manner
-from tap_vero_segment.collector.logs import announce_address, announce_endpoints, announce_store
+from tap_vero_segment.collector.logs import (
+    FirstEvents,
+    announce_address,
+    announce_endpoints,
+    announce_store,
+)
 from tap_vero_segment.collector.metrics import Metrics
 from tap_vero_segment.collector.notify import START_SECONDS, Notifier
 from tap_vero_segment.collector.reader_pool import ReaderPool
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import FrameType
 
+    from tap_vero_segment.collector.committer import Commit
     from tap_vero_segment.collector.settings import Secrets, Settings
 
 
@@ -51,6 +57,8 @@ ACCEPTS: Final = 64
 loop, and a turn is long when there is much to do: new clients would wait for seconds."""
 KEEP_ALIVE_SECONDS: Final = 65
 """Longer than the 60 seconds of the usual reverse proxies, so that they close first."""
+REFUSED_SECONDS: Final = 1.0
+"""How often the store counts what was refused, at most."""
 OTHER_FILES: Final = 128
 """Descriptors for what is no connection."""
 # The end, whose parts come one after the other: under 10 seconds together.
@@ -80,15 +88,28 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
     )
     manner = Manner(settings.forward_from, settings.forward_skip_refused)
     metrics = Metrics()
+    first_events = FirstEvents()
+
+    def on_commit(commit: Commit) -> None:
+        metrics.committed(commit)
+        first_events.committed(commit)
+
     committer = Committer(
         lambda: open_writer(settings.store, "store"),
         max_pending=settings.max_pending,
         max_pending_bytes=MAX_PENDING_BYTES,
         on_broken=lambda: server.stop(status=1),
-        on_commit=metrics.committed,
+        on_commit=on_commit,
     )
     reader_pool = ReaderPool(lambda: open_reader(settings.store, "store"))
-    app = App(secrets, committer, reader_pool, metrics, legacy_batches=settings.legacy_batches)
+    app = App(
+        secrets,
+        committer,
+        reader_pool,
+        metrics,
+        legacy_batches=settings.legacy_batches,
+        public_url=settings.url,
+    )
     limits = Limits(_connections(settings.max_connections), settings.client_seconds)
     connection_limits = ConnectionLimits(limits, metrics.refused)
     protocol: Any = functools.partial(LimitedProtocol, connection_limits)
@@ -109,15 +130,13 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=CLIENTS_SECONDS,
     )
-    location = location_of(settings.store, "store")
     server = _Server(
         config,
-        committer,
-        reader_pool,
+        _Threads(committer, reader_pool, Forwarding(settings.store, destinations, manner)),
+        metrics,
         connection_limits,
         _SecretsReloader(app, secrets, reload),
-        Forwarding(settings.store, destinations, manner),
-        location,
+        settings,
     )
     listening = _listen(settings.host, settings.port)
     # A body of half a megabyte can be a hundred thousand arrays, and Python would spend most of
@@ -206,36 +225,44 @@ def _warn_of_short(secrets: Secrets) -> None:
         logger.warning("%s is so short that it can be guessed: take 32 random bytes", name)
 
 
+class _Threads(NamedTuple):
+    """What works with the store in threads, from before the first request until after the last."""
+
+    committer: Committer
+    reader_pool: ReaderPool
+    forwarding: Forwarding
+
+
 class _Server(uvicorn.Server):
     """Starts what the application works with before the first request, stops it after the last.
 
     Args:
         config: The server's own settings.
-        committer: Started and stopped.
-        reader_pool: Closed.
+        threads: Started and stopped.
+        metrics: What it counts as refused is stored.
         connection_limits: Looks after the connections.
         reloader: Changes the secrets at SIGHUP.
-        forwarding: Started and stopped.
-        location: Where the store is, for the log.
+        settings: What is served, for the log.
     """
 
     def __init__(
         self,
         config: uvicorn.Config,
-        committer: Committer,
-        reader_pool: ReaderPool,
+        threads: _Threads,
+        metrics: Metrics,
         connection_limits: ConnectionLimits,
         reloader: _SecretsReloader,
-        forwarding: Forwarding,
-        location: str,
+        settings: Settings,
     ) -> None:
         super().__init__(config)
-        self._committer = committer
-        self._reader_pool = reader_pool
+        self._committer, self._reader_pool, self._forwarding = threads
+        self._metrics = metrics
+        self._storing_refused: asyncio.Task[None] | None = None
+        self._next_storing = 0.0
         self._connection_limits = connection_limits
         self._reloader = reloader
-        self._forwarding = forwarding
-        self._location = location
+        self._location = location_of(settings.store, "store")
+        self._public_url = settings.url
         self._notifier = Notifier()
         self._status = 0
         self._threads_ended = True
@@ -297,20 +324,30 @@ class _Server(uvicorn.Server):
             url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             announce_store(self._location)
             announce_endpoints(self._reloader.secrets)
-            announce_address(url, self._reloader.secrets)
+            announce_address(url, self._public_url, self._reloader.secrets)
             self._forwarding.start()
             self._notifier.ready()
 
     async def on_tick(self, counter: int) -> bool:
         now = asyncio.get_running_loop().time()
         self._connection_limits.sweep(self._connections(), now)
+        if now >= self._next_storing and self._metrics.has_unstored:
+            self._store_refused(now)
         # A writer that hangs is a collector that hangs, though the event loop goes round.
         if self._committer.busy_seconds < self._notifier.watchdog_seconds:
             self._notifier.alive(now)
         return await super().on_tick(counter)
 
+    def _store_refused(self, now: float) -> None:
+        """Have the store count what was refused, unless it is still at that."""
+        self._next_storing = now + REFUSED_SECONDS
+        if self._storing_refused is None or self._storing_refused.done():
+            work = self._metrics.store_refused(self._committer)
+            self._storing_refused = asyncio.create_task(work)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         logger.info("shutting down")
+        self._store_refused(0.0)
         self._notifier.stopping()
         self._forwarding.stop()
         self._reloader.app.stop()

@@ -66,6 +66,7 @@ class Settings(NamedTuple):
         forward_from: Where a new one begins; see
             :class:`tap_vero_segment.collector.forwarding.Manner`.
         forward_skip_refused: Whether an event that one of them refuses is skipped.
+        url: Where Vero reaches the collector; None: not known.
     """
 
     store: str = DEFAULT_STORE
@@ -80,6 +81,7 @@ class Settings(NamedTuple):
     forward: tuple[str, ...] = ()
     forward_from: int | None = 0
     forward_skip_refused: bool = False
+    url: str | None = None
 
 
 class Secrets(NamedTuple):
@@ -277,3 +279,56 @@ def _networks(values: Iterable[str], setting: str) -> Iterator[Network]:
 def variable(name: str) -> str:
     """Return the environment variable of a setting: ``VERO_COLLECTOR_READ_TOKEN``."""
     return ENVIRONMENT + name.upper()
+
+
+URL_FORM: Final = "a URL such as https://collector.example"
+
+
+def check_url(url: str, setting: str) -> None:
+    """Check the URL of a collector as Vero reaches it.
+
+    Args:
+        url: The URL.
+        setting: The setting that it came from, for errors.
+
+    Raises:
+        SettingError: Vero could not post to a URL that begins with it.
+    """
+    check_pasted(setting, url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # which is read only when it is asked for
+    except ValueError as error:
+        raise SettingError(setting, f"it is not a URL; give {URL_FORM}") from error
+    if parts.scheme not in {"http", "https"}:
+        raise SettingError(setting, f"it does not begin with https:// or http://; give {URL_FORM}")
+    if not parts.hostname or " " in url:
+        raise SettingError(setting, f"it does not name a host; give {URL_FORM}")
+    if "@" in parts.netloc:
+        raise SettingError(setting, "it contains a user name; the token in the path replaces that")
+    if "?" in url or "#" in url:
+        raise SettingError(setting, f"it contains a query or a fragment; give {URL_FORM}")
+
+
+def url_warning(url: str) -> str | None:
+    """Return why Vero cannot, or should not, post to a URL; None: nothing is known against it."""
+    parts = urlsplit(url)
+    if _is_this_machine(parts.hostname or ""):
+        return (
+            "Vero cannot reach this URL, as it names this machine only: set "
+            f"{variable('url')} to the collector's public URL"
+        )
+    if parts.scheme == "http":
+        return (
+            "the URL begins with http://, so that the token and addresses travel unencrypted: put "
+            f"a proxy with TLS in front, and set {variable('url')} to its https:// URL"
+        )
+    return None
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified

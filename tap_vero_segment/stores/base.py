@@ -12,7 +12,7 @@ from tap_vero_segment.closing import Closable
 from tap_vero_segment.inputs.ids import ALIKE
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
 
 class StoreError(Exception):
@@ -223,6 +223,34 @@ class Backlog(NamedTuple):
     dead_letters: int | None
 
 
+class Refused(NamedTuple):
+    """How often requests were refused for a reason.
+
+    Attributes:
+        reason: A word for it, ``wrong_secret``.
+        requests: How many were.
+        last_at: When the last one was, in microseconds since 1970.
+    """
+
+    reason: str
+    requests: int
+    last_at: int
+
+
+class Copied(NamedTuple):
+    """What a backup of a store holds.
+
+    Attributes:
+        events: How many events.
+        dead_letters: How many dead letters.
+        newest: The newest ``loaded_at`` in microseconds since 1970; None: there never was one.
+    """
+
+    events: int
+    dead_letters: int
+    newest: int | None
+
+
 class Span(NamedTuple):
     """The times of some events, in microseconds since 1970."""
 
@@ -345,6 +373,22 @@ class Reader(Closable, Protocol):
     def backlog(self, forward: Forward) -> Backlog:
         """Return what a destination has not had yet, counted no further than it has to be."""
 
+    def refused(self) -> list[Refused]:
+        """Return which requests were refused, the reason that was the last one first."""
+
+    def check_all(self, advance: Callable[[int], None]) -> None:
+        """Read all that the store holds, which takes minutes where it is large.
+
+        Args:
+            advance: Takes how many more events were read.
+
+        Raises:
+            StoreError: Something is damaged or missing, as far as the store can notice.
+        """
+
+    def nearly_full(self) -> bool:
+        """Return whether there is next to no room left on disk; False where none can tell."""
+
 
 class Writer(Protocol):
     """A store's writing half. It may be used from one thread only."""
@@ -388,6 +432,9 @@ class Writer(Protocol):
 
     def nearly_full(self) -> bool:
         """Return whether there is next to no room left on disk; False where none can tell."""
+
+    def add_refused(self, refused: Sequence[Refused]) -> None:
+        """Count requests that were refused, beside those before."""
 
     def plan_export(self, destination: str, planned: Exported) -> Exports:
         """Note what is going to be written to an archive, unless something is already.

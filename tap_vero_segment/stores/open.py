@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from tap_vero_segment.errors import SettingError, importing
+from tap_vero_segment.stores.sqlite import backup as sqlite_backup
 from tap_vero_segment.stores.sqlite.connection import path_of
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.repair import repair_clock as repair_sqlite_clock
@@ -13,8 +14,18 @@ from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
-    from tap_vero_segment.stores.base import Reader, Writer
+    from tap_vero_segment.stores.base import Copied, Reader, Writer
+
+
+def _by_pg_dump(url: str, setting: str, *_: object, **__: object) -> NoReturn:
+    del url
+    problem = (
+        "PostgreSQL's own pg_dump and pg_restore back up a shared store, see "
+        "https://tap-vero-segment.readthedocs.io/en/latest/operating/backup.html"
+    )
+    raise SettingError(setting, problem)
 
 
 class _Kind(NamedTuple):
@@ -25,12 +36,16 @@ class _Kind(NamedTuple):
         writer: Opens the writing half.
         repair_clock: See :func:`repair_clock`.
         location: See :func:`location_of`.
+        backup: See :func:`backup`.
+        restore: See :func:`restore`.
     """
 
     reader: Callable[[str, str], Reader]
     writer: Callable[[str, str], Writer]
-    repair_clock: Callable[[str, str], int]
+    repair_clock: Callable[[str, str, Callable[[int], None]], int]
     location: Callable[[str, str], str]
+    backup: Callable[[str, str, Path], Copied] = _by_pg_dump
+    restore: Callable[..., tuple[Copied, Path | None]] = _by_pg_dump
 
 
 def _sqlite(setting: str) -> _Kind:
@@ -40,6 +55,8 @@ def _sqlite(setting: str) -> _Kind:
         SqliteWriter,
         repair_sqlite_clock,
         lambda url, setting: str(path_of(url, setting).absolute()),
+        sqlite_backup.backup,
+        sqlite_backup.restore,
     )
 
 
@@ -117,12 +134,13 @@ def open_writer(url: str, setting: str) -> Writer:
     return _kind(url, setting).writer(url, setting)
 
 
-def repair_clock(url: str, setting: str) -> int:
+def repair_clock(url: str, setting: str, advance: Callable[[int], None] = lambda _: None) -> int:
     """Give events that were loaded in the future a ``loaded_at`` up to now, in the same order.
 
     Args:
         url: The store's URL.
         setting: The setting that the URL came from, for errors.
+        advance: Takes how many more were taken back.
 
     Returns:
         How many events there were.
@@ -132,7 +150,7 @@ def repair_clock(url: str, setting: str) -> int:
         UserError: It is in use, and may not be.
         StoreError: The store failed. The next call goes on.
     """
-    return _kind(url, setting).repair_clock(url, setting)
+    return _kind(url, setting).repair_clock(url, setting, advance)
 
 
 def location_of(url: str, setting: str) -> str:
@@ -149,3 +167,39 @@ def location_of(url: str, setting: str) -> str:
         SettingError: The URL names no store.
     """
     return _kind(url, setting).location(url, setting)
+
+
+def backup(url: str, setting: str, target: Path) -> Copied:
+    """Copy the store that a URL names to a new file: all of one moment, checked and synced.
+
+    Args:
+        url: The store's URL.
+        setting: The setting that the URL came from, for errors.
+        target: The file, which must not be there.
+
+    Raises:
+        SettingError: The URL names no store that can be read, or one that is backed up otherwise.
+        StoreError: The store is damaged, or the disk is full.
+        UserError: The file is there already, or cannot be written.
+    """
+    return _kind(url, setting).backup(url, setting, target)
+
+
+def restore(url: str, setting: str, source: Path, *, replace: bool) -> tuple[Copied, Path | None]:
+    """Make the store that a URL names of a copy that :func:`backup` has made.
+
+    Args:
+        url: The store's URL.
+        setting: The setting that the URL came from, for errors.
+        source: The copy.
+        replace: Whether a store that is there is moved aside.
+
+    Returns:
+        What was restored, and where the store's file is now that was there before.
+
+    Raises:
+        SettingError: The copy cannot be read, or the store is one that is restored otherwise.
+        StoreError: The copy is damaged, or the disk is full.
+        UserError: There is a store already, or it is in use; or it cannot be written.
+    """
+    return _kind(url, setting).restore(url, setting, source, replace=replace)

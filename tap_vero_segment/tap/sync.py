@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from tap_vero_segment.closing import Closing
+from tap_vero_segment.sources.open import is_archive
+from tap_vero_segment.sources.progress import INTERVAL
 from tap_vero_segment.tap.batch.batch_files import BatchFiles, batch_line, page_size
 from tap_vero_segment.tap.batch.storage import open_storage
 from tap_vero_segment.tap.messages import page_serializer
@@ -16,14 +19,16 @@ from tap_vero_segment.tap.outputs import BookmarkLimit, Output, Outputs
 from tap_vero_segment.tap.streams import PAGE_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
-    from tap_vero_segment.sources.base import Source
+    from tap_vero_segment.sources.base import Page, Source
     from tap_vero_segment.tap.batch.settings import BatchSettings
     from tap_vero_segment.tap.messages import Serializer, SingerOutput
     from tap_vero_segment.tap.settings import Settings
     from tap_vero_segment.tap.streams import VeroStream
 
+
+logger = logging.getLogger("tap-vero-segment")
 
 PATIENCE: Final = 60.0
 """Seconds after which batch files are completed though they are not full: an archive of which
@@ -69,10 +74,11 @@ def sync(
     with ExitStack() as stack:
         stack.enter_context(_seldom_collected())
         writer = stack.enter_context(_writer(output, settings.batch, streams))
+        progress = _Progress(often=not is_archive(settings.source.url))
         by_collection = {
             stream.collection: Output(
                 writer.serializer(stream),
-                stack.enter_context(stream.get_record_counter()).increment,
+                progress.counting(stack.enter_context(stream.get_record_counter()).increment),
                 start_of(stream, source),
             )
             for stream in streams
@@ -86,7 +92,48 @@ def sync(
             bookmark = bookmark_limit.bookmark(page)
             outputs.distribute(page.calls)
             writer.write(outputs.take(), len(page.calls), bookmark)
+            progress.read(page)
         writer.finish()
+        progress.done()
+
+
+class _Progress:
+    """Says how far a run has come, and at its end what it has done.
+
+    Args:
+        often: Whether it says so on the way, too. An archive knows how much there is, and says it
+            itself.
+    """
+
+    def __init__(self, *, often: bool) -> None:
+        self._often = often
+        self._records = self._events = 0
+        self._up_to = ""
+        self._began = self._said = time.monotonic()
+
+    def counting(self, increment: Callable[[int], None]) -> Callable[[int], None]:
+        """Return a function that counts records here, too."""
+
+        def count(records: int) -> None:
+            self._records += records
+            increment(records)
+
+        return count
+
+    def read(self, page: Page) -> None:
+        """Count a page that was read and written."""
+        self._events += len(page.calls)
+        if page.calls:
+            self._up_to = f" up to {page.calls[-1].loaded_at}"
+        if self._often and time.monotonic() - self._said >= INTERVAL:
+            self._said = time.monotonic()
+            logger.info("%d events read%s", self._events, self._up_to)
+
+    def done(self) -> None:
+        """Say what the run has done."""
+        seconds = time.monotonic() - self._began
+        told = "%d records of %d events%s, in %.0f s"
+        logger.info(told, self._records, self._events, self._up_to, seconds)
 
 
 def write(

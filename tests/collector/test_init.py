@@ -4,16 +4,19 @@ import base64
 import os
 import re
 import stat
+from importlib.metadata import version
 from os import open as os_open
 
 import pytest
 import requests
 from dotenv import dotenv_values
 
-from tap_vero_segment.collector.commands.init import check_url, write_env
+from tap_vero_segment.collector.commands.init import write_env
+from tap_vero_segment.collector.settings import check_url, url_warning
 from tap_vero_segment.errors import SettingError, UserError
 from tests.support.collector import SECRETS, Collector, run_collector
 from tests.support.payloads import documented
+from tests.support.watching import Visitor
 
 NAMES = list(SECRETS)
 
@@ -156,26 +159,75 @@ def test_a_token_of_the_users_own_is_told_as_it_stands_in_a_url(tmp_path, token)
 )
 def test_a_url_that_vero_could_not_post_to_is_refused(url, said):
     with pytest.raises(SettingError, match=f"--url: .*{re.escape(said)}") as raised:
-        check_url(url)
+        check_url(url, "--url")
     assert "hidden" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("url", "warns"),
+    ("url", "warning"),
     [
-        ("https://collector.example/hooks/", False),
-        ("https://collector.example:8443", False),
-        ("HTTPS://collector.example", False),
-        ("http://localhost:8321", False),
-        ("http://127.0.0.1:8321", False),
-        ("http://[::1]:8321", False),
-        ("http://collector.example", True),
-        ("http://192.0.2.1:8321", True),
+        ("https://collector.example/hooks/", None),
+        ("https://collector.example:8443", None),
+        ("HTTPS://collector.example", None),
+        ("http://localhost:8321", "this machine only"),
+        ("https://localhost", "this machine only"),
+        ("http://127.0.0.1:8321", "this machine only"),
+        ("http://0.0.0.0:8321", "this machine only"),
+        ("http://[::1]:8321", "this machine only"),
+        ("http://collector.example", "unencrypted"),
+        ("http://192.0.2.1:8321", "unencrypted"),
     ],
 )
-def test_a_url_without_tls_is_warned_of(caplog, url, warns):
-    check_url(url)
-    assert ("unencrypted" in caplog.text) is warns
+def test_a_url_that_vero_should_not_post_to_is_warned_of(tmp_path, url, warning):
+    check_url(url, "--url")
+    found = url_warning(url)
+    assert found is warning or warning in found
+    done = run_collector("init", "--url", url, cwd=tmp_path)
+    assert done.returncode == 0
+    assert (found or "") in done.stderr
+    assert bool(done.stderr) is bool(found)
+
+
+def test_the_url_is_kept_where_serve_and_the_page_find_it(tmp_path):
+    run_collector("init", cwd=tmp_path)
+    secrets = {name: dotenv_values(tmp_path / ".env")[name] for name in NAMES}
+    (tmp_path / ".env").chmod(0o600)
+
+    for url in ("https://old.example", "https://hooks.example/vero-events/"):
+        done = run_collector("init", "--url", url, cwd=tmp_path)
+        assert "the secrets stay" in done.stdout
+    kept = dotenv_values(tmp_path / ".env")
+    assert kept == secrets | {"VERO_COLLECTOR_URL": "https://hooks.example/vero-events"}
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+    token = secrets[NAMES[0]]
+    again = run_collector("init", cwd=tmp_path)
+    assert printed_url(again.stdout) == f"https://hooks.example/vero-events/vero/{token}"
+
+    with Collector(tmp_path, env={}) as collector, Visitor(collector) as visitor:
+        visitor.log_in(secrets[NAMES[1]])
+        page = visitor.see().text
+    assert f"https://hooks.example/vero-events/vero/{token}" in page
+    assert "data-base" not in page
+    assert "url-warning" not in page
+    assert "is https://hooks.example/vero-events/vero/TOKEN, with" in collector.log()
+    assert token not in collector.log()
+
+
+def test_a_page_whose_url_vero_cannot_reach_says_so(tmp_path):
+    with Collector(tmp_path) as collector, Visitor(collector) as visitor:
+        visitor.log_in(SECRETS[NAMES[1]])
+        assert "this machine only: set VERO_COLLECTOR_URL" in visitor.see().text
+    with Collector(
+        tmp_path, env=SECRETS | {"VERO_COLLECTOR_URL": "http://hooks.example"}
+    ) as collector:
+        assert "WARNING VERO_COLLECTOR_URL: the URL begins with http://" in collector.log()
+
+
+def test_a_url_of_the_environment_is_named_by_its_variable(tmp_path):
+    env = SECRETS | {"VERO_COLLECTOR_URL": "collector.example"}
+    done = run_collector("serve", cwd=tmp_path, env=env)
+    assert done.returncode == 1
+    assert "VERO_COLLECTOR_URL: it does not begin with https://" in done.stderr
 
 
 def test_a_refused_url_writes_nothing(tmp_path):
@@ -196,3 +248,23 @@ def test_a_full_disk_leaves_no_half_written_file(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="No space left"):
         write_env(path)
     assert not path.exists()
+
+
+def test_a_meltano_project_is_written_once(tmp_path):
+    first = run_collector("init", "--meltano", cwd=tmp_path)
+    assert "Wrote meltano.yml." in first.stdout
+    assert "uvx meltano run vero-to-duckdb" in first.stdout
+    text = (tmp_path / "meltano.yml").read_text(encoding="utf-8")
+    assert f"pip_url: tap-vero-segment[duckdb]=={version('tap-vero-segment')}\n" in text
+
+    (tmp_path / "meltano.yml").write_text("mine", encoding="utf-8")
+    second = run_collector("init", "--meltano", cwd=tmp_path)
+    assert second.returncode == 0
+    assert "meltano.yml is there already: it was not changed." in second.stdout
+    assert (tmp_path / "meltano.yml").read_text(encoding="utf-8") == "mine"
+
+
+def test_init_ends_with_the_next_steps(tmp_path):
+    done = run_collector("init", cwd=tmp_path)
+    assert [line[:4] for line in done.stdout.splitlines()[-4:]] == ["Next", "  1.", "  2.", "  3."]
+    assert "vero-collector init --meltano" in done.stdout

@@ -56,9 +56,10 @@ def test_a_log_for_machines_is_an_object_a_line(tmp_path):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
         assert began - times.SECOND < times.from_text(line["timestamp"]) <= times.now()
 
-    store, doors, listening, page, quarantined, server, stopping, stopped = logged
+    new, store, doors, listening, page, quarantined, server, stopping, stopped = logged
     release = version("tap-vero-segment")
     assert (store["version"], store["store"]) == (release, f"{tmp_path}/vero-events.db")
+    assert new["message"] == f"new store: {tmp_path}/vero-events.db"
     assert len(doors["open"]) == 4
     assert doors["shut"] == []
     assert page["page"] == f"{url}/"
@@ -79,6 +80,7 @@ def test_a_log_for_people_is_a_line_of_text_each(tmp_path):
 
     prefix = time.strftime("%Y-") + r"\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
     expected = [
+        f"{prefix} INFO new store: {store}",
         f"{prefix} INFO vero-collector {version('tap-vero-segment')}, store: {store}",
         rf"{prefix} INFO open: Vero's webhooks \(POST /vero/TOKEN\); .*",
         f"{prefix} INFO listening on {url}",
@@ -169,3 +171,11 @@ def test_a_fault_is_logged_by_its_lines_of_code_and_without_values(caplog):
         line,
     )
     assert_tells_nothing(line)
+
+
+def test_a_new_store_is_said_once(tmp_path, collector):
+    said = f"INFO new store: {collector.store}\n"
+    assert said in collector.log()
+    collector.stop()
+    with collector:
+        assert collector.log().count("new store: ") == 1

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from typing import TYPE_CHECKING
 
+import apsw
 import pytest
 
-from tests.support.collector import Collector, run_collector
+from tap_vero_segment import times
+from tests.support.collector import Collector, run_collector, wait_until
 from tests.support.events import read_events, status
-from tests.support.leaks import assert_tells_nothing
+from tests.support.leaks import FRAGMENT, assert_tells_nothing
 from tests.support.payloads import EMAIL_TYPES, OTHER_TYPES, STREAM_OF, documented, many
+from tests.support.watching import Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 NOT_JSON = b"not JSON"
 PAYLOADS = [*many(200), *(documented(vero_type) for vero_type in EMAIL_TYPES + OTHER_TYPES)]
@@ -96,6 +101,7 @@ def test_an_empty_store_has_no_events_and_no_times(tmp_path):
     assert set(figures["collections"]) == set(STREAM_OF.values())
     for each in figures["collections"].values():
         assert each == {"events": 0, "first_loaded_at": None, "last_loaded_at": None}
+    assert figures["refused"] == {}
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"]])
@@ -120,3 +126,60 @@ def test_a_store_that_is_not_there_is_told_by_its_whole_path(tmp_path, command):
     assert done.returncode == 1
     assert f"store: there is no file {tmp_path / 'none.db'}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/vero-events.db"
+    return str(request.getfixturevalue("database"))
+
+
+def test_what_was_refused_is_counted_with_its_last_time(tmp_path, store_url):
+    with Collector(tmp_path, store_url=store_url) as collector:
+        before = times.to_text(times.now())
+        for _ in range(3):
+            assert collector.post(documented(), token=f"wrong {FRAGMENT}").status_code == 404
+        assert collector.get("/v1/events", headers={}).status_code == 401
+        assert collector.post(b"x" * (512 * 1024 + 1)).status_code == 413
+        assert collector.get(f"/{FRAGMENT}").status_code == 404
+        counted = {"wrong_secret": 4, "too_large": 1, "not_found": 1}
+
+        def requests() -> dict[str, int]:
+            refused = status(collector)["refused"]
+            return {reason: each["requests"] for reason, each in refused.items()}
+
+        wait_until(lambda: requests() == counted)
+        assert all(each["last_at"] >= before for each in status(collector)["refused"].values())
+        page = Visitor(collector).log_in().see().text
+        assert "wrong secret (401, 404): 4, the last one <time" in page
+        collector.post(documented(), token="wrong")  # just before the end
+    with Collector(tmp_path, store_url=store_url):
+        assert requests() == counted | {"wrong_secret": 5}
+    done = run_collector("status", "--store", store_url, cwd=tmp_path)
+    assert "refused requests: 7" in done.stdout
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("wrong secret")]
+    assert line.split()[2:5] == ["401,", "404", "5"]
+    assert FRAGMENT not in done.stdout + page + collector.log()
+
+
+def test_what_was_refused_is_not_lost_while_the_store_is_busy(tmp_path):
+    with Collector(tmp_path) as collector:
+        with closing(apsw.Connection(str(collector.store))) as other:
+            other.execute("BEGIN IMMEDIATE")
+            collector.post(documented(), token="wrong")
+            assert collector.get("/health").status_code == 200
+            other.execute("COMMIT")
+        collector.post(documented(), token="wrong")
+        wait_until(
+            lambda: status(collector)["refused"].get("wrong_secret", {}).get("requests") == 2
+        )
+
+
+def test_the_first_event_of_each_kind_is_in_the_log_once(tmp_path):
+    with Collector(tmp_path) as collector:
+        for vero_type in ("sent", "opened", "sent"):
+            collector.post(documented(vero_type))
+    for event in ("Email Sent", "Email Opened"):
+        assert collector.log().count(f"INFO the first {event} since the start is stored") == 1
+    assert collector.log().count("the first ") == 2

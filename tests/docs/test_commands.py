@@ -319,7 +319,7 @@ def test_webhooks_are_forwarded(blocks: list[str], reader: Reader, collector: Co
 @walk("operating/deploy.md", "operating/backup.md", "operating/schedule.md")
 def test_deploying(blocks: list[str], reader: Reader, collector: Collector) -> None:
     """No user is made and no container built here: what the commands name is there."""
-    service, image, services, backup, schedule = blocks
+    service, image, services, backup, restore, schedule = blocks
     (unit,) = docs.blocks("operating/deploy.md", "ini")
     settings = dict(re.findall(r"^(\w+)=(.+)$", unit, re.MULTILINE))
     assert (
@@ -340,6 +340,8 @@ def test_deploying(blocks: list[str], reader: Reader, collector: Collector) -> N
     reader.type(f"cd {collector.folder} && {backup}")
     with apsw.Connection(str(collector.folder / "copy.db")) as copy:
         assert copy.execute("SELECT COUNT(*) FROM events").get == 1
+    collector.stop()
+    assert "1 events" in reader.type(f"cd {collector.folder} && {restore}")
 
     printed = reader.type(schedule, TAP_VERO_SEGMENT_SOURCE=collector.store_url)
     assert "daily-vero-to-duckdb" in printed
@@ -436,6 +438,8 @@ RUN_BY = {
     "tests/targets/test_matrix.py": {
         "uv run python -m tests.targets.matrix --markdown docs/targets.md",
     },
+    "tests/collector/test_demo.py": {"vero-collector demo"},
+    "tests/collector/test_check.py": {"vero-collector check"},
     "tests/collector/test_dead_letters.py": {
         "vero-collector dead-letters delete 7 9",
         "vero-collector dead-letters list",

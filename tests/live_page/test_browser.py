@@ -91,6 +91,16 @@ def row(page: Page, name: str) -> list[str]:
     return [text.strip() for text in cells.all_inner_texts()][:3]
 
 
+def test_a_collector_that_is_gone_receives_nothing(collector, open_page):
+    collector.post(documented("opened"))
+    page = open_page()
+    is_live(page)
+    title = page.get_by_role("heading", level=1)
+    expect(title).to_have_text("Events are arriving", use_inner_text=True)
+    collector.stop()
+    expect(title).to_have_text("Not connected to the collector", use_inner_text=True)
+
+
 def test_events_show_as_they_come(collector, open_page):
     page = open_page()
     is_live(page)

@@ -10,18 +10,20 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import duckdb
 import pytest
+import yaml
 
+from tests.packaging.test_hub import problems
 from tests.packaging.uv import uv
 from tests.support.collector import READ_TOKEN, Collector, clean_environment
 from tests.support.payloads import documented
 from tests.support.tap import read_messages
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.packaging.conftest import Distributions
 
 pytestmark = pytest.mark.slow
@@ -144,3 +146,39 @@ def test_what_needs_an_extra_says_which(
     assert run.returncode == 1
     assert f"pip install 'tap-vero-segment[{extra}]'" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_a_meltano_project_of_the_wheel_alone(
+    installed: Installed, distributions: Distributions, tmp_path: Path
+) -> None:
+    """From an empty folder to the tables, and a stream more by a line more."""
+    assert installed.run("vero-collector", "init", "--meltano", cwd=tmp_path).returncode == 0
+    written = (tmp_path / "meltano.yml").read_text(encoding="utf-8")
+    assert problems(yaml.safe_load(written)) == []
+    sample = ["vero-collector", "sample", "--store", "sqlite:///vero-events.db"]
+    assert installed.run(*sample, cwd=tmp_path).returncode == 0
+
+    for arguments in (
+        ["select", "tap-vero-segment", "email_failed", "*"],
+        ["run", "vero-to-duckdb"],
+    ):
+        done = subprocess.run(
+            [Path(sys.executable).with_name("meltano"), *arguments],
+            cwd=tmp_path,
+            env=clean_environment() | {"UV_FIND_LINKS": str(distributions.wheel.parent)},
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    changed = (tmp_path / "meltano.yml").read_text(encoding="utf-8")
+    assert changed.replace("    - email_failed.*\n", "") == written
+    with duckdb.connect(str(tmp_path / "warehouse.duckdb"), read_only=True) as connection:
+        found = connection.execute(
+            "SELECT (SELECT COUNT(*) FROM vero.tracks), (SELECT COUNT(*) FROM vero.email_failed)"
+        ).fetchall()
+        assert found == [(290, 1)]
+        tables = connection.execute("SELECT COUNT(*) FROM duckdb_tables()").fetchall()
+        assert tables == [(9,)]

@@ -17,6 +17,7 @@ from tap_vero_segment.stores.base import (
     Event,
     Exported,
     Exports,
+    Refused,
     Span,
     Summary,
     Total,
@@ -426,3 +427,18 @@ def test_a_store_is_written_while_it_is_pruned(open_writer, url):
             pruner.prune(times.LATEST, middle)
             assert writer.write(events(20, seed + 100), []) == 20
             assert counted(reader) == scan(reader)
+
+
+def test_what_was_refused_adds_up(writer, reader):
+    assert reader.refused() == []
+    writer.add_refused([Refused("wrong_secret", 2, 50), Refused("too_large", 1, 60)])
+    writer.add_refused([Refused("wrong_secret", 3, 40)])
+    assert reader.refused() == [Refused("too_large", 1, 60), Refused("wrong_secret", 5, 50)]
+
+
+def test_a_whole_store_is_read_to_its_end(writer, reader):
+    writer.write(events(30), letters(3))
+    counted = []
+    reader.check_all(counted.append)
+    assert sum(counted) == 30
+    assert not reader.nearly_full()

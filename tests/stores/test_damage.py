@@ -240,7 +240,7 @@ def test_a_copy_beside_the_log_of_a_newer_file_is_refused_with_the_remedy(tmp_pa
     checking, refusal = done.stderr.splitlines()
     assert "WARNING vero-events.db has no -mark beside it" in checking
     assert refusal.startswith("vero-collector: store: vero-events.db: the store is damaged: SQLite")
-    assert "move the file away with its -wal, -shm and -mark, and put the copy in place" in refusal
+    assert "vero-collector restore --replace FILE" in refusal
     assert [store.read_bytes(), store.with_name(f"{NAME}-wal").read_bytes()] == before
 
     for suffix in ("-wal", "-shm"):  # what it said to do

@@ -10,7 +10,7 @@ import pytest
 
 from tap_vero_segment import times
 from tap_vero_segment.report.warehouse import read_postgres
-from tap_vero_segment.stores.base import Backlog, Exported, Exports
+from tap_vero_segment.stores.base import Backlog, Exported, Exports, Refused
 from tap_vero_segment.stores.postgres.reader import PostgresReader
 from tap_vero_segment.stores.postgres.writer import PostgresWriter
 from tests.stores.test_any_store import START, WEEK, events, letters, prune_all
@@ -129,6 +129,10 @@ def test_nothing_of_another_user_runs_with_the_collectors_rights(url):
         assert reader.event(reader.high_water())
         assert reader.arrivals(0)
         assert reader.size()
+        for _ in range(2):
+            writer.add_refused([Refused("wrong_secret", 1, now), Refused("too_large", 1, now)])
+        assert [each.requests for each in reader.refused()] == [2, 2]
+        reader.check_all(lambda _: None)
         assert sum(total.events for total in reader.summary().totals) == 40
         [first, second, _] = reader.dead_letters(0, 10)
         assert len(reader.newest_dead_letters(10)) == 3

@@ -51,6 +51,18 @@ def test_each_event_comes_out_once_in_its_collection_and_once_in_tracks(
     assert ids_of(messages.records) == ids_by_stream(stored(path))
 
 
+def test_a_run_ends_with_a_line_that_says_what_it_has_done(tap: ForkedTap, tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    fill(path, many(50))
+    first = tap.run({"source": url_of(path)})
+    records = sum(first.messages.counts().values())
+    last = stored(path)[-1].loaded_at
+    assert re.search(rf"{records} records of 50 events up to {last}, in \d+ s", first.stderr)
+    state = first.messages.states[-1]
+    again = tap.run({"source": url_of(path)}, state=state)
+    assert re.search(r"0 records of 0 events, in \d+ s", again.stderr)
+
+
 def test_the_five_other_types_are_neither_selected_by_default_nor_part_of_tracks(
     tap: ForkedTap, one_of_each: Path
 ) -> None:

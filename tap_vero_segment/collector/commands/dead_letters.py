@@ -26,11 +26,15 @@ def list_dead_letters(store: str, *, as_json: bool) -> Iterator[str]:
         StoreError: It cannot be read.
     """
     with open_reader(store, "store") as reader:
-        if not as_json:
-            yield _row("number", "received_at", "input", "bytes", "reason")
+        first = True
         for kept in every_dead_letter(reader):
             facts = _facts(kept)
+            if first and not as_json:
+                yield _row("number", "received_at", "input", "bytes", "reason")
+            first = False
             yield msgspec.json.encode(facts).decode() if as_json else _row(*facts.values())
+        if first and not as_json:
+            yield "There are no dead letters."
 
 
 def show_dead_letter(store: str, number: int, secrets: Iterable[str]) -> str:

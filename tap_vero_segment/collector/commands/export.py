@@ -7,6 +7,7 @@ from tap_vero_segment.archive.objects import Objects
 from tap_vero_segment.archive.writing import write_archive
 from tap_vero_segment.stores.base import Exported
 from tap_vero_segment.stores.open import open_reader, open_writer
+from tap_vero_segment.terminal import progress
 
 
 def export(store: str, to: str, before: str | None) -> str:
@@ -32,9 +33,14 @@ def export(store: str, to: str, before: str | None) -> str:
         writer = open_writer(store, "store")
         try:
             wanted = Exported(reader.high_water() or 0, end)
-            for done in write_archive(reader, writer, objects, wanted):
-                events += done.events
-                written += done.objects
+            # How many are lacking is known beforehand only where all of them are.
+            all_of_it = before is None and objects.url not in reader.exports()
+            total = sum(each.events for each in reader.summary().totals) if all_of_it else 0
+            with progress("exporting", total) as advance:
+                for done in write_archive(reader, writer, objects, wanted):
+                    events += done.events
+                    written += done.objects
+                    advance(done.events)
         finally:
             writer.close()
     return f"{events} events in {written} objects written to {objects.url}"

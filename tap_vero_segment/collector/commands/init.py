@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import ipaddress
-import logging
 import os
 import secrets
+from importlib.metadata import version
+from importlib.resources import files
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
+from uuid import uuid4
 
-from dotenv import dotenv_values
+from dotenv import dotenv_values, set_key
 
 from tap_vero_segment.collector.settings import Secrets, variable
-from tap_vero_segment.errors import SettingError, UserError, check_pasted
+from tap_vero_segment.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-logger = logging.getLogger("vero-collector")
-
 SECRET_BYTES: Final = 32
-URL_FORM: Final = "a URL such as https://collector.example"
 
 
-def write_env(path: Path) -> bool:
+def write_env(path: Path, url: str | None = None) -> bool:
     """Write a ``.env`` with fresh secrets, readable by its owner only.
+
+    Args:
+        path: The file.
+        url: Where Vero reaches the collector, which is written there too; None: not known.
 
     Returns:
         Whether it was written; a file that is there already is never touched.
@@ -32,19 +34,48 @@ def write_env(path: Path) -> bool:
     Raises:
         UserError: The file cannot be written.
     """
-    lines = [
+    return _write_new(path, "\n".join(_env_lines(url)) + "\n", 0o600)
+
+
+def _env_lines(url: str | None) -> list[str]:
+    return [
         "# Secrets of vero-collector. Keep this file to yourself, and out of version control.",
         *(f"{variable(name)}={secrets.token_urlsafe(SECRET_BYTES)}" for name in Secrets._fields),
+        "# Where Vero reaches the collector.",
+        f"{variable('url')}={url}" if url else f"# {variable('url')}=https://collector.example",
     ]
+
+
+def write_meltano(path: Path) -> bool:
+    """Write a small Meltano project for the release that is installed.
+
+    Returns:
+        Whether it was written; a file that is there already is never touched.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    text = files("tap_vero_segment.collector").joinpath("meltano.yml").read_text("utf-8")
+    # Meltano would add an id with the next command that changes the file.
+    text = text.replace("PROJECT_ID", str(uuid4()))
+    return _write_new(path, text.replace("VERSION", version("tap-vero-segment")), 0o666)
+
+
+def _write_new(path: Path, text: str, mode: int) -> bool:
+    """Write a file, unless there is one; return whether it was written.
+
+    Raises:
+        UserError: It cannot be written.
+    """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
         return False
     except OSError as error:
         raise _cannot_write(path, error) from error
     try:
         with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor, no path
-            file.write("\n".join(lines) + "\n")
+            file.write(text)
     except OSError as error:
         path.unlink()  # half a file would be taken for a whole one
         raise _cannot_write(path, error) from error
@@ -55,35 +86,23 @@ def _cannot_write(path: Path, error: OSError) -> UserError:
     return UserError(f"cannot write {path}: {error.strerror}")
 
 
-def check_url(url: str) -> None:
-    """Check the URL of a collector as Vero reaches it, and warn of one without TLS.
+def set_url(path: Path, url: str) -> bool:
+    """Write a collector's URL into a ``.env`` that is there; its secrets stay as they are.
+
+    Returns:
+        Whether that changed anything.
 
     Raises:
-        SettingError: Vero could not post to a URL that begins with it.
+        UserError: The file cannot be written.
     """
-    check_pasted("--url", url)
+    if dotenv_values(path).get(variable("url")) == url:
+        return False
     try:
-        parts = urlsplit(url)
-        _ = parts.port  # which is read only when it is asked for
-    except ValueError as error:
-        raise SettingError("--url", f"it is not a URL; give {URL_FORM}") from error
-    if parts.scheme not in {"http", "https"}:
-        raise SettingError("--url", f"it does not begin with https:// or http://; give {URL_FORM}")
-    if not parts.hostname or " " in url:
-        raise SettingError("--url", f"it does not name a host; give {URL_FORM}")
-    if "@" in parts.netloc:
-        raise SettingError("--url", "it contains a user name; the token in the path replaces that")
-    if "?" in url or "#" in url:
-        raise SettingError("--url", f"it contains a query or a fragment; give {URL_FORM}")
-    if parts.scheme == "http" and not _is_this_machine(parts.hostname):
-        logger.warning("--url begins with http://: the token and addresses travel unencrypted")
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        # Without quotes, which `docker --env-file` would keep.
+        set_key(path, variable("url"), url, quote_mode="never", follow_symlinks=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    return True
 
 
 def webhook_path(path: Path) -> str:
@@ -98,3 +117,22 @@ def webhook_path(path: Path) -> str:
         msg = f"{path} is there and stays as it is, but has no {name}: add one, or move it away"
         raise UserError(msg)
     return f"/vero/{quote(token)}"
+
+
+def next_steps(*, meltano: bool) -> list[str]:
+    """Return what to do after ``init``, a step a line.
+
+    Args:
+        meltano: Whether the folder is a Meltano project.
+    """
+    load = (
+        "uvx meltano run vero-to-duckdb, then vero-collector report --duckdb warehouse.duckdb"
+        if meltano
+        else "vero-collector init --meltano writes a Meltano project for it"
+    )
+    return [
+        "Next:",
+        "  1. Start the collector: vero-collector serve, behind a proxy with TLS",
+        "  2. Paste the URL into Vero: Settings > Project > Reporting Webhooks",
+        f"  3. Load what arrives: {load}",
+    ]

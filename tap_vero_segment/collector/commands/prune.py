@@ -9,6 +9,7 @@ from tap_vero_segment.errors import UserError
 from tap_vero_segment.stores.base import Exported, throttled
 from tap_vero_segment.stores.exports import missing
 from tap_vero_segment.stores.open import open_reader, open_writer
+from tap_vero_segment.terminal import progress
 
 if TYPE_CHECKING:
     from tap_vero_segment.stores.base import Reader
@@ -39,12 +40,14 @@ def prune(store: str, before: str, *, force: bool) -> str:
         writer = open_writer(store, "store")
         try:
             deleted = 0
-            for part in parts:
-                count: int | None = None
-                while count != 0:
-                    with throttled():
-                        count = writer.prune(part.before, part.until)
-                    deleted += count
+            with progress("deleting", 0) as advance:
+                for part in parts:
+                    count: int | None = None
+                    while count != 0:
+                        with throttled():
+                            count = writer.prune(part.before, part.until)
+                        deleted += count
+                        advance(count)
         finally:
             writer.close()
     return f"{deleted} events deleted"

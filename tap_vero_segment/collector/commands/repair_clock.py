@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from tap_vero_segment import times
 from tap_vero_segment.stores.open import open_reader
 from tap_vero_segment.stores.open import repair_clock as repair
+from tap_vero_segment.terminal import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,4 +62,6 @@ def repair_clock(
     if dry_run:
         return
     confirm("If the clock is right, go on?")
-    say(f"{repair(store, 'store')} events loaded in the future are now loaded at the present")
+    with progress("moving", later) as advance:
+        moved = repair(store, "store", advance)
+    say(f"{moved} events loaded in the future are now loaded at the present")

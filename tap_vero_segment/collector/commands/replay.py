@@ -16,6 +16,7 @@ from tap_vero_segment.inputs.body import BodyError, NotAnObjectError, Unmappable
 from tap_vero_segment.inputs.intake import READ_AGAIN
 from tap_vero_segment.stores.base import StoreError, throttled
 from tap_vero_segment.stores.open import open_reader, open_writer
+from tap_vero_segment.terminal import progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,11 +47,14 @@ def replay(store: str, numbers: Sequence[int]) -> str:
         writer = open_writer(store, "store")
         try:
             replaying = Replay(writer)
-            for kept in (
-                find_dead_letters(reader, numbers) if numbers else every_dead_letter(reader)
-            ):
-                with throttled():
-                    replaying.read(kept)
+            total = len(set(numbers)) or reader.summary().dead_letters or 0
+            with progress("replaying", total, "dead letters") as advance:
+                for kept in (
+                    find_dead_letters(reader, numbers) if numbers else every_dead_letter(reader)
+                ):
+                    with throttled():
+                        replaying.read(kept)
+                    advance(1)
         finally:
             writer.close()
     return replaying.told()

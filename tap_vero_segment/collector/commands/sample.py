@@ -8,8 +8,10 @@ import re
 import secrets
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -17,6 +19,8 @@ import requests
 
 from tap_vero_segment.collector.settings import variable
 from tap_vero_segment.errors import UserError
+from tap_vero_segment.http_client import reason_of
+from tap_vero_segment.stores.sqlite.backup import nobody_else
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -24,7 +28,10 @@ if TYPE_CHECKING:
 
 Payload = dict[str, Any]
 
-DEFAULT_STORE: Final = "sqlite:///.demo/vero-events.db"
+FOLDER: Final = Path(".demo")
+STORE_FILE: Final = FOLDER / "vero-events.db"
+WAREHOUSE: Final = FOLDER / "warehouse.duckdb"
+DEFAULT_STORE: Final = f"sqlite:///{STORE_FILE}"
 """Apart from the default store of a real collector, which a try-out must not touch."""
 
 MALFORMED: Final = b'{"type": "opened", "user": {"id": 1'
@@ -43,38 +50,89 @@ def sample(store: str) -> str:
     Raises:
         UserError: The collector does not start, or does not take what it must.
     """
+    token = secrets.token_urlsafe()
+    with (
+        running_collector(store, {"webhook_token": token}) as url,
+        requests.Session() as session,
+    ):
+        done = post_sample(session, f"{url}/vero/{token}")
+    return f"{done}\nThe events are in {store}."
+
+
+def post_sample(session: requests.Session, endpoint: str) -> str:
+    """Post a campaign and every documented payload; return what was done, in a line.
+
+    Args:
+        session: The sender's.
+        endpoint: The URL that Vero would post to.
+
+    Raises:
+        UserError: The collector does not take what it must.
+    """
     now = int(time.time())
     payloads = [*documented_payloads(now), *campaign_payloads(now)]
-    token = secrets.token_urlsafe()
-    with _collector(store, token) as url, requests.Session() as session:
-        endpoint = f"{url}/vero/{token}"
-        for payload in payloads:
-            _post(session, endpoint, msgspec.json.encode(payload), expected=200)
-        _post(session, endpoint, msgspec.json.encode(payloads[0]), expected=200)
-        _post(session, endpoint, MALFORMED, expected=400)
-    return (
-        f"Posted {len(payloads)} webhooks, one of them twice, and a malformed body.\n"
-        f"The events are in {store}."
-    )
+    for payload in payloads:
+        post(session, endpoint, msgspec.json.encode(payload))
+    post(session, endpoint, msgspec.json.encode(payloads[0]))
+    post(session, endpoint, MALFORMED, expected=400)
+    return f"Posted {len(payloads)} webhooks, one of them twice, and a malformed body."
 
 
-def _post(session: requests.Session, endpoint: str, body: bytes, *, expected: int) -> None:
-    response = session.post(
-        endpoint, data=body, headers={"Content-Type": "application/json"}, timeout=_TIMEOUT
-    )
+def delete_demo() -> None:
+    """Delete the store and the warehouse of the try-out before.
+
+    Raises:
+        UserError: Another process has the store open, or they cannot be deleted.
+    """
+    stores = [Path(f"{STORE_FILE}{end}") for end in ("", "-wal", "-shm", "-mark")]
+    try:
+        with nobody_else(STORE_FILE):
+            for path in (*stores, WAREHOUSE, Path(f"{WAREHOUSE}.wal")):
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        msg = f"cannot delete what is in {FOLDER}: {error.strerror}"
+        raise UserError(msg) from error
+
+
+def post(session: requests.Session, endpoint: str, body: bytes, *, expected: int = 200) -> None:
+    """Post a webhook.
+
+    Raises:
+        UserError: The response is not the expected one, or there is none.
+    """
+    headers = {"Content-Type": "application/json"}
+    try:
+        response = session.post(endpoint, data=body, headers=headers, timeout=_TIMEOUT)
+    except OSError as error:
+        msg = f"the collector does not respond: {reason_of(error)}"
+        raise UserError(msg) from error
     if response.status_code != expected:
         msg = f"the collector answered {response.status_code} instead of {expected}"
         raise UserError(msg)
 
 
 @contextmanager
-def _collector(store: str, token: str) -> Generator[str]:
-    """Run ``vero-collector serve`` on a free port; give its URL, and stop it at the end."""
+def running_collector(store: str, given_secrets: dict[str, str], port: int = 0) -> Generator[str]:
+    """Run ``vero-collector serve`` on this machine; give its URL, and stop it at the end.
+
+    Args:
+        store: The store's URL.
+        given_secrets: Its secrets, by their names in the settings.
+        port: The port; 0 takes a free one.
+
+    Raises:
+        UserError: It does not start.
+    """
     command = [sys.executable, "-m", "tap_vero_segment.collector", "serve"]
-    # Its events are for nobody else.
-    environment = {**os.environ, variable("webhook_token"): token, variable("forward"): ""}
+    environment = {
+        **os.environ,
+        # A real collector's.
+        variable("url"): "",
+        variable("forward"): "",
+        **{variable(name): secret for name, secret in given_secrets.items()},
+    }
     with subprocess.Popen(  # noqa: S603  # nothing of the command comes from outside
-        [*command, "--host", "127.0.0.1", "--port", "0", "--store", store],
+        [*command, "--host", "127.0.0.1", "--port", str(port), "--store", store],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
@@ -89,11 +147,15 @@ def _collector(store: str, token: str) -> Generator[str]:
         else:
             msg = "the collector did not start: " + "".join(said).strip()
             raise UserError(msg)
+        # A full pipe would hold the collector up.
+        reading = threading.Thread(target=process.stderr.read, daemon=True)
+        reading.start()
         try:
             yield listening[1]
         finally:
             process.terminate()
-            process.communicate()
+            process.wait()
+            reading.join()
 
 
 RECIPIENTS: Final = 100
@@ -130,13 +192,20 @@ def campaign_payloads(now: int) -> Iterator[Payload]:
     payloads = [
         payload
         for number in range(1, RECIPIENTS + 1)
-        for payload in _story(number, now - 3600, now, chance)
+        for payload in story(number, now - 3600, now, chance)
     ]
     yield from sorted(payloads, key=lambda payload: payload[f"{payload['type']}_at"])
 
 
-def _story(number: int, start: int, now: int, chance: random.Random) -> Iterator[Payload]:
-    """Tell what happens to one recipient's email."""
+def story(number: int, start: int, now: int, chance: random.Random) -> Iterator[Payload]:
+    """Yield what happens to one recipient's email.
+
+    Args:
+        number: The recipient, from 1 to :data:`RECIPIENTS`, which decides most of it.
+        start: The email is sent so many seconds after this time, in seconds since 1970.
+        now: Nothing happens later than a minute before this time.
+        chance: Decides the rest.
+    """
     sent_at = start + number
     message: Payload = {
         "user": {"id": 1000 + number, "email": f"recipient{number}@example.com"},

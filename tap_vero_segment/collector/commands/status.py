@@ -9,12 +9,13 @@ import msgspec
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.collector.commands.repair_clock import clock_warning
+from tap_vero_segment.collector.responses import STATUSES
 from tap_vero_segment.stores.base import BACKLOG_COUNTED
 from tap_vero_segment.stores.open import open_reader
 from tap_vero_segment.terminal import table
 
 if TYPE_CHECKING:
-    from tap_vero_segment.stores.base import Backlog, Forward, Summary
+    from tap_vero_segment.stores.base import Backlog, Forward, Refused, Summary
 
 
 def status(store: str, *, as_json: bool) -> str:
@@ -26,8 +27,16 @@ def status(store: str, *, as_json: bool) -> str:
     """
     with open_reader(store, "store") as reader:
         behind = reader.clock_behind()
+        refused = reader.refused()
         figures = _figures(reader.summary()) | {
             "clock_behind_seconds": behind / times.SECOND,
+            "refused": {
+                each.reason: {
+                    "requests": each.requests,
+                    "last_at": times.to_text(each.last_at),
+                }
+                for each in refused
+            },
             "forwards": [_forward(each, reader.backlog(each)) for each in reader.forwards()],
         }
     if as_json:
@@ -45,6 +54,8 @@ def status(store: str, *, as_json: bool) -> str:
             f"dead letters: {_or_hidden(figures['quarantined'])}",
             f"ignored calls (not Vero events): {figures['passed_over']}",
             *map(_in_words, figures["forwards"]),
+            f"refused requests: {sum(each.requests for each in refused)}",
+            *_refused_table(refused),
             *([f"warning: {warning}"] if warning else []),
         ]
     )
@@ -89,6 +100,19 @@ def _in_words(forward: dict[str, Any]) -> str:
         state = "failing" if forward["failing"] else "last failed"
         line += f"; {state} at {forward['last_failed_at']}: {forward['last_failure']}"
     return line
+
+
+def _refused_table(refused: list[Refused]) -> list[str]:
+    rows = [
+        (
+            each.reason.replace("_", " "),
+            STATUSES.get(each.reason, ""),
+            str(each.requests),
+            times.to_text(each.last_at),
+        )
+        for each in refused
+    ]
+    return table(("reason", "status", "requests", "last one"), rows) if rows else []
 
 
 def _or_hidden(count: int | None) -> str:

@@ -82,6 +82,7 @@ class Page:
         committer: Takes what the page's buttons store.
         reader_pool: Read the store.
         guesses: Knows who has given a wrong read token.
+        public_url: Where Vero reaches the collector; None: the page takes its own address.
     """
 
     def __init__(
@@ -90,11 +91,13 @@ class Page:
         committer: Committer,
         reader_pool: ReaderPool,
         guesses: Guesses,
+        public_url: str | None,
     ) -> None:
         self._secrets = secrets
         self._committer = committer
         self._reader_pool = reader_pool
         self._guesses = guesses
+        self._public_url = public_url
         self._feed = feed.Feed(reader_pool)
         self._sessions = Sessions(lambda: secrets().read_token)
         self.endpoints: dict[str, Endpoint] = {
@@ -210,7 +213,8 @@ class Page:
         request.admit()
         query = request.query()
         shown = views.Shown(
-            base_url=base_url(request),
+            base_url=self._public_url or base_url(request),
+            is_public=self._public_url is not None,
             webhook_token=next(iter(self._secrets().webhook_token), None),
             form_token=session.form_token,
             collection=_collection(query),

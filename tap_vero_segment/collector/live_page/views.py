@@ -17,7 +17,8 @@ from tap_vero_segment.collection import BY_STREAM, COLLECTIONS
 from tap_vero_segment.collector.commands.repair_clock import clock_warning
 from tap_vero_segment.collector.live_page import snapshot, sparkline
 from tap_vero_segment.collector.live_page.feed import encode_cursor
-from tap_vero_segment.collector.responses import NO_STORE, HTTPError, Response
+from tap_vero_segment.collector.responses import NO_STORE, STATUSES, HTTPError, Response
+from tap_vero_segment.collector.settings import url_warning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -177,7 +178,8 @@ class Shown(NamedTuple):
     """What a request wants to see, and may.
 
     Attributes:
-        base_url: The collector's URL as the client has it.
+        base_url: The collector's URL: the public one, or as the client has it.
+        is_public: Whether it is the public one.
         webhook_token: What Vero's URL ends with; None: its endpoint is disabled.
         form_token: What this session's forms bring along.
         collection: Whose events are listed; ``EVERYTHING``: those of all.
@@ -185,6 +187,7 @@ class Shown(NamedTuple):
     """
 
     base_url: str
+    is_public: bool
     webhook_token: str | None
     form_token: str
     collection: str
@@ -211,6 +214,11 @@ def home(reader: Reader, shown: Shown, now: int) -> Response:
         warning=clock_warning(reader.clock_behind()),
         now=now // 1_000,
         today=times.to_text(now)[:10],
+        refused=[
+            (each.reason.replace("_", " "), STATUSES.get(each.reason, ""), each)
+            for each in reader.refused()
+        ],
+        time_of=times.to_text,
         state=state(last, now),
         last_age=age(last, now),
         last=last,
@@ -222,6 +230,8 @@ def home(reader: Reader, shown: Shown, now: int) -> Response:
         collection=shown.collection,
         cursor=encode_cursor(seen.cursor(shown.collection)),
         base_url=shown.base_url,
+        is_public=shown.is_public,
+        url_warning=url_warning(shown.base_url),
         webhook_url=webhook_url,
         source=shlex.quote(shown.base_url),
         version=_VERSION,
@@ -236,7 +246,10 @@ def _groups(seen: Snapshot) -> list[tuple[str, list[snapshot.Row]]]:
 
 
 def state(last: int | None, now: int) -> str:
-    """Return how things are: ``nothing`` has come yet, events are ``arriving``, or it is ``quiet``.
+    """Return how things are.
+
+    ``nothing`` has come yet, events are ``arriving``, it is ``quiet``, or the last event is
+    ``ahead`` of the clock, so that nothing can be said.
 
     Args:
         last: When the last event came, in milliseconds since 1970.
@@ -245,7 +258,9 @@ def state(last: int | None, now: int) -> str:
     if last is None:
         return "nothing"
     since = now // 1_000 - last
-    return "arriving" if -FUTURE <= since < ARRIVING_SECONDS * 1_000 else "quiet"
+    if since < -FUTURE:
+        return "ahead"
+    return "arriving" if since < ARRIVING_SECONDS * 1_000 else "quiet"
 
 
 def age(last: int | None, now: int) -> str:

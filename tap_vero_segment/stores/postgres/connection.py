@@ -423,6 +423,8 @@ def _migrate(connection: Connection, setting: str) -> None:
             connection.execute(migration.encode())
         connection.execute(f"UPDATE {SCHEMA}.schema_version SET version = %s", (len(MIGRATIONS),))  # noqa: S608
         _grant_to_readers(connection)
+    if not found:
+        logger.info("new store: the schema %s was made", SCHEMA)
 
 
 def _remedy(connection: Connection) -> str:

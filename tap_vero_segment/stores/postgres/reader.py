@@ -19,16 +19,22 @@ from tap_vero_segment.stores.base import (
     Exported,
     Forward,
     KeptDeadLetter,
+    Refused,
     Span,
     StoreError,
     Summary,
     Total,
 )
 from tap_vero_segment.stores.postgres.connection import open_to_read
-from tap_vero_segment.track import with_loaded_at
+from tap_vero_segment.track import with_loaded_at, without_loaded_at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tap_vero_segment.stores.postgres.connection import Connection
+
+_CHECKED_AT_ONCE: Final = 1_000
+"""Events or dead letters of a page, where all are read only to see whether they can be."""
 
 # Each of them is a single statement, so it names the schema of all that it uses: see SAFE_PATH.
 _IS: Final = "OPERATOR(pg_catalog.=)"
@@ -80,6 +86,10 @@ ORDER BY start, collection
 _BEHIND: Final = """
 SELECT pg_catalog.max(last_loaded_at), extract(epoch FROM pg_catalog.clock_timestamp())
 FROM vero_collector.totals
+"""
+_REFUSED: Final = """
+SELECT reason, requests, last_at FROM vero_collector.refused_requests
+ORDER BY last_at DESC, reason
 """
 _COUNT_AFTER: Final = (
     f"SELECT pg_catalog.count(*) FROM vero_collector.events WHERE loaded_at {_OVER} %s"  # noqa: S608
@@ -280,6 +290,27 @@ class PostgresReader(Closing):
             return Backlog(events, oldest, letters)
 
         return self._session.run(work)
+
+    def refused(self) -> list[Refused]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        rows = self._session.run(lambda connection: connection.execute(_REFUSED).fetchall())
+        return [Refused(*row) for row in rows]
+
+    def check_all(self, advance: Callable[[int], None]) -> None:
+        """See :class:`tap_vero_segment.stores.base.Reader`: it is the server that finds damage."""
+        after = times.EARLIEST
+        while lines := self.lines(after, None, _CHECKED_AT_ONCE):
+            advance(len(lines))
+            after = times.from_text(without_loaded_at(lines[-1])[1])
+        if self.summary().dead_letters is None:  # this user may not see them
+            return
+        number = 0
+        while letters := self.dead_letters(number, _CHECKED_AT_ONCE):
+            number = letters[-1].number
+
+    def nearly_full(self) -> bool:
+        """See :class:`tap_vero_segment.stores.base.Reader`: the disk is the server's."""
+        return False
 
     def _lines(self, query: str, bindings: tuple[Any, ...]) -> list[bytes]:
         rows = self._session.run(

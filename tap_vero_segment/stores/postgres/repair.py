@@ -15,6 +15,8 @@ from tap_vero_segment.stores.postgres.connection import open_to_write
 from tap_vero_segment.stores.postgres.pruning import WEEK
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tap_vero_segment.stores.postgres.connection import Connection, Session
 
 PAGE: Final = 500
@@ -96,7 +98,7 @@ UPDATE vero_collector.totals t SET last_loaded_at = coalesce((
 """
 
 
-def repair_clock(url: str, setting: str) -> int:
+def repair_clock(url: str, setting: str, advance: Callable[[int], None]) -> int:
     """Do what :func:`tap_vero_segment.stores.sqlite.repair.repair_clock` does.
 
     Collectors may go on meanwhile: what they store goes behind the last event, and is moved too.
@@ -106,7 +108,7 @@ def repair_clock(url: str, setting: str) -> int:
         StoreError: It failed, or others held for too long what is needed. The next call goes on.
     """
     with closing(open_to_write(url, setting)) as session:
-        return Moving(session).move()
+        return Moving(session).move(advance)
 
 
 class Moving:
@@ -122,8 +124,12 @@ class Moving:
         self._after = 0  # events up to this stay, or have been moved
         self._reached = 0
 
-    def move(self) -> int:
-        """Move all of them; return how many there were."""
+    def move(self, advance: Callable[[int], None]) -> int:
+        """Move all of them; return how many there were.
+
+        Args:
+            advance: Takes how many more were moved.
+        """
         self._now, reached, later = self._session.commit(
             lambda connection: connection.execute(_START).fetchall()[0]
         )
@@ -135,6 +141,7 @@ class Moving:
             with throttled():
                 count, ended = self._retried()
             moved += count
+            advance(count)
         return moved
 
     def _retried(self) -> tuple[int, bool]:

@@ -114,6 +114,13 @@ CREATE TABLE vero_collector.heartbeat (
     at timestamptz NOT NULL
 );
 
+-- Requests that collectors have refused.
+CREATE TABLE vero_collector.refused_requests (
+    reason   text PRIMARY KEY,
+    requests bigint NOT NULL,
+    last_at  bigint NOT NULL            -- microseconds since 1970
+) WITH (fillfactor = 50);
+
 CREATE TABLE vero_collector.passed_over (
     id    integer PRIMARY KEY CHECK (id = 1),
     calls bigint NOT NULL               -- that came and are none of the collections

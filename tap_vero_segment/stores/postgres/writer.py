@@ -22,7 +22,7 @@ from tap_vero_segment.stores.postgres.pruning import prune
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tap_vero_segment.stores.base import DeadLetter, Event
+    from tap_vero_segment.stores.base import DeadLetter, Event, Refused
     from tap_vero_segment.stores.postgres.connection import Connection
 
 SILENCE: Final = 10
@@ -50,6 +50,14 @@ SELECT id FROM vero_collector.dead_letters WHERE id = ANY(%s::bigint[]) ORDER BY
 _DELETE_LETTERS: Final = "DELETE FROM vero_collector.dead_letters WHERE id = ANY(%s::bigint[])"
 _CHECK: Final = """
 SELECT last, repairs, extract(epoch FROM pg_catalog.clock_timestamp()) FROM vero_collector.clock
+"""
+_ADD_REFUSED: Final = """
+INSERT INTO vero_collector.refused_requests AS known
+SELECT pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::bigint[]),
+    pg_catalog.unnest(%s::bigint[])
+ON CONFLICT (reason) DO UPDATE SET
+    requests = known.requests OPERATOR(pg_catalog.+) excluded.requests,
+    last_at = greatest(known.last_at, excluded.last_at)
 """
 _BEAT: Final = "SELECT vero_collector.beat()"
 # Exports that run at once see each other's plans and what is written together, or not at all.
@@ -161,6 +169,15 @@ class PostgresWriter:
     def nearly_full(self) -> bool:
         """See :class:`tap_vero_segment.stores.base.Writer`: the disk is the server's."""
         return False
+
+    def add_refused(self, refused: Sequence[Refused]) -> None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        # In one order, as collectors do it at the same time.
+        columns = [list(column) for column in zip(*sorted(refused), strict=True)]
+        # It is worth no waiting: what comes in meanwhile would wait, too.
+        self._session.run(
+            lambda connection: connection.execute(_ADD_REFUSED, columns), SILENCE, patience=0
+        )
 
     def plan_export(self, destination: str, planned: Exported) -> Exports:
         """See :class:`tap_vero_segment.stores.base.Writer`."""

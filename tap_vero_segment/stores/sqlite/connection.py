@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from contextlib import contextmanager, suppress
 from importlib import resources
@@ -41,6 +42,9 @@ logger = logging.getLogger("vero-collector")
 BUSY_TIMEOUT: Final = 10_000
 """Milliseconds to wait for another process that writes."""
 
+LITTLE_ROOM: Final = 64 * 1024 * 1024
+"""Bytes: a disk with less is nearly full; a small one, when a twentieth of it is left."""
+
 APPLICATION_ID: Final = 0x5665726F
 """``Vero``, in the file's header: tells the store from any other SQLite file."""
 
@@ -59,8 +63,14 @@ def path_of(url: str, setting: str) -> Path:
     return Path(path)
 
 
-def open_to_read(path: Path, setting: str) -> apsw.Connection:
+def open_to_read(path: Path, setting: str, *, alone: bool = False) -> apsw.Connection:
     """Open a store's file for reading only.
+
+    Args:
+        path: The file.
+        setting: The name of the setting that the path came from, for errors.
+        alone: Nobody writes it, and nothing is written beside it, so that it is read on a medium
+            that is for reading only, too.
 
     Raises:
         SettingError: There is no file, it cannot be read, or it is no store.
@@ -71,7 +81,9 @@ def open_to_read(path: Path, setting: str) -> apsw.Connection:
         if not path.is_file():
             raise SettingError(setting, f"{path} is not a file")
         known = _known(path)
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        flags = apsw.SQLITE_OPEN_READONLY | (apsw.SQLITE_OPEN_URI if alone else 0)
+        name = f"{path.absolute().as_uri()}?immutable=1" if alone else str(path)
+        connection = apsw.Connection(name, flags=flags)
         connection.set_busy_timeout(BUSY_TIMEOUT)
         version = _version(connection, path, setting)
         with translating_errors():
@@ -125,6 +137,16 @@ def open_to_write(path: Path, setting: str, *, alone: bool = False) -> apsw.Conn
     except OSError as error:
         raise SettingError(setting, f"cannot make {path}: {error.strerror}") from error
     return connection
+
+
+def is_nearly_full(folder: Path) -> bool:
+    """Return whether the disk of a folder has next to no room left.
+
+    Raises:
+        OSError: The folder is gone.
+    """
+    usage = shutil.disk_usage(folder)
+    return usage.free < min(LITTLE_ROOM, usage.total // 20)
 
 
 def let_go(connection: apsw.Connection) -> None:
@@ -248,6 +270,8 @@ def _migrate(connection: apsw.Connection, path: Path, setting: str) -> None:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+    if not version:
+        logger.info("new store: %s", path.absolute())
 
 
 def _is_empty(connection: apsw.Connection) -> bool:

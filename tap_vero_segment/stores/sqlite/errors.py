@@ -14,8 +14,7 @@ from tap_vero_segment.stores.base import (
 )
 
 RESTORE: Final = (
-    "to restore a backup, stop the collector, move the file away with its -wal, -shm and -mark, "
-    "and put the copy in place"
+    "to restore a backup, stop the collector and run `vero-collector restore --replace FILE`"
 )
 """What to do about damage. A log of a newer file beside the copy would be read as the copy's."""
 

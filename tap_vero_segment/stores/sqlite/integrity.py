@@ -20,7 +20,7 @@ from tap_vero_segment.stores.base import DeadLetter, digest_of
 from tap_vero_segment.stores.sqlite.errors import damaged, store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from tap_vero_segment.stores.base import StoreBrokenError
 
@@ -120,18 +120,31 @@ def check_newest(connection: apsw.Connection) -> None:
     check_events(connection, 0 if oldest is None else oldest - 1)
 
 
-def check_events(connection: apsw.Connection, after: int) -> None:
+def _nothing(_count: int) -> None:
+    """Take no notice of how far a check has come."""
+
+
+def check_events(
+    connection: apsw.Connection, after: int, advance: Callable[[int], None] = _nothing
+) -> None:
     """Look at events, all of each: one by one, as nothing bounds what many of them take.
 
     Args:
         connection: In a transaction, so that all of it is of one moment.
         after: Those with a later ``loaded_at``.
+        advance: Takes how many more were looked at.
 
     Raises:
         StoreBrokenError: A row is damaged or missing.
     """
-    rows = connection.execute(_ALL_OF_EVENTS, (after,))
+    rows = _counted(connection.execute(_ALL_OF_EVENTS, (after,)), advance)
     check_whole_page(connection, rows, after, times.LATEST, last_page=True)
+
+
+def _counted(rows: Iterable[Any], advance: Callable[[int], None]) -> Iterator[Any]:
+    for row in rows:
+        yield row
+        advance(1)
 
 
 def check_whole_page(
@@ -227,7 +240,7 @@ def _text(moment: int) -> str:
     return times.to_text(moment) if times.EARLIEST <= moment <= times.LATEST else "an unknown time"
 
 
-def check_all(connection: apsw.Connection) -> None:
+def check_all(connection: apsw.Connection, advance: Callable[[int], None] = _nothing) -> None:
     """Look at each page of the file, and at each event and dead letter.
 
     For a store without a high-water mark: a write-ahead log that lies beside an older copy of its
@@ -237,6 +250,7 @@ def check_all(connection: apsw.Connection) -> None:
 
     Args:
         connection: In a transaction, so that all of it is of one moment.
+        advance: Takes how many more events were looked at.
 
     Raises:
         apsw.Error: SQLite could not even begin.
@@ -248,4 +262,4 @@ def check_all(connection: apsw.Connection) -> None:
         raise damaged(msg)
     for number, digest, *rest in connection.execute(_LETTERS):
         check_dead_letter(number, digest, DeadLetter(*rest))
-    check_events(connection, 0)
+    check_events(connection, 0, advance)

@@ -18,14 +18,16 @@ from tap_vero_segment.stores.base import (
     Exported,
     Forward,
     KeptDeadLetter,
+    Refused,
     Span,
     Summary,
     Total,
 )
 from tap_vero_segment.stores.sqlite.arrivals import read_arrivals
-from tap_vero_segment.stores.sqlite.connection import open_to_read, path_of
+from tap_vero_segment.stores.sqlite.connection import is_nearly_full, open_to_read, path_of
 from tap_vero_segment.stores.sqlite.integrity import (
     WHOLE,
+    check_all,
     check_alone,
     check_dead_letter,
     check_end,
@@ -37,7 +39,7 @@ from tap_vero_segment.stores.sqlite.integrity import (
 from tap_vero_segment.track import with_loaded_at
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from tap_vero_segment.stores.sqlite.integrity import Row
 
@@ -69,6 +71,9 @@ _SPAN: Final = """
 SELECT min(loaded_at), max(loaded_at), min(received_at), max(received_at)
 FROM events INDEXED BY events_received
 WHERE received_at >= ? AND received_at < ? AND loaded_at > ? AND loaded_at <= ?
+"""
+_REFUSED: Final = """
+SELECT reason, requests, last_at FROM refused_requests ORDER BY last_at DESC, reason
 """
 _EXPORTS: Final = "SELECT destination, until, before FROM exports ORDER BY destination, until"
 _BODIES: Final = f"""
@@ -236,6 +241,20 @@ class SqliteReader(Closing):
             query, bindings = _LETTER_BACKLOG, (forward.letter, BACKLOG_COUNTED)
             letters: int = self._connection.execute(query, bindings).get
         return Backlog(row[0], row[1], letters)
+
+    def refused(self) -> list[Refused]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        with self._reading():
+            return [Refused(*row) for row in self._connection.execute(_REFUSED)]
+
+    def check_all(self, advance: Callable[[int], None]) -> None:
+        """See :class:`tap_vero_segment.stores.base.Reader`: in one snapshot."""
+        with self._reading():
+            check_all(self._connection, advance)
+
+    def nearly_full(self) -> bool:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        return is_nearly_full(self._path.parent)
 
     def _page(self, query: str, bindings: tuple[Any, ...]) -> tuple[list[Any], bool]:
         """Return rows, and whether they are all; their bytes count, which alone can be many."""

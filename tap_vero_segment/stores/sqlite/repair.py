@@ -19,7 +19,7 @@ from tap_vero_segment.stores.sqlite.high_water_mark import HighWaterMark, Known
 from tap_vero_segment.stores.sqlite.integrity import call_check, newest, translating_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 PAGE: Final = 1_000
 """Events in a transaction, which also ends at :data:`PAGE_BYTES`."""
@@ -39,7 +39,7 @@ WHERE loaded_at = (SELECT min(loaded_at) FROM events WHERE loaded_at > ?)
 """
 
 
-def repair_clock(url: str, setting: str) -> int:
+def repair_clock(url: str, setting: str, advance: Callable[[int], None]) -> int:
     """Give events that were loaded in the future a ``loaded_at`` up to now, in the same order.
 
     A page of them is a transaction, from the oldest on, so that the store is whole and in order
@@ -49,6 +49,7 @@ def repair_clock(url: str, setting: str) -> int:
     Args:
         url: The store's URL.
         setting: The name of the setting that the URL came from, for errors.
+        advance: Takes how many more were taken back.
 
     Returns:
         How many events were taken back.
@@ -78,7 +79,7 @@ def repair_clock(url: str, setting: str) -> int:
             )
             # It may tell of less than there is, and never of more.
             mark.take_back(Known(reached, newest(connection)[1]))
-            moved = Moving(connection, now, reached).move()
+            moved = Moving(connection, now, reached).move(advance)
             mark.rise_to(*newest(connection))
     finally:
         let_go(connection)
@@ -104,8 +105,12 @@ class Moving:
         self._after = now  # events up to this stay, or have been moved
         self._reached = reached
 
-    def move(self) -> int:
-        """Move all of them; return how many there were."""
+    def move(self, advance: Callable[[int], None]) -> int:
+        """Move all of them; return how many there were.
+
+        Args:
+            advance: Takes how many more were moved.
+        """
         later: int = _value(
             self._connection, "SELECT count(*) FROM events WHERE loaded_at > ?", self._now
         )
@@ -115,6 +120,7 @@ class Moving:
             with self._transaction():
                 self._move(page, first + moved)
             moved += len(page)
+            advance(len(page))
         with self._transaction():
             self._finish()
         return moved

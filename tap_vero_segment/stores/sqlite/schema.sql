@@ -78,6 +78,13 @@ CREATE TABLE passed_over (
     calls INTEGER NOT NULL            -- that came and are none of the collections
 ) STRICT;
 
+-- Requests that collectors have refused.
+CREATE TABLE refused_requests (
+    reason   TEXT PRIMARY KEY,
+    requests INTEGER NOT NULL,
+    last_at  INTEGER NOT NULL         -- microseconds since 1970
+) STRICT, WITHOUT ROWID;
+
 -- Totals and arrivals are counted as events are written, never by a scan.
 CREATE TABLE totals (
     collection      TEXT PRIMARY KEY,

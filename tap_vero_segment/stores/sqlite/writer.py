@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +23,12 @@ from tap_vero_segment.stores.base import (
 )
 from tap_vero_segment.stores.exports import merged
 from tap_vero_segment.stores.sqlite.arrivals import add_arrivals, forget_arrivals
-from tap_vero_segment.stores.sqlite.connection import let_go, open_to_write, path_of
+from tap_vero_segment.stores.sqlite.connection import (
+    is_nearly_full,
+    let_go,
+    open_to_write,
+    path_of,
+)
 from tap_vero_segment.stores.sqlite.errors import store_error
 from tap_vero_segment.stores.sqlite.high_water_mark import HighWaterMark, Known, check_mark
 from tap_vero_segment.stores.sqlite.integrity import (
@@ -40,7 +44,7 @@ from tap_vero_segment.stores.sqlite.pruning import prune
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from tap_vero_segment.stores.base import DeadLetter, Event
+    from tap_vero_segment.stores.base import DeadLetter, Event, Refused
 
 logger = logging.getLogger("vero-collector")
 
@@ -93,12 +97,14 @@ _COUNT_PASSED_OVER: Final = """
 INSERT INTO passed_over (id, calls) VALUES (1, ?)
 ON CONFLICT (id) DO UPDATE SET calls = calls + excluded.calls
 """
+_ADD_REFUSED: Final = """
+INSERT INTO refused_requests (reason, requests, last_at) VALUES (?, ?, ?)
+ON CONFLICT (reason) DO UPDATE SET
+    requests = requests + excluded.requests, last_at = max(last_at, excluded.last_at)
+"""
 _BEAT: Final = """
 INSERT INTO heartbeat (id, at) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET at = excluded.at
 """
-
-LITTLE_ROOM: Final = 64 * 1024 * 1024
-"""Bytes: a disk with less is nearly full; a small one, when a twentieth of it is left."""
 
 
 class SqliteWriter:
@@ -167,6 +173,11 @@ class SqliteWriter:
             logger.warning("%s was deleted or replaced: written anew", self._mark.path)
         return max(0, found.loaded_at - self._clock())
 
+    def add_refused(self, refused: Sequence[Refused]) -> None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        with self._transaction():
+            self._connection.executemany(_ADD_REFUSED, refused)
+
     def plan_export(self, destination: str, planned: Exported) -> Exports:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         with self._transaction():
@@ -230,8 +241,7 @@ class SqliteWriter:
 
     def nearly_full(self) -> bool:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
-        usage = shutil.disk_usage(self._folder)
-        return usage.free < min(LITTLE_ROOM, usage.total // 20)
+        return is_nearly_full(self._folder)
 
     def resolve(self, number: int, events: Sequence[Event]) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""

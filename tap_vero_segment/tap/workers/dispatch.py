@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from tap_vero_segment.tap.settings import Settings
     from tap_vero_segment.tap.streams import VeroStream
     from tap_vero_segment.tap.workers.job import Job
+
+
+logger = logging.getLogger("tap-vero-segment")
 
 
 def sync_by_workers(
@@ -51,6 +55,7 @@ def sync_by_workers(
         for number, each in enumerate(plan)
     )
     beyond = False
+    records = 0
     with ExitStack() as stack:
         counters = {
             stream.name: stack.enter_context(stream.get_record_counter()) for stream in streams
@@ -68,11 +73,13 @@ def sync_by_workers(
                 source.dead_letters.add(letter, SettingError("dead_letter", "it is unset"))
             for name, number in written.records.items():
                 counters[name].increment(number)
+                records += number
             beyond = beyond or written.beyond
             lines = b"".join(batch_line(file, settings.batch) for file in written.files)
             write(output, streams, lines, None if beyond else plan[task.number].bookmark)
             progress.object_read(task.stored.size, written.events)
     progress.done()
+    logger.info("%d records of %d events", records, progress.events)
 
 
 def _wanting(modified_at: int, starts: dict[str, str]) -> tuple[str, ...]:

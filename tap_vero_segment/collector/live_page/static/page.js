@@ -48,6 +48,8 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
 for (const node of document.querySelectorAll("[data-base]")) {
   node.textContent = node.textContent.replaceAll(node.dataset.base, location.origin);
 }
+const behindTLS = location.protocol === "https:" && byId("url-warning")?.dataset.base;
+if (behindTLS) byId("url-warning").hidden = true;
 
 byId("done")?.focus();
 if (byId("done")) history.replaceState(null, "", "/");
@@ -67,6 +69,7 @@ function age(seconds) {
 }
 
 const state = byId("state");
+let trouble = ""; // why the page knows nothing of the present: "lost" or "unreadable"
 let ahead = state ? Date.now() - Number(state.dataset.now) : 0; // of the collector's clock
 const secondsSince = (last) => Math.floor((Date.now() - ahead - Number(last)) / 1000);
 
@@ -80,10 +83,10 @@ function showAges() {
   }
   const last = state.dataset.last;
   const since = secondsSince(last);
-  const is = !last ? "nothing" : -FUTURE <= since && since < ARRIVING ? "arriving" : "quiet";
+  const is = trouble || (!last ? "nothing" : since < -FUTURE ? "ahead" : since < ARRIVING ? "arriving" : "quiet");
   if (last) put(byId("state-age"), age(secondsSince(last)));
   if (!state.classList.contains(is)) {
-    state.classList.remove("nothing", "arriving", "quiet");
+    state.classList.remove("nothing", "arriving", "quiet", "ahead", "lost", "unreadable");
     state.classList.add(is);
   }
 }
@@ -201,11 +204,13 @@ function showLetters({ count: all, letters }) {
 // The stream
 
 function say(text, broken) {
+  trouble = broken;
+  showAges();
   const live = byId("live");
   live.hidden = false;
   if (broken && live.textContent !== text) announce(text);
   put(live, text);
-  live.classList.toggle("broken", broken);
+  live.classList.toggle("broken", broken !== "");
 }
 
 let stream;
@@ -217,18 +222,18 @@ function listen(since) {
   const on = (name, show) =>
     stream.addEventListener(name, (message) => {
       if (message.lastEventId) since = message.lastEventId;
-      say("live", false);
+      say("live", "");
       show(JSON.parse(message.data));
     });
   on("counts", showCounts);
   on("letters", showLetters);
   on("events", showEvents);
   on("seen", () => {});
-  stream.addEventListener("trouble", () => say("the store cannot be read at present", true));
+  stream.addEventListener("trouble", () => say("the store cannot be read at present", "unreadable"));
   stream.addEventListener("error", async () => {
-    say("not connected, trying again", true);
+    say("not connected, trying again", "lost");
     if (stream.readyState !== EventSource.CLOSED) return; // it comes again by itself
-    if (await loggedOut()) say("logged out: reload the page", true);
+    if (await loggedOut()) say("logged out: reload the page", "lost");
     else setTimeout(listen, AGAIN, since);
   });
 }
