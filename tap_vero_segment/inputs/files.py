@@ -8,14 +8,13 @@ from __future__ import annotations
 import csv
 import glob
 import re
+import tempfile
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
-
-import obstore
 
 from tap_vero_segment.archive.lines import BOM, MAX_LINE, DamagedError, split_lines, unzip
 from tap_vero_segment.archive.listing import IGNORED, list_objects
@@ -62,7 +61,7 @@ class HistoryFile(NamedTuple):
         name: Its path or URL, for people.
         size: Its bytes, as stored; 0: nobody knows.
         chunks: Reads its bytes from the beginning.
-        opened: Opens it where any part of it can be read.
+        opened: Opens it where any part of it can be read; an object is copied to disk.
     """
 
     name: str
@@ -187,11 +186,17 @@ def _remote_file(base: str, name: str) -> HistoryFile | None:
 
 
 def _of_object(objects: Objects, stored: StoredObject) -> HistoryFile:
+    def opened() -> Any:
+        file = tempfile.TemporaryFile()  # noqa: SIM115  # its reader closes it
+        for chunk in objects.read(stored):
+            file.write(chunk)
+        return file
+
     return HistoryFile(
         f"{objects.url}/{stored.path}",
         stored.size,
         lambda: objects.read(stored),
-        lambda: obstore.open_reader(objects.store, stored.path),
+        opened,
     )
 
 
@@ -500,7 +505,6 @@ def _parquet(file: HistoryFile, counted: Callable[[int], None]) -> Iterator[Reco
     with importing(UserError(f"{file.name}: {problem}")):
         import pyarrow as pa  # noqa: PLC0415  # an extra
         import pyarrow.parquet as pq  # noqa: PLC0415
-    opened: IO[bytes]
     with file.opened() as opened:
         try:
             table = pq.ParquetFile(opened)

@@ -19,6 +19,7 @@ from tap_vero_segment.errors import describe_fault
 from tap_vero_segment.inputs.body import (
     BOM,
     BodyError,
+    NotAnObjectError,
     NotJSONError,
     TooLargeError,
     UnmappableError,
@@ -315,9 +316,9 @@ def read_record(  # noqa: PLR0911  # a step for each way to fail
         wrapping: What the user says of records.
         exact: See :func:`tap_vero_segment.inputs.history.unwrap`.
     """
-    received_at = UNDATED
-    body = raw or canonical_json(record)
+    body, received_at = raw, UNDATED
     try:
+        body = raw or canonical_json(record)
         if not isinstance(record, dict):
             return _unread(where, "not a JSON object", body)
         kept = unwrap(record, wrapping, exact=exact)
@@ -326,17 +327,17 @@ def read_record(  # noqa: PLR0911  # a step for each way to fail
         received_at = kept.received_at or UNDATED
         unchanged = kept.fields is record and not kept.rebuilt
         body = kept.body or (raw if unchanged else canonical_json(kept.fields))
-        if len(body) > MAX_BODY:
-            return _unread(where, f"longer than {MAX_BODY} bytes", body[:MAX_BODY], received_at)
         if kept.fields.get("type") in SEGMENT_TYPES:
             return Imported(_imported_call(kept.fields, kept.received_at or wrapping.received_at))
+        if len(body) > MAX_BODY:
+            return _unread(where, f"longer than {MAX_BODY} bytes", body, received_at)
         check_depth(kept.fields)
         moment = kept.received_at
         if moment is None:
             moment = time_of(kept.fields)
         call = to_track(kept.fields, _dated(moment, wrapping))
         return Imported(event_of(call, f"{IMPORT}-{kept.rebuilt}".rstrip("-"), body))
-    except ValueError as error:
+    except (BodyError, NotAnObjectError, UnmappableError) as error:
         return _unread(where, str(error), body, received_at)
     except Exception as error:  # noqa: BLE001  # a fault of the mapping must not cost the others
         logger.error("a fault in the mapping: %s", describe_fault(error))  # noqa: TRY400
