@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import random
 import re
 import signal
@@ -335,7 +334,7 @@ def test_files_in_s3(store, tmp_path, s3):
     s3.make_bucket("kept")
     for number, payload in enumerate(many(4)):
         put(s3, f"a/{number}.ndjson", json.dumps(payload).encode())
-    kept = REBUILT["stitch-parquet"](tmp_path / "file", history(20)[:5])
+    kept = REBUILT["stitch-parquet"](tmp_path / "file", history(20)[10:15])
     put(s3, "b/x.parquet", (tmp_path / "file").read_bytes())
     for source, new in (
         ("s3://kept/a/0.ndjson", 1),
@@ -370,8 +369,7 @@ def killed_after(store: str, sources: Sequence[Path], seconds: float) -> bool:
 def test_killed_at_any_point_and_run_again_it_ends_complete(kind, request, store, tmp_path):
     if kind == "postgresql":
         store = request.getfixturevalue("database")
-    size = int(os.environ.get("VERO_TESTS_IMPORTED", "4000"))
-    kept = history(size)
+    kept = history(4_000)
     names = ("wrapped-text", "stitch-csv")
     for name in names:
         SHAPES[name](tmp_path / name, kept)
