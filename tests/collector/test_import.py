@@ -369,7 +369,7 @@ def killed_after(store: str, sources: Sequence[Path], seconds: float) -> bool:
 def test_killed_at_any_point_and_run_again_it_ends_complete(kind, request, store, tmp_path):
     if kind == "postgresql":
         store = request.getfixturevalue("database")
-    kept = history(4_000)
+    kept = history(1_000)
     names = ("wrapped-text", "stitch-csv")
     for name in names:
         SHAPES[name](tmp_path / name, kept)
