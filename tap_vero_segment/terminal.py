@@ -20,7 +20,7 @@ PROGRESS_SECONDS: Final = 5.0
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lay out rows under a header; return the lines."""
+    """Lay out rows under a header, text to the left, figures to the right; return the lines."""
     widths = [max(len(row[index]) for row in (header, *rows)) for index in range(len(header))]
 
     def line(row: Sequence[str]) -> str:

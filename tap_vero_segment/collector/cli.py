@@ -54,6 +54,11 @@ EXAMPLES = {
             "export --to file:///srv/archive --before 2026-10-01",
         ],
     ),
+    "forward": (
+        "collector/forwarding",
+        ["forward --to https://app.example/webhooks/vero --follow"],
+    ),
+    "import": ("collector/import", ["import --dry-run kept/", "import kept/ s3://my-bucket/old"]),
     "prune": ("collector/retention", ["prune --before 2026-10-01"]),
     "backup": ("operating/backup", ["backup copy.db"]),
     "restore": ("operating/backup", ["restore copy.db", "restore --replace copy.db"]),
@@ -652,6 +657,69 @@ def export(store: str, to: str, before: str | None) -> None:
     from tap_vero_segment.collector.commands.export import export as run  # noqa: PLC0415
 
     click.echo(run(store, to, before))
+
+
+@main.command("import")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["ndjson", "json", "csv", "parquet"]),
+    help="The files' format. Default: their content tells.",
+)
+@click.option(
+    "--body-field",
+    metavar="NAME",
+    help="The field that holds the payload. Default: the first of body, payload and data.",
+)
+@click.option(
+    "--received-field",
+    metavar="NAME",
+    help=(
+        "The field that holds the time of receipt. "
+        "Default: the first of received_at, created_at and timestamp."
+    ),
+)
+@click.option(
+    "--received-at",
+    metavar="DATE",
+    callback=_check_time,
+    help="When payloads were received that tell no time at all; no offset means UTC.",
+)
+@click.option("--dry-run", is_flag=True, help="Write nothing, only count.")
+@click.pass_context
+def import_history(  # noqa: PLR0913  # an option each
+    context: click.Context,
+    /,
+    *,
+    sources: tuple[str, ...],
+    store: str,
+    file_format: str | None,
+    body_field: str | None,
+    received_field: str | None,
+    received_at: str | None,
+    dry_run: bool,
+) -> None:
+    """Bring in webhooks that were received elsewhere, from files.
+
+    SOURCE is a file, a folder or a pattern: a path, or file://, s3://, gs:// or az:// with the
+    provider's usual environment. Files hold payloads, or records around them, as NDJSON, JSON,
+    CSV or Parquet, gzipped or not: raw payloads, Stitch's and Snowplow's tables, tables of your
+    own, and what `export` and GET /v1/events write. Events keep their time of receipt; what is
+    stored already is left as it is. Killed and run again, the import goes on.
+    """
+    from tap_vero_segment.collector.commands.import_files import import_files as run  # noqa: PLC0415
+    from tap_vero_segment.inputs.history import Wrapping  # noqa: PLC0415
+
+    moment = None if received_at is None else times.from_text(received_at)
+    wrapping = Wrapping(body_field, received_field, moment)
+    report = run(store, sources, wrapping, file_format, dry_run=dry_run)
+    click.echo(report.text)
+    for problem in report.unread:
+        click.echo(f"vero-collector: {problem}", err=True)
+    if report.unread:
+        context.exit(1)
 
 
 @main.command()

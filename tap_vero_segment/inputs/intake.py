@@ -19,6 +19,7 @@ from tap_vero_segment.errors import describe_fault
 from tap_vero_segment.inputs.body import (
     BOM,
     BodyError,
+    NotAnObjectError,
     NotJSONError,
     TooLargeError,
     UnmappableError,
@@ -29,10 +30,11 @@ from tap_vero_segment.inputs.body import (
     read_object,
     unzip,
 )
+from tap_vero_segment.inputs.history import SEGMENT_TYPES, Wrapping, unwrap
 from tap_vero_segment.inputs.ids import canonical_json, ids_alike
 from tap_vero_segment.inputs.segment import from_client, from_webhook, is_dropped
-from tap_vero_segment.inputs.vero import to_track
-from tap_vero_segment.limits import MAX_CALL, MAX_CALLS, MAX_SHARED
+from tap_vero_segment.inputs.vero import time_of, to_track
+from tap_vero_segment.limits import MAX_BODY, MAX_CALL, MAX_CALLS, MAX_SHARED
 from tap_vero_segment.stores.base import DeadLetter, Event
 
 if TYPE_CHECKING:
@@ -49,6 +51,12 @@ TRACKING: Final = "tracking"
 SEGMENT: Final = "segment"
 INPUTS: Final = (VERO, TRACKING, SEGMENT)
 """Where events come in, as the store and the metrics name it."""
+IMPORT: Final = "import"
+"""What the store names what ``vero-collector import`` brings; a payload that was put together
+from a table has the kind of table behind it, as in ``import-stitch``."""
+UNDATED: Final = 0
+"""``received_at`` of an imported dead letter that does not tell when it was received. It has to be
+the same each time, as the same letter is kept once."""
 NO_OBJECTS: Final = "calls that are no objects"
 """The reason of a dead letter."""
 _MAX_READ: Final = 400
@@ -284,10 +292,101 @@ def read_tracked_again(body: bytes, received_at: int) -> Calls:
     return _map_tracked([{"type": "track", **content}], received_at, {})
 
 
+class Imported(NamedTuple):
+    """What a record of history comes to: an event or a dead letter; with neither, it is ignored.
+
+    Attributes:
+        event: The event.
+        letter: The dead letter.
+    """
+
+    event: Event | None = None
+    letter: DeadLetter | None = None
+
+
+def read_record(  # noqa: PLR0911  # a step for each way to fail
+    record: Any, raw: bytes, where: str, wrapping: Wrapping, *, exact: bool
+) -> Imported:
+    """Turn a record of a file or table into what a store keeps.
+
+    Args:
+        record: The record, which should be an object.
+        raw: The record's text; empty: it is a table's row.
+        where: The file and the place in it, for a dead letter.
+        wrapping: What the user says of records.
+        exact: See :func:`tap_vero_segment.inputs.history.unwrap`.
+    """
+    body, received_at = raw, UNDATED
+    try:
+        body = raw or canonical_json(record)
+        if not isinstance(record, dict):
+            return _unread(where, "not a JSON object", body)
+        kept = unwrap(record, wrapping, exact=exact)
+        if kept is None:
+            return Imported()
+        received_at = kept.received_at or UNDATED
+        unchanged = kept.fields is record and not kept.rebuilt
+        body = kept.body or (raw if unchanged else canonical_json(kept.fields))
+        if kept.fields.get("type") in SEGMENT_TYPES:
+            return Imported(_imported_call(kept.fields, kept.received_at or wrapping.received_at))
+        if len(body) > MAX_BODY:
+            return _unread(where, f"longer than {MAX_BODY} bytes", body, received_at)
+        check_depth(kept.fields)
+        moment = kept.received_at
+        if moment is None:
+            moment = time_of(kept.fields)
+        call = to_track(kept.fields, _dated(moment, wrapping))
+        return Imported(event_of(call, f"{IMPORT}-{kept.rebuilt}".rstrip("-"), body))
+    except (BodyError, NotAnObjectError, UnmappableError) as error:
+        return _unread(where, str(error), body, received_at)
+    except Exception as error:  # noqa: BLE001  # a fault of the mapping must not cost the others
+        logger.error("a fault in the mapping: %s", describe_fault(error))  # noqa: TRY400
+        return _unread(where, f"a fault in the mapping: {type(error).__name__}", body, received_at)
+
+
+def _unread(where: str, reason: str, body: bytes, received_at: int = UNDATED) -> Imported:
+    return Imported(None, DeadLetter(received_at, IMPORT, f"{where}: {reason}", body))
+
+
+def _dated(moment: int | None, wrapping: Wrapping) -> int:
+    moment = wrapping.received_at if moment is None else moment
+    if moment is None:
+        msg = (
+            "it tells no time of its own and none of its receipt: name the field that does by "
+            "--received-field, or import it again with --received-at"
+        )
+        raise UnmappableError(msg)
+    return moment
+
+
+def _imported_call(fields: dict[str, Any], received_at: int | None) -> Event | None:
+    """Map a call as an archive or a collector's ``/v1/events`` has it."""
+    call = {name: value for name, value in fields.items() if name != "loadedAt"}
+    if call.get("receivedAt") is None and call["type"] == "track":
+        received_at = _dated(received_at, Wrapping())
+    mapped = from_webhook(call, received_at or UNDATED)
+    return None if mapped is None else event_of(mapped, IMPORT, None)
+
+
+def _read_imported_again(body: bytes, received_at: int) -> Calls:
+    """Turn a dead letter of an import into what it is today.
+
+    Raises:
+        UnmappableError: It still is none.
+    """
+    wrapping = Wrapping(received_at=None if received_at == UNDATED else received_at)
+    content = _read_json(body)
+    read = read_record(content, body, "", wrapping, exact=True)
+    if read.letter is not None:
+        raise UnmappableError(read.letter.reason.removeprefix(": "))
+    return Calls([read.event] if read.event else [], [], 0 if read.event else 1)
+
+
 READ_AGAIN: Final[dict[str, Callable[[bytes, int], Calls]]] = {
     VERO: _read_vero_again,
     TRACKING: read_tracked_again,
     SEGMENT: read_webhook,
+    IMPORT: _read_imported_again,
 }
 """What reads a dead letter's body again, by where it came in. A new input is a row here.
 

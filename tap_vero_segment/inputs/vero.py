@@ -101,6 +101,15 @@ def to_track(payload: Payload, received_at: int) -> TrackCall:
     )
 
 
+def time_of(payload: Payload) -> int | None:
+    """Return the time that a payload itself tells, in microseconds since 1970; None: it tells none.
+
+    Raises:
+        UnmappableError: As in :func:`to_track`.
+    """
+    return _take_time(_Rest(dict(payload)), _collection(payload))
+
+
 def _collection(payload: Payload) -> Collection:
     vero_type = payload.get("type")
     if not isinstance(vero_type, str):

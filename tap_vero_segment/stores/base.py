@@ -260,6 +260,24 @@ class Span(NamedTuple):
     last_received_at: int
 
 
+class Found(NamedTuple):
+    """An event that was looked for.
+
+    Attributes:
+        id: Its id.
+        input: Where it came in.
+        call: The track call as JSON, without ``loadedAt``.
+    """
+
+    id: str
+    input: str
+    call: bytes
+
+
+FOUND: Final = 1_000
+"""The most events that :meth:`Reader.beginning` returns at once."""
+
+
 class Reader(Closable, Protocol):
     """A store's reading half. It may be used from one thread at a time."""
 
@@ -352,6 +370,24 @@ class Reader(Closable, Protocol):
             before: The end of it.
             after: Only events with ``after < loaded_at``
             until: ``<= until``.
+        """
+
+    def received(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return when events were received, in microseconds since 1970, by their ids.
+
+        Args:
+            ids: Ids; those that are not stored are left out.
+        """
+
+    def beginning(self, fronts: Sequence[str], after: str) -> list[Found]:
+        """Return events whose ids begin with one of some texts, in the order of ids.
+
+        Args:
+            fronts: The texts, of which none begins with another.
+            after: Only events with a greater id.
+
+        Returns:
+            Some of them. Only an empty page says that there is nothing more.
         """
 
     def exports(self) -> dict[str, list[Exported]]:

@@ -316,6 +316,20 @@ def test_webhooks_are_forwarded(blocks: list[str], reader: Reader, collector: Co
     assert [each.path for each in server.accepted] == ["/webhooks/vero"]
 
 
+@walk("collector/import.md")
+def test_history_is_brought_in(blocks: list[str], reader: Reader, tmp_path: Path) -> None:
+    (block,) = blocks
+    reader.type("pip install --quiet .")
+    (tmp_path / "kept.ndjson").write_text("\n".join(map(json.dumps, many(20))))
+    store = f"sqlite:///{tmp_path}/store.db"
+    commands = put_in(block, {"history/": f"{tmp_path}/kept.ndjson"})
+
+    printed = reader.type(commands, VERO_COLLECTOR_STORE=store)
+
+    assert "would be imported: 20\n" in printed
+    assert "imported: 20\n" in printed
+
+
 @walk("operating/deploy.md", "operating/backup.md", "operating/schedule.md")
 def test_deploying(blocks: list[str], reader: Reader, collector: Collector) -> None:
     """No user is made and no container built here: what the commands name is there."""

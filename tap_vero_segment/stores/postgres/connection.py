@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from contextlib import contextmanager
@@ -51,6 +52,9 @@ The schema's version is their number.
 
 READERS: Final = _sql("readers.sql")
 """Makes :data:`READER_ROLE`, after each migration: for a user who may make roles."""
+
+MAX_KEY: Final = 1_000
+"""Bytes of an id that are kept as they are; an index takes no more than 2,704."""
 
 T = TypeVar("T")
 
@@ -278,6 +282,12 @@ class Hold:
     def close(self) -> None:
         """Let go of the lock."""
         self._session.close()
+
+
+def key_of(event_id: str) -> str:
+    """Return what an event's id is stored as."""
+    encoded = event_id.encode()
+    return event_id if len(encoded) <= MAX_KEY else f"sha256:{hashlib.sha256(encoded).hexdigest()}"
 
 
 def location_of(url: str, setting: str) -> str:

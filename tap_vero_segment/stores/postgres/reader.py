@@ -11,6 +11,7 @@ from tap_vero_segment.closing import Closing
 from tap_vero_segment.limits import PAGE_BYTES
 from tap_vero_segment.stores.base import (
     BACKLOG_COUNTED,
+    FOUND,
     NEWEST_SEARCHED,
     Arrivals,
     Backlog,
@@ -18,6 +19,7 @@ from tap_vero_segment.stores.base import (
     DeadLetter,
     Exported,
     Forward,
+    Found,
     KeptDeadLetter,
     Refused,
     Span,
@@ -25,11 +27,11 @@ from tap_vero_segment.stores.base import (
     Summary,
     Total,
 )
-from tap_vero_segment.stores.postgres.connection import open_to_read
+from tap_vero_segment.stores.postgres.connection import key_of, open_to_read
 from tap_vero_segment.track import with_loaded_at, without_loaded_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tap_vero_segment.stores.postgres.connection import Connection
 
@@ -127,6 +129,28 @@ FROM vero_collector.events
 WHERE received_at {_FROM} %s AND received_at {_BELOW} %s AND loaded_at {_OVER} %s
     AND loaded_at {_UP_TO} %s
 """  # noqa: S608
+_RECEIVED: Final = f"""
+SELECT i.id, e.received_at FROM vero_collector.ids i
+JOIN vero_collector.events e ON e.loaded_at {_IS} i.loaded_at
+WHERE i.id OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.text[])
+"""  # noqa: S608
+# Each text leads to its own part of the index; the limits keep the planner from reading all events.
+_BEGINNING: Final = _page(
+    f"""
+SELECT id, input, call
+FROM ROWS FROM (
+    pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[])
+) AS front (first, last) CROSS JOIN LATERAL (
+    SELECT i.id, e.input, e.call FROM vero_collector.ids i
+    JOIN vero_collector.events e ON e.loaded_at {_IS} i.loaded_at
+    WHERE i.id {_OVER} greatest(front.first, %s::pg_catalog.text) AND i.id {_BELOW} front.last
+    ORDER BY i.id LIMIT %s
+) AS of_front
+""",  # noqa: S608
+    "id, input, call",
+    "call",
+    "id",
+)
 _EXPORTS: Final = """
 SELECT destination, until, before FROM vero_collector.exports ORDER BY destination, until
 """
@@ -255,6 +279,22 @@ class PostgresReader(Closing):
         values = (since, before, after, until)
         row = self._session.run(lambda connection: connection.execute(_SPAN, values).fetchone())
         return None if row is None or row[0] is None else Span(*row)
+
+    def received(self, ids: Sequence[str]) -> dict[str, int]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        wanted = {key_of(each): each for each in ids}
+        rows = self._session.run(
+            lambda connection: connection.execute(_RECEIVED, ([*wanted],)).fetchall()
+        )
+        return {wanted[key]: received_at for key, received_at in rows}
+
+    def beginning(self, fronts: Sequence[str], after: str) -> list[Found]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        values = ([*fronts], [f"{front}~" for front in fronts], after, FOUND, FOUND)
+        rows = self._session.run(
+            lambda connection: connection.execute(_BEGINNING, values, binary=True).fetchall()
+        )
+        return [Found(*row) for row in rows]
 
     def exports(self) -> dict[str, list[Exported]]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""

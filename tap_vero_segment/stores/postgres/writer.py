@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from tap_vero_segment import times
@@ -16,7 +15,7 @@ from tap_vero_segment.stores.base import (
     digests_alike,
 )
 from tap_vero_segment.stores.exports import merged
-from tap_vero_segment.stores.postgres.connection import Hold, open_to_write
+from tap_vero_segment.stores.postgres.connection import Hold, key_of, open_to_write
 from tap_vero_segment.stores.postgres.pruning import prune
 
 if TYPE_CHECKING:
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
 SILENCE: Final = 10
 """Seconds to wait for a server that says nothing, while requests wait for their answer."""
-
-MAX_KEY: Final = 1_000
-"""Bytes of an id that are kept as they are; an index takes no more than 2,704."""
 
 # The arrays of text and numbers as text, those of bytes in PostgreSQL's binary format.
 _EVENTS: Final = (
@@ -276,7 +272,7 @@ class PostgresWriter:
     def _columns(self, events: Sequence[Event]) -> tuple[Any, ...]:
         return (
             None if self._clock is None else self._clock(),
-            [_key_of(event.id) for event in events],
+            [key_of(event.id) for event in events],
             [event.collection for event in events],
             [event.received_at for event in events],
             [event.input for event in events],
@@ -322,11 +318,6 @@ def _letter_columns(letters: Sequence[DeadLetter]) -> tuple[Any, ...]:
         [earlier for earlier, _, _ in digests],
         [later for _, _, later in digests],
     )
-
-
-def _key_of(event_id: str) -> str:
-    encoded = event_id.encode()
-    return event_id if len(encoded) <= MAX_KEY else f"sha256:{hashlib.sha256(encoded).hexdigest()}"
 
 
 def _number(connection: Connection, query: str, values: tuple[Any, ...]) -> int:

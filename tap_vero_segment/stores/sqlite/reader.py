@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +11,7 @@ from tap_vero_segment.closing import Closing
 from tap_vero_segment.limits import PAGE_BYTES
 from tap_vero_segment.stores.base import (
     BACKLOG_COUNTED,
+    FOUND,
     NEWEST_SEARCHED,
     Arrivals,
     Backlog,
@@ -17,6 +19,7 @@ from tap_vero_segment.stores.base import (
     DeadLetter,
     Exported,
     Forward,
+    Found,
     KeptDeadLetter,
     Refused,
     Span,
@@ -39,7 +42,7 @@ from tap_vero_segment.stores.sqlite.integrity import (
 from tap_vero_segment.track import with_loaded_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from tap_vero_segment.stores.sqlite.integrity import Row
 
@@ -74,6 +77,14 @@ WHERE received_at >= ? AND received_at < ? AND loaded_at > ? AND loaded_at <= ?
 """
 _REFUSED: Final = """
 SELECT reason, requests, last_at FROM refused_requests ORDER BY last_at DESC, reason
+"""
+_RECEIVED: Final = """
+SELECT id, received_at FROM events WHERE id IN (SELECT value FROM json_each(?))
+"""
+_BEGINNING: Final = """
+SELECT e.id, e.input, e.loaded_at, e.previous, e.call_check, e.call
+FROM json_each(?1) AS front CROSS JOIN events AS e
+WHERE e.id > max(front.value, ?2) AND e.id < front.value || '~' ORDER BY e.id LIMIT ?3
 """
 _EXPORTS: Final = "SELECT destination, until, before FROM exports ORDER BY destination, until"
 _BODIES: Final = f"""
@@ -210,6 +221,19 @@ class SqliteReader(Closing):
         with self._reading():
             row: Any = self._connection.execute(_SPAN, (since, before, after, until)).fetchone()
         return None if row[0] is None else Span(*row)
+
+    def received(self, ids: Sequence[str]) -> dict[str, int]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        with self._reading():
+            return dict(self._connection.execute(_RECEIVED, (json.dumps(ids),)))
+
+    def beginning(self, fronts: Sequence[str], after: str) -> list[Found]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        with self._reading():
+            rows, _ = self._page(_BEGINNING, (json.dumps(fronts), after, FOUND))
+            for row in rows:
+                check_alone(self._connection, row[2:])
+        return [Found(event_id, name, row[-1]) for event_id, name, *row in rows]
 
     def exports(self) -> dict[str, list[Exported]]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
