@@ -152,6 +152,16 @@ def _check_time(
         raise click.BadParameter(str(error)) from error
 
 
+def _channel(context: click.Context, parameter: click.Parameter, value: str) -> str | None:
+    """Return a channel as the report compares it; None: all of them."""
+    del context, parameter
+    name = value.strip().lower()
+    if not name:
+        msg = "it is blank: name a channel, or all"
+        raise click.BadParameter(msg)
+    return None if name == "all" else name
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tap-vero-segment")
 @click.pass_context
@@ -337,6 +347,14 @@ def sample(store: str) -> None:
 )
 @click.option("--schema", default="vero", show_default=True, help="The schema of the tables.")
 @click.option(
+    "--channel",
+    default="email",
+    show_default=True,
+    metavar="NAME",
+    callback=_channel,
+    help="Count only this channel: email, push, sms or another; all counts every channel.",
+)
+@click.option(
     "--csv",
     "csv_path",
     type=click.Path(path_type=Path, allow_dash=True, dir_okay=False),
@@ -354,7 +372,8 @@ def report(context: click.Context, /, *, file: Path | None, url: str | None, **t
 
     A recipient (user_id, or else anonymous_id, or else the address) counts once for each step.
     Rates are of unique recipients: delivered and bounced of those sent to, the others of those
-    delivered to. Weeks begin on Monday, in UTC.
+    delivered to. Weeks begin on Monday, in UTC. Push and SMS messages are not counted unless
+    --channel says so.
     """
     from tap_vero_segment.collector.commands.report import report as run  # noqa: PLC0415
 

@@ -68,6 +68,7 @@ _READ: Final = _NEEDED | dict.fromkeys(
         "email_id",
         "campaign_id",
         "campaign_name",
+        "campaign_channel",
         "user_id",
         "anonymous_id",
         "context_traits_email",
@@ -75,6 +76,12 @@ _READ: Final = _NEEDED | dict.fromkeys(
     "VARCHAR",
 )
 """The columns that the SQL reads, and their types as DuckDB and PostgreSQL both call them."""
+
+EMAIL: Final = "email"
+"""The channel of events that have none."""
+_OF_CHANNEL: Final = f"WHERE channel = '{EMAIL}'"
+_EVERY_EVENT: Final = SQL.partition(",\n-- Push and SMS")[0]
+"""The SQL's first part, before it looks at channels."""
 
 _SOURCE: Final = re.compile(r"\bvero\.(\w+)")
 
@@ -114,7 +121,7 @@ class Campaign(NamedTuple):
     weeks: Sequence[Line]
 
 
-def statement(schema: str, columns: Mapping[str, set[str]]) -> str:
+def statement(schema: str, columns: Mapping[str, set[str]], channel: str | None) -> str:
     """Return the SQL for DuckDB and PostgreSQL, for what a schema really holds.
 
     A table that is not there counts as one without rows, a column as one of NULLs: a stream or a
@@ -123,16 +130,28 @@ def statement(schema: str, columns: Mapping[str, set[str]]) -> str:
     Args:
         schema: The schema's name.
         columns: The columns of each table in it.
+        channel: The only channel that is counted, in small letters; None: all.
 
     Raises:
         UserError: A table lacks a column without which nothing can be counted.
     """
+    condition = "" if channel is None else f"WHERE channel = {_text(channel)}"
+    return _over(schema, columns, SQL.replace(_OF_CHANNEL, condition))
+
+
+def channels_statement(schema: str, columns: Mapping[str, set[str]]) -> str:
+    """Return the SQL for the distinct events of each channel; the arguments are as above."""
+    counted = "SELECT channel, COUNT(DISTINCT id) FROM every_event GROUP BY channel"
+    return _over(schema, columns, f"{_EVERY_EVENT}\n{counted}")
+
+
+def _over(schema: str, columns: Mapping[str, set[str]], sql: str) -> str:
     for table, present in columns.items():
         missing = ", ".join(sorted(_NEEDED.keys() - present))
         if missing and table in {step.table for step in STEPS}:
             msg = f"the table {table} has no column {missing}, and the funnel needs it"
             raise UserError(msg)
-    return _SOURCE.sub(lambda found: _relation(schema, found[1], columns), SQL)
+    return _SOURCE.sub(lambda found: _relation(schema, found[1], columns), sql)
 
 
 def _relation(schema: str, table: str, columns: Mapping[str, set[str]]) -> str:
@@ -149,6 +168,10 @@ def _relation(schema: str, table: str, columns: Mapping[str, set[str]]) -> str:
 def quoted(name: str) -> str:
     """Return an identifier as SQL has it between quotes."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def campaigns(rows: Iterable[Sequence[Any]]) -> list[Campaign]:
@@ -173,8 +196,8 @@ def _line(values: Mapping[str, Any]) -> Line:
     rates = {step.name: values[f"{step.name}_rate"] for step in STEPS if step.of}
     campaign_id = values["campaign_id"]
     return Line(
-        None if campaign_id is None else _shown(campaign_id),
-        _shown(values["campaign"]) or "(no name)",
+        None if campaign_id is None else shown(campaign_id),
+        shown(values["campaign"]) or "(no name)",
         values["week"],
         {step.name: values[step.name] for step in STEPS},
         {step.name: values[f"{step.name}_recipients"] for step in STEPS},
@@ -182,6 +205,6 @@ def _line(values: Mapping[str, Any]) -> Line:
     )
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """Write out control characters: a name can be anybody's, and it goes to terminals and files."""
     return printable(name).replace("\n", r"\n").replace("\t", r"\t")

@@ -47,6 +47,8 @@ def text(report: Report, *, coloured: bool = False) -> str:
         console.print(line)
     if report.campaigns:
         console.print("\nCampaigns. Rates and bars are of unique recipients.")
+    for note in report.notes:
+        console.print(note, overflow="fold")
     for campaign in report.campaigns:
         console.print()
         console.print(Text(campaign.total.label, style="bold"), overflow="fold")

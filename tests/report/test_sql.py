@@ -18,7 +18,18 @@ from tests.support.funnel import DuckDB, load
 EVENTS, EVENTS_OF_THE_MODEL = docs.blocks("reports/dbt.md", "jinja")
 (SOURCES,) = docs.blocks("reports/dbt.md", "yaml")
 DIALECTS = ("duckdb", "postgres", "snowflake", "bigquery")
-PORTABLE = {"CAST", "COALESCE", "COUNT", "EXTRACT", "FLOOR", "LOWER", "MAX", "MIN", "NULLIF"}
+PORTABLE = {
+    "CAST",
+    "COALESCE",
+    "COUNT",
+    "EXTRACT",
+    "FLOOR",
+    "LOWER",
+    "MAX",
+    "MIN",
+    "NULLIF",
+    "TRIM",
+}
 """Functions that the manuals of all four have, with the same arguments and meaning."""
 WORDS = {"AS", "DISTINCT", "SELECT"}
 """What else stands before a parenthesis."""

@@ -71,6 +71,8 @@ def generated(count: int, seed: int = 7) -> list[Record]:
             campaign["name"] = f"{name} {at // 86_400 % 2}" if which < 4 else None
         elif number % 3:
             campaign["name"] = chance.choice(("Own 0", "Own 1", "Shared 0", "Nobody's"))
+        if (channel := chance.choice((None, None, None, " Email ", "", "push", "SMS"))) is not None:
+            campaign["channel"] = channel
         fields: Record = {"user": user, "campaign": campaign, "n": number}
         if chance.random() < 0.5:
             fields["message_id"] = f"{which or chance.randrange(1, 5)}-{person}@veromail.com"
@@ -83,9 +85,19 @@ def monday(record: Record) -> date:
     return day - timedelta(days=day.isoweekday() - 1)
 
 
-def expected(records: Iterable[Record]) -> dict[tuple[str | None, str, date | None], Record]:
+def channel_of(record: Record) -> str:
+    return (record["campaign_channel"] or "").strip().lower() or "email"
+
+
+def expected(
+    records: Iterable[Record], channel: str | None = "email"
+) -> dict[tuple[str | None, str, date | None], Record]:
     """The funnel, by plain loops: figures by campaign's id, name and week."""
-    once = {record["id"]: record for record in records}.values()
+    once = [
+        record
+        for record in {record["id"]: record for record in records}.values()
+        if channel in {None, channel_of(record)}
+    ]
     of_email: dict[str, set[str]] = defaultdict(set)
     of_name: dict[str, set[str]] = defaultdict(set)
     names: dict[str, tuple[str, str]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from tap_vero_segment.errors import UserError
 
 if TYPE_CHECKING:
     from tap_vero_segment.report.warehouse import Report
+
+logger = logging.getLogger("vero-collector")
 
 _STANDARD_OUTPUT = Path("-")
 
@@ -18,6 +21,7 @@ def report(
     url: str | None,
     *,
     schema: str,
+    channel: str | None,
     csv_path: Path | None,
     html_path: Path | None,
     coloured: bool,
@@ -28,6 +32,7 @@ def report(
         file: A DuckDB file; None: the tables are in PostgreSQL.
         url: A PostgreSQL database; None: the tables are in the file.
         schema: The schema that the tables are in.
+        channel: The only channel that is counted; None: all.
         csv_path: Where to write the figures as CSV; ``-`` returns them.
         html_path: Where to write them as a page.
         coloured: Whether the text is for a terminal that knows colours.
@@ -39,7 +44,7 @@ def report(
         StoreError: PostgreSQL cannot be read.
         UserError: The tables cannot be read, a file cannot be written, or a package is missing.
     """
-    found = _read(file, url, schema)
+    found = _read(file, url, schema, channel)
     if html_path is not None:
         from tap_vero_segment.report.html import page  # noqa: PLC0415
 
@@ -49,6 +54,8 @@ def report(
 
         figures = spreadsheet(found)
         if csv_path == _STANDARD_OUTPUT:
+            for note in found.notes:
+                logger.info(note)
             return figures
         _write(csv_path, figures)
     from tap_vero_segment.report.text import text  # noqa: PLC0415
@@ -56,14 +63,14 @@ def report(
     return text(found, coloured=coloured) + "\n"
 
 
-def _read(file: Path | None, url: str | None, schema: str) -> Report:
+def _read(file: Path | None, url: str | None, schema: str, channel: str | None) -> Report:
     if file is not None:
         from tap_vero_segment.report.warehouse import read_duckdb  # noqa: PLC0415
 
-        return read_duckdb(file, schema)
+        return read_duckdb(file, schema, channel)
     from tap_vero_segment.report.warehouse import read_postgres  # noqa: PLC0415
 
-    return read_postgres(url or "", schema)
+    return read_postgres(url or "", schema, channel)
 
 
 def _write(path: Path, text: str) -> None:
