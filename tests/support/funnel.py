@@ -203,6 +203,8 @@ def load(
     records: Iterable[Record],
     schema: str = "vero",
     without: frozenset[str] = frozenset(),
+    *,
+    segment_columns: bool = False,
 ) -> None:
     """Append records to their tables, made where they are missing, some columns left out."""
     by_table: dict[str, list[Record]] = defaultdict(list)
@@ -212,7 +214,8 @@ def load(
     statements = [f'CREATE SCHEMA IF NOT EXISTS "{schema}"']
     rows = {}
     for table, found in by_table.items():
-        kept = [each for each in columns(BY_STREAM[table]) if each.name not in without]
+        whole = columns(BY_STREAM[table], segment_columns=segment_columns)
+        kept = [each for each in whole if each.name not in without]
         types = ", ".join(f'"{each.name}" {warehouse.types[each.kind]}' for each in kept)
         statements.append(f'CREATE TABLE IF NOT EXISTS "{schema}"."{table}" ({types})')
         values = ", ".join([warehouse.placeholder] * len(kept))
