@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import msgspec
 
-from tap_vero_segment.collection import EMAIL_COLUMNS
 from tap_vero_segment.record import as_text, take_text
 
 if TYPE_CHECKING:
@@ -23,8 +22,8 @@ _NAMES: Final = frozenset(
 )
 """Names of fields that hold the recipient's address or number, in small letters, without ``_``."""
 
-_COLUMNS: Final = frozenset(column.name for column in EMAIL_COLUMNS) - {"campaign_sent_to"}
-"""Names that almost all properties have, and that need no closer look."""
+_MOST_NAMES: Final = 4096
+"""Names of fields that are remembered: a sender has a few."""
 
 _ADDRESS: Final = re.compile(r"[^\s@<>()\",;]+@[^\s@<>()\",;]+")
 
@@ -69,6 +68,7 @@ class Addresses:
             return own.hexdigest()
 
         self._digest = digest
+        self._others: set[str] = set()  # names of fields that hold no address or number
 
     def hide(self, call: TrackCall) -> None:
         """Hide it in a track call, which is changed in place."""
@@ -78,7 +78,7 @@ class Addresses:
         email = take_text(traits, "email") if isinstance(traits, dict) else None
         sent_to = take_text(properties, "campaign_sent_to")
         known = _known(email, sent_to, (call.user_id, call.anonymous_id))
-        if _is_elsewhere(known, context, properties):
+        if self._is_elsewhere(known, context, properties):
             for each in (*_named(context), *_named(properties)):
                 _add_forms(known, each)
             needles = sorted(
@@ -98,6 +98,31 @@ class Addresses:
         call.context, call.properties = context or None, properties or None
         call.user_id = self._identity(call.user_id, known)
         call.anonymous_id = self._identity(call.anonymous_id, known)
+
+    def _is_elsewhere(self, known: Iterable[str], context: Any, properties: Any) -> bool:
+        """Return whether an address or number may stand in the rest of a track call."""
+        if self._names_one(context) or self._names_one(properties):
+            return True
+        text = _encode((context, properties)).lower()
+        for each in known:
+            if not each.isascii() or "\\" in each or '"' in each or each.encode() in text:
+                return True
+        return b"%40" in text
+
+    def _names_one(self, value: dict[str, Any] | list[Any]) -> bool:
+        """Return whether a field at any depth has a name that says that it holds one."""
+        inner: Iterable[Any] = value
+        if isinstance(value, dict):
+            if not self._others.issuperset(value):
+                if any(map(_holds, value)):
+                    return True
+                if len(self._others) < _MOST_NAMES:
+                    self._others.update(value)
+            inner = value.values()
+        # Seldom is there anything nested: to ask for the types first costs least.
+        return not _NESTED.isdisjoint(map(type, inner)) and any(
+            self._names_one(each) for each in inner if type(each) in _NESTED
+        )
 
     def _identity(self, value: str | None, known: Mapping[str, str]) -> str | None:
         if value is None or _folded(value) not in known:
@@ -171,7 +196,6 @@ def _folded(text: str) -> str:
     return text.strip().lower()
 
 
-@lru_cache(maxsize=4096)  # a sender has a few names
 def _holds(name: str) -> bool:
     """Return whether a field of this name holds an address or number."""
     return name.lower().replace("_", "") in _NAMES
@@ -212,31 +236,6 @@ def _needles(form: str) -> Iterator[str]:
         yield form
         if "@" in form:
             yield quote(form, safe="").lower()
-
-
-def _is_elsewhere(known: Iterable[str], context: Any, properties: Any) -> bool:
-    """Return whether an address or number may stand in the rest of a track call."""
-    if _names_one(context) or _names_one(properties):
-        return True
-    text = _encode((context, properties)).lower()
-    for each in known:
-        if not each.isascii() or "\\" in each or '"' in each or each.encode() in text:
-            return True
-    return b"%40" in text
-
-
-def _names_one(value: Any) -> bool:
-    """Return whether a field at any depth has a name that says that it holds one."""
-    if type(value) is list:
-        return any(map(_names_one, value))
-    if type(value) is not dict:
-        return False
-    for name, each in value.items():
-        if name not in _COLUMNS and _holds(name):
-            return True
-        if type(each) in _NESTED and _names_one(each):
-            return True
-    return False
 
 
 def _named(value: Any, *, inside: bool = False) -> Iterator[str]:
