@@ -104,7 +104,7 @@ weeks AS (
   FROM weekdays
 ),
 placed AS (
-  SELECT e.step, e.id, e.recipient, e.campaign_name, w.week,
+  SELECT e.step, e.id, e.recipient, e.campaign_name, e.happened_at, w.week,
          COALESCE(e.campaign_id, m.found_id, o.found_id) AS campaign_id
   FROM events AS e
   JOIN weeks AS w ON w.event_date = CAST(e.happened_at AS DATE)
@@ -112,7 +112,7 @@ placed AS (
   LEFT JOIN owners AS o ON o.campaign_name = e.campaign_name
 ),
 named AS (
-  SELECT p.step, p.id, p.recipient, p.week, p.campaign_id,
+  SELECT p.step, p.id, p.recipient, p.happened_at, p.week, p.campaign_id,
          CASE WHEN p.campaign_id IS NULL THEN COALESCE(p.campaign_name, '(no campaign)')
               ELSE COALESCE(n.latest_name, '(no name)') END AS campaign
   FROM placed AS p

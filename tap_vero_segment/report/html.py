@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -63,26 +64,27 @@ def page(report: Report) -> str:
         steps=STEPS,
         percent=percent,
         left_out=len(report.campaigns) - len(charted),
-        charts=_charts(charted) if charted else [],
+        made_at=datetime.now(UTC),
+        charts=_charts(charted, report.question.by) if charted else [],
         plotly=get_plotlyjs() if charted else "",
     )
 
 
-def _charts(charted: Sequence[Campaign]) -> list[_Chart]:
+def _charts(charted: Sequence[Campaign], by: str) -> list[_Chart]:
     return [
         _Chart(
             "From sent to clicked",
-            "Unique recipients of each step, all weeks together.",
+            "Unique recipients of each step, the whole time together.",
             _html(_steps(charted), "chart-steps"),
         ),
         _Chart(
-            "Sent, week by week",
-            "Unique recipients that emails were sent to, by the week's Monday.",
+            f"Sent, {by} by {by}",
+            f"Unique recipients that emails were sent to, by the first day of the {by}.",
             _html(_sent(charted), "chart-sent"),
         ),
         _Chart(
-            "Opened, week by week",
-            "Unique recipients that opened, as a share of those delivered to in the same week.",
+            f"Opened, {by} by {by}",
+            "Unique recipients that opened, as a share of those delivered to in the same time.",
             _html(_opened(charted), "chart-opened"),
         ),
     ]
@@ -157,7 +159,7 @@ def _opened(charted: Sequence[Campaign]) -> graph_objects.Figure:
 def _by_week(figure: graph_objects.Figure, charted: Sequence[Campaign]) -> None:
     weeks = sorted({_place(line.week) for each in charted for line in each.weeks})
     figure.update_xaxes(
-        type="category", categoryorder="array", categoryarray=weeks, title="week of"
+        type="category", categoryorder="array", categoryarray=weeks, title="first day"
     )
 
 

@@ -10,17 +10,22 @@ from tap_vero_segment.errors import UserError, importing
 from tap_vero_segment.report.funnel import (
     STEPS,
     Campaign,
+    Line,
+    Question,
     campaigns,
     channels_statement,
     quoted,
     shown,
     statement,
+    total,
+    total_statement,
 )
 from tap_vero_segment.stores.open import needing_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
+    from datetime import datetime
     from pathlib import Path
 
     import duckdb
@@ -61,21 +66,29 @@ class Report(NamedTuple):
     Attributes:
         rows: Each table of the tap's that is there, and its rows, duplicates included.
         campaigns: The funnel.
+        total: All campaigns together.
+        question: What was counted.
+        first: When the first counted event happened; None: there is none.
+        last: When the last one did.
         notes: Sentences about what is not counted, or is counted without being known.
     """
 
     rows: Sequence[tuple[str, int]]
     campaigns: Sequence[Campaign]
+    total: Line
+    question: Question
+    first: datetime | None
+    last: datetime | None
     notes: Sequence[str]
 
 
-def read(warehouse: Warehouse, schema: str, channel: str | None) -> Report:
+def read(warehouse: Warehouse, schema: str, question: Question) -> Report:
     """Read the loaded tables of a schema.
 
     Args:
         warehouse: Where they are.
         schema: The schema.
-        channel: The only channel that is counted; None: all.
+        question: What is counted.
 
     Raises:
         UserError: No table of the tap is in it, or one lacks what the funnel needs.
@@ -96,9 +109,15 @@ def read(warehouse: Warehouse, schema: str, channel: str | None) -> Report:
         warehouse.query(f"SELECT count(*) FROM {quoted(schema)}.{quoted(name)}")[0][0]  # noqa: S608
         for name in present
     ]
+    found = warehouse.query(total_statement(schema, columns, question))
+    channel = question.channel
     return Report(
         list(zip(present, counts, strict=True)),
-        campaigns(warehouse.query(statement(schema, columns, channel))),
+        campaigns(warehouse.query(statement(schema, columns, question))),
+        total(found),
+        question,
+        min((first for *_, first, _ in found), default=None),
+        max((last for *_, last in found), default=None),
         [] if channel is None else _notes(warehouse, schema, columns, channel),
     )
 
@@ -135,7 +154,7 @@ def _notes(
     return notes
 
 
-def read_duckdb(path: Path, schema: str, channel: str | None) -> Report:
+def read_duckdb(path: Path, schema: str, question: Question) -> Report:
     """Read the loaded tables of a DuckDB file.
 
     Raises:
@@ -160,7 +179,7 @@ def read_duckdb(path: Path, schema: str, channel: str | None) -> Report:
         with connection:
             with suppress(duckdb.Error):  # a build without time zones: all of it is UTC
                 connection.execute("SET TimeZone = 'UTC'")
-            return read(_File(connection, path), schema, channel)
+            return read(_File(connection, path), schema, question)
     except duckdb.Error as error:
         # Its text could hold a row's values.
         msg = f"the tables of {path} are not as the tap's are: {type(error).__name__}"
@@ -184,7 +203,7 @@ _SILENCE: Final = 3600
 _SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 
-def read_postgres(url: str, schema: str, channel: str | None) -> Report:
+def read_postgres(url: str, schema: str, question: Question) -> Report:
     """Read the loaded tables of a PostgreSQL database, in one transaction that cannot write.
 
     Raises:
@@ -200,7 +219,7 @@ def read_postgres(url: str, schema: str, channel: str | None) -> Report:
             connection.execute(_SNAPSHOT)
             connection.execute(SAFE_PATH)
             connection.execute("SET LOCAL TimeZone TO 'UTC'")
-            return read(_Database(connection), schema, channel)
+            return read(_Database(connection), schema, question)
 
     with closing(Session(url, "postgres", writes=False)) as session:
         return session.run(work, silence=_SILENCE)

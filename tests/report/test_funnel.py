@@ -35,16 +35,18 @@ def figures(warehouse: DuckDB | PostgreSQL, cwd: Path, *options: str) -> dict[An
     done = run_collector("report", *warehouse.options, "--csv", "-", *options, cwd=cwd)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(StringIO(done.stdout)))
-    assert all(tuple(row) == funnel.COLUMNS for row in rows)
+    by = options[options.index("--by") + 1] if "--by" in options else "week"
+    names = tuple(by if name == "week" else name for name in funnel.COLUMNS)
+    assert all(tuple(row) == names for row in rows)
     found = {
         (
             row["campaign_id"] or None,
             row["campaign"],
-            date.fromisoformat(row["week"]) if row["week"] else None,
+            date.fromisoformat(row[by]) if row[by] else None,
         ): {
             name: float(value) if value else None
             for name, value in row.items()
-            if name not in {"campaign_id", "campaign", "week"}
+            if name not in {"campaign_id", "campaign", by}
         }
         for row in rows
     }
@@ -84,6 +86,41 @@ def test_other_channels_are_counted_where_it_is_asked_for(option, records, tmp_p
     channel = None if option == "all" else option.strip().lower()
     assert found == rounded(expected(records, channel))
     assert found != rounded(expected(records))
+
+
+@pytest.mark.parametrize("by", ["day", "month"])
+def test_days_and_months_begin_in_the_time_zone(warehouse, by, records, tmp_path):
+    load(warehouse, records)
+    found = figures(warehouse, tmp_path, "--by", by, "--timezone", "America/New_York")
+    assert found == rounded(expected(records, by=by, zone="America/New_York"))
+
+
+def test_a_span_of_time_keeps_the_campaigns_that_earlier_events_tell(warehouse, records, tmp_path):
+    load(warehouse, records)
+    since, until = "2024-12-30T01:00:00", "2026-12-31"
+
+    found = figures(
+        warehouse, tmp_path, "--since", since, "--until", until, "--timezone", "Asia/Tokyo"
+    )
+
+    def wanted(record: dict[str, Any]) -> bool:
+        return "2024-12-29T16:00:00" <= record["timestamp"] < "2026-12-30T15:00:00"
+
+    assert found == rounded(expected(records, zone="Asia/Tokyo", wanted=wanted))
+    assert {year.year for *_, year in found if year} == {2024, 2025, 2026}
+
+
+def test_a_campaign_is_chosen_by_its_id_or_its_name(warehouse, records, tmp_path):
+    load(warehouse, records)
+    whole = rounded(expected(records))
+
+    by_id = figures(warehouse, tmp_path, "--campaign", "1")
+    by_name = figures(warehouse, tmp_path, "--campaign", "sHAREd")
+    none = run_collector("report", *warehouse.options, "--campaign", "it's", cwd=tmp_path)
+
+    assert by_id == {key: row for key, row in whole.items() if "1" in {key[0], key[1][-1]}}
+    assert by_name == {key: row for key, row in whole.items() if "Shared" in key[1]}
+    assert "No event of a campaign was found" in none.stdout
 
 
 def test_what_is_not_counted_is_said(warehouse, records, tmp_path):

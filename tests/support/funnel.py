@@ -7,6 +7,7 @@ import random
 from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
+from zoneinfo import ZoneInfo
 
 import duckdb
 import msgspec
@@ -17,7 +18,7 @@ from tests.support.payloads import EMAIL_TYPES, STREAM_OF
 from tests.support.records import record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 Record = dict[str, Any]
@@ -80,17 +81,23 @@ def generated(count: int, seed: int = 7) -> list[Record]:
     return found
 
 
-def monday(record: Record) -> date:
-    day = datetime.fromisoformat(record["timestamp"]).date()
-    return day - timedelta(days=day.isoweekday() - 1)
-
-
 def channel_of(record: Record) -> str:
     return (record["campaign_channel"] or "").strip().lower() or "email"
 
 
+def first_day(record: Record, by: str, zone: str) -> date:
+    day = datetime.fromisoformat(record["timestamp"]).astimezone(ZoneInfo(zone)).date()
+    if by == "month":
+        return day.replace(day=1)
+    return day - timedelta(days=day.isoweekday() - 1) if by == "week" else day
+
+
 def expected(
-    records: Iterable[Record], channel: str | None = "email"
+    records: Iterable[Record],
+    channel: str | None = "email",
+    by: str = "week",
+    zone: str = "UTC",
+    wanted: Callable[[Record], bool] = lambda _: True,
 ) -> dict[tuple[str | None, str, date | None], Record]:
     """The funnel, by plain loops: figures by campaign's id, name and week."""
     once = [
@@ -112,7 +119,7 @@ def expected(
             names[number] = max(names.get(number, ("", "")), (record["timestamp"], name))
     ids: dict[Any, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     people: dict[Any, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for record in once:
+    for record in filter(wanted, once):
         number, name = record["campaign_id"], record["campaign_name"]
         if number is None and record["email_id"] in of_email:
             number = min(of_email[record["email_id"]])
@@ -125,7 +132,7 @@ def expected(
         address = record["context_traits_email"]
         person = record["user_id"] or record["anonymous_id"] or (address and address.lower())
         step = STEP_OF[record["event"]]
-        for week in (None, monday(record)):
+        for week in (None, first_day(record, by, zone)):
             ids[number, shown, week][step].add(record["id"])
             people[number, shown, week][step].add(person)
     return {
