@@ -80,7 +80,7 @@ def text(report: Report, *, top: int, width: int, coloured: bool = False) -> str
         console.print(Text(_weeks(campaign, report.question.by, width)), soft_wrap=True)
     if len(report.campaigns) > 1:
         console.print()
-        console.print(Text(f"All {len(report.campaigns)} campaigns", style="bold"))
+        console.print(Text(f"Total of {len(report.campaigns):,} campaigns", style="bold"))
         console.print(_steps(report.total, width))
     return _stripped(out.getvalue())
 
@@ -104,7 +104,7 @@ def _span(report: Report) -> str:
 def _lines(report: Report, top: int, width: int) -> str:
     """Lay out many campaigns, a line each, and their total."""
     shown = [each.total for each in report.campaigns[:top]]
-    total = report.total._replace(campaign=f"All {len(report.campaigns)} campaigns")
+    total = report.total._replace(campaign=f"Total of {len(report.campaigns):,} campaigns")
     figures = [_figures(line, rates=True) for line in (*shown, total)]
     columns = [*zip(_HEADER, *figures, strict=True)]
     if sum(max(map(len, column)) + 2 for column in columns) + _NAME > width:
