@@ -6,11 +6,15 @@ import errno
 import logging
 import math
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 import msgspec
@@ -269,6 +273,40 @@ def _check_time(
         return None if value is None else times.canonical(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def _channel(context: click.Context, parameter: click.Parameter, value: str) -> str | None:
+    """Return a channel as the report compares it; None: all of them."""
+    del context, parameter
+    name = value.strip().lower()
+    if not name:
+        msg = "it is blank: name a channel, or all"
+        raise click.BadParameter(msg)
+    return None if name == "all" else name
+
+
+def _timezone(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    del context, parameter
+    try:
+        ZoneInfo(value)
+    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+        msg = "it is not a known time zone: use a name such as Europe/Berlin"
+        raise click.BadParameter(msg) from error
+    return value
+
+
+def _moment(value: str | None, timezone: str, option: str) -> str | None:
+    """Return a time as fixed-width UTC text; without an offset it is in a time zone."""
+    if value is None:
+        return None
+    try:
+        with suppress(ValueError):
+            moment = datetime.fromisoformat(value)
+            if moment.tzinfo is None:
+                value = moment.replace(tzinfo=ZoneInfo(timezone)).isoformat()
+        return times.canonical(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from error
 
 
 def _duration(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
@@ -601,6 +639,47 @@ def demo(port: int) -> None:
 )
 @click.option("--schema", default="vero", show_default=True, help="The schema of the tables.")
 @click.option(
+    "--channel",
+    default="email",
+    show_default=True,
+    metavar="NAME",
+    callback=_channel,
+    help="Count only this channel: email, push, sms or another; all counts every channel.",
+)
+@click.option(
+    "--since",
+    metavar="TIME",
+    help="Count only events that happened at this time or later; no offset means --timezone.",
+)
+@click.option("--until", metavar="TIME", help="Count only events that happened before this time.")
+@click.option(
+    "--campaign",
+    metavar="TEXT",
+    help="Count only the campaign with this id, or campaigns with this text in their name.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["day", "week", "month"]),
+    default="week",
+    show_default=True,
+    help="Give each campaign's figures by day, week or month.",
+)
+@click.option(
+    "--timezone",
+    default="UTC",
+    show_default=True,
+    metavar="NAME",
+    callback=_timezone,
+    help="The time zone in which a day begins, such as Europe/Berlin.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="How many campaigns to print, those with the most recipients; files have all.",
+)
+@click.option(
     "--csv",
     "csv_path",
     type=click.Path(path_type=Path, allow_dash=True, dir_okay=False),
@@ -618,9 +697,12 @@ def report(context: click.Context, /, *, file: Path | None, url: str | None, **t
 
     A recipient (user_id, or else anonymous_id, or else the address) counts once for each step.
     Rates are of unique recipients: delivered and bounced of those sent to, the others of those
-    delivered to. Weeks begin on Monday, in UTC.
+    delivered to. Weeks begin on Monday. Push and SMS messages are not counted unless --channel
+    says so.
     """
+    from tap_vero_segment.collector.commands.report import Layout  # noqa: PLC0415
     from tap_vero_segment.collector.commands.report import report as run  # noqa: PLC0415
+    from tap_vero_segment.report.funnel import Question  # noqa: PLC0415
 
     typed = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
     if file is not None and url is not None and not typed:
@@ -630,8 +712,13 @@ def report(context: click.Context, /, *, file: Path | None, url: str | None, **t
         raise click.UsageError(msg)
     if url is not None and typed:
         _warn_of_password(url, "--postgres", settings.variable("report_postgres"))
+    told["since"] = _moment(told["since"], told["timezone"], "--since")
+    told["until"] = _moment(told["until"], told["timezone"], "--until")
+    question = Question(**{name: told.pop(name) for name in Question._fields})
     coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    click.echo(run(file, url, coloured=coloured, **told), nl=False)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100
+    layout = Layout(told.pop("top"), width, coloured)
+    click.echo(run(file, url, question=question, layout=layout, **told), nl=False)
 
 
 @main.command()

@@ -18,14 +18,15 @@ _FORMULA: Final = ("=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDT
 
 
 def spreadsheet(report: Report) -> str:
-    """Write the SQL's columns: a campaign's line without a week, then its weeks.
+    """Write the SQL's columns: a campaign's line without a week, then its weeks, days or months.
 
     Rates are fractions, empty where there is nothing to divide by. A name that a spreadsheet would
     take for a formula has a ``'`` in front.
     """
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    # The SQL's name for the span of time is week.
+    writer.writerow([report.question.by if name == "week" else name for name in COLUMNS])
     for campaign in report.campaigns:
         for line in (campaign.total, *campaign.weeks):
             writer.writerow(_cells(line))

@@ -68,6 +68,7 @@ _READ: Final = _NEEDED | dict.fromkeys(
         "email_id",
         "campaign_id",
         "campaign_name",
+        "campaign_channel",
         "user_id",
         "anonymous_id",
         "context_traits_email",
@@ -76,16 +77,53 @@ _READ: Final = _NEEDED | dict.fromkeys(
 )
 """The columns that the SQL reads, and their types as DuckDB and PostgreSQL both call them."""
 
+EMAIL: Final = "email"
+"""The channel of events that have none."""
+_OF_CHANNEL: Final = f"WHERE channel = '{EMAIL}'"
+_BY_DATE: Final = "CAST({}happened_at AS DATE)"
+_WEEK: Final = "event_date - CAST(weekday - 7 * FLOOR(weekday / 7) AS INTEGER) AS week"
+PERIODS: Final = {
+    "day": "event_date AS week",
+    "week": _WEEK,
+    "month": "event_date - CAST(EXTRACT(DAY FROM event_date) - 1 AS INTEGER) AS week",
+}
+"""Spans of time that figures can be given by, and the SQL of their first day."""
+_EVERY_EVENT: Final = SQL.partition(",\n-- Push and SMS")[0]
+"""The SQL's first part, before it looks at channels."""
+
+_SPANS: Final = "spans AS ("
+"""Where the SQL begins to count; what is not to be counted is left out there."""
+
 _SOURCE: Final = re.compile(r"\bvero\.(\w+)")
 
 
+class Question(NamedTuple):
+    """What is counted.
+
+    Attributes:
+        channel: The only channel, in small letters; None: all.
+        since: Only events that happened then or later, as fixed-width UTC text.
+        until: Only events that happened before then.
+        campaign: Only campaigns with this id, or with this in their name.
+        by: The span of time that figures are given by, of :data:`PERIODS`.
+        timezone: The time zone in which a day begins.
+    """
+
+    channel: str | None = EMAIL
+    since: str | None = None
+    until: str | None = None
+    campaign: str | None = None
+    by: str = "week"
+    timezone: str = "UTC"
+
+
 class Line(NamedTuple):
-    """A campaign's figures, in all or in one week; names are cleaned for people to see.
+    """A campaign's figures, in all or in one span; names are cleaned for people to see.
 
     Attributes:
         campaign_id: Vero's id of the campaign; None where no event tells it.
         campaign: Its latest name.
-        week: The Monday (UTC) of the week in which the events happened; None: all weeks.
+        week: The first day of the week, day or month in which the events happened; None: all.
         events: Distinct events by step.
         recipients: Unique recipients by step.
         rates: By step, the share of the unique recipients of the step that it is a rate of; None
@@ -114,7 +152,7 @@ class Campaign(NamedTuple):
     weeks: Sequence[Line]
 
 
-def statement(schema: str, columns: Mapping[str, set[str]]) -> str:
+def statement(schema: str, columns: Mapping[str, set[str]], question: Question) -> str:
     """Return the SQL for DuckDB and PostgreSQL, for what a schema really holds.
 
     A table that is not there counts as one without rows, a column as one of NULLs: a stream or a
@@ -123,16 +161,70 @@ def statement(schema: str, columns: Mapping[str, set[str]]) -> str:
     Args:
         schema: The schema's name.
         columns: The columns of each table in it.
+        question: What is counted.
 
     Raises:
         UserError: A table lacks a column without which nothing can be counted.
     """
+    return _over(schema, columns, _chosen(question))
+
+
+def total_statement(schema: str, columns: Mapping[str, set[str]], question: Question) -> str:
+    """Return the SQL for all campaigns together; the arguments are as for :func:`statement`.
+
+    Its rows are steps, with their distinct events, unique recipients, first and last time.
+    """
+    chosen = _chosen(question).partition(_SPANS)[0].rstrip().removesuffix(",")
+    return _over(
+        schema,
+        columns,
+        f"{chosen}\nSELECT step, COUNT(DISTINCT id), COUNT(DISTINCT recipient), "
+        "MIN(happened_at), MAX(happened_at) FROM chosen GROUP BY step",
+    )
+
+
+def _chosen(question: Question) -> str:
+    """Return the SQL for what is to be counted, still over the schema ``vero``."""
+    channel = "" if question.channel is None else f"WHERE channel = {_text(question.channel)}"
+    sql = SQL.replace(_OF_CHANNEL, channel).replace(_WEEK, PERIODS[question.by])
+    if question.timezone != "UTC":
+        zone = f" AT TIME ZONE 'UTC' AT TIME ZONE {_text(question.timezone)}"
+        for prefix in ("", "e."):
+            local = f"CAST({prefix}happened_at{zone} AS DATE)"
+            sql = sql.replace(_BY_DATE.format(prefix), local)
+    conditions = ["1 = 1"]
+    if question.since is not None:
+        conditions.append(f"happened_at >= {_moment(question.since)}")
+    if question.until is not None:
+        conditions.append(f"happened_at < {_moment(question.until)}")
+    if question.campaign is not None:
+        wanted = _text(question.campaign)
+        conditions.append(
+            f"(campaign_id = {wanted} OR STRPOS(LOWER(campaign), LOWER({wanted})) > 0)"
+        )
+    # Only now, as an event's campaign can be known by events of other times.
+    chosen = f"chosen AS (\n  SELECT * FROM named WHERE {' AND '.join(conditions)}\n),\n"  # noqa: S608  # quoted
+    head, _, rest = sql.partition(_SPANS)
+    return head + chosen + _SPANS + rest.replace("FROM named", "FROM chosen")
+
+
+def _moment(text: str) -> str:
+    return f"CAST({_text(text.removesuffix('Z'))} AS TIMESTAMP)"
+
+
+def channels_statement(schema: str, columns: Mapping[str, set[str]]) -> str:
+    """Return the SQL for the distinct events of each channel; the arguments are as above."""
+    counted = "SELECT channel, COUNT(DISTINCT id) FROM every_event GROUP BY channel"
+    return _over(schema, columns, f"{_EVERY_EVENT}\n{counted}")
+
+
+def _over(schema: str, columns: Mapping[str, set[str]], sql: str) -> str:
     for table, present in columns.items():
         missing = ", ".join(sorted(_NEEDED.keys() - present))
         if missing and table in {step.table for step in STEPS}:
             msg = f"the table {table} has no column {missing}, and the funnel needs it"
             raise UserError(msg)
-    return _SOURCE.sub(lambda found: _relation(schema, found[1], columns), SQL)
+    return _SOURCE.sub(lambda found: _relation(schema, found[1], columns), sql)
 
 
 def _relation(schema: str, table: str, columns: Mapping[str, set[str]]) -> str:
@@ -149,6 +241,24 @@ def _relation(schema: str, table: str, columns: Mapping[str, set[str]]) -> str:
 def quoted(name: str) -> str:
     """Return an identifier as SQL has it between quotes."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def total(rows: Iterable[Sequence[Any]]) -> Line:
+    """Put together the figures of all campaigns."""
+    counted = {step: (events, recipients) for step, events, recipients, *_ in rows}
+    events, recipients = (
+        {step.name: counted.get(step.name, (0, 0))[which] for step in STEPS} for which in (0, 1)
+    )
+    rates = {
+        step.name: recipients[step.name] / recipients[step.of] if recipients[step.of] else None
+        for step in STEPS
+        if step.of
+    }
+    return Line(None, "All campaigns", None, events, recipients, rates)
 
 
 def campaigns(rows: Iterable[Sequence[Any]]) -> list[Campaign]:
@@ -173,8 +283,8 @@ def _line(values: Mapping[str, Any]) -> Line:
     rates = {step.name: values[f"{step.name}_rate"] for step in STEPS if step.of}
     campaign_id = values["campaign_id"]
     return Line(
-        None if campaign_id is None else _shown(campaign_id),
-        _shown(values["campaign"]) or "(no name)",
+        None if campaign_id is None else shown(campaign_id),
+        shown(values["campaign"]) or "(no name)",
         values["week"],
         {step.name: values[step.name] for step in STEPS},
         {step.name: values[f"{step.name}_recipients"] for step in STEPS},
@@ -182,6 +292,6 @@ def _line(values: Mapping[str, Any]) -> Line:
     )
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """Write out control characters: a name can be anybody's, and it goes to terminals and files."""
     return printable(name).replace("\n", r"\n").replace("\t", r"\t")

@@ -1,40 +1,54 @@
 -- The campaign funnel, per campaign (week is NULL) and per campaign and week (the Monday, UTC).
 -- For DuckDB, PostgreSQL, Snowflake and BigQuery alike, where the time zone is set to UTC.
-WITH events AS (
+WITH every_event AS (
   SELECT 'sent' AS step, t.id, t.timestamp AS happened_at,
          t.email_id, t.campaign_id, t.campaign_name,
+         COALESCE(NULLIF(LOWER(TRIM(t.campaign_channel)), ''), 'email') AS channel,
          COALESCE(t.user_id, t.anonymous_id, LOWER(t.context_traits_email)) AS recipient
   FROM vero.email_sent AS t
   UNION ALL
   SELECT 'delivered' AS step, t.id, t.timestamp AS happened_at,
          t.email_id, t.campaign_id, t.campaign_name,
+         COALESCE(NULLIF(LOWER(TRIM(t.campaign_channel)), ''), 'email') AS channel,
          COALESCE(t.user_id, t.anonymous_id, LOWER(t.context_traits_email)) AS recipient
   FROM vero.email_delivered AS t
   UNION ALL
   SELECT 'opened' AS step, t.id, t.timestamp AS happened_at,
          t.email_id, t.campaign_id, t.campaign_name,
+         COALESCE(NULLIF(LOWER(TRIM(t.campaign_channel)), ''), 'email') AS channel,
          COALESCE(t.user_id, t.anonymous_id, LOWER(t.context_traits_email)) AS recipient
   FROM vero.email_opened AS t
   UNION ALL
   SELECT 'clicked' AS step, t.id, t.timestamp AS happened_at,
          t.email_id, t.campaign_id, t.campaign_name,
+         COALESCE(NULLIF(LOWER(TRIM(t.campaign_channel)), ''), 'email') AS channel,
          COALESCE(t.user_id, t.anonymous_id, LOWER(t.context_traits_email)) AS recipient
   FROM vero.email_link_clicked AS t
   UNION ALL
   SELECT 'bounced' AS step, t.id, t.timestamp AS happened_at,
          t.email_id, t.campaign_id, t.campaign_name,
+         COALESCE(NULLIF(LOWER(TRIM(t.campaign_channel)), ''), 'email') AS channel,
          COALESCE(t.user_id, t.anonymous_id, LOWER(t.context_traits_email)) AS recipient
   FROM vero.email_bounced AS t
   UNION ALL
   SELECT 'unsubscribed' AS step, t.id, t.timestamp AS happened_at,
          t.email_id, t.campaign_id, t.campaign_name,
+         COALESCE(NULLIF(LOWER(TRIM(t.campaign_channel)), ''), 'email') AS channel,
          COALESCE(t.user_id, t.anonymous_id, LOWER(t.context_traits_email)) AS recipient
   FROM vero.email_unsubscribed AS t
   UNION ALL
   SELECT 'spam' AS step, t.id, t.timestamp AS happened_at,
          t.email_id, t.campaign_id, t.campaign_name,
+         COALESCE(NULLIF(LOWER(TRIM(t.campaign_channel)), ''), 'email') AS channel,
          COALESCE(t.user_id, t.anonymous_id, LOWER(t.context_traits_email)) AS recipient
   FROM vero.email_marked_as_spam AS t
+),
+-- Push and SMS messages are in the same tables. An event without a channel is an email's. For other
+-- channels, name them here; for all channels, leave out the condition.
+events AS (
+  SELECT step, id, happened_at, email_id, campaign_id, campaign_name, recipient
+  FROM every_event
+  WHERE channel = 'email'
 ),
 -- Some events, unsubscribes above all, lack the campaign's id. Their email's other events have it;
 -- or else it is that of the campaign which alone has had the name.
@@ -90,7 +104,7 @@ weeks AS (
   FROM weekdays
 ),
 placed AS (
-  SELECT e.step, e.id, e.recipient, e.campaign_name, w.week,
+  SELECT e.step, e.id, e.recipient, e.campaign_name, e.happened_at, w.week,
          COALESCE(e.campaign_id, m.found_id, o.found_id) AS campaign_id
   FROM events AS e
   JOIN weeks AS w ON w.event_date = CAST(e.happened_at AS DATE)
@@ -98,7 +112,7 @@ placed AS (
   LEFT JOIN owners AS o ON o.campaign_name = e.campaign_name
 ),
 named AS (
-  SELECT p.step, p.id, p.recipient, p.week, p.campaign_id,
+  SELECT p.step, p.id, p.recipient, p.happened_at, p.week, p.campaign_id,
          CASE WHEN p.campaign_id IS NULL THEN COALESCE(p.campaign_name, '(no campaign)')
               ELSE COALESCE(n.latest_name, '(no name)') END AS campaign
   FROM placed AS p

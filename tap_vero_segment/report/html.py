@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -26,13 +27,13 @@ CHARTED: Final = 8
 """Campaigns in a chart, those with the most recipients: more cannot be told apart."""
 
 _FUNNEL: Final = {
-    "sent": "#1d3557",
-    "delivered": "#457b9d",
+    "sent": "#4a6fa5",
+    "delivered": "#74add1",
     "opened": "#2a9d8f",
     "clicked": "#e9a23b",
 }
 _CAMPAIGNS: Final = (
-    "#1d3557", "#2a9d8f", "#e9a23b", "#c8553d", "#7b6cb0", "#5c946e", "#b5838d", "#6c757d",
+    "#4a6fa5", "#2a9d8f", "#e9a23b", "#c8553d", "#7b6cb0", "#5c946e", "#b5838d", "#6c757d",
 )  # fmt: skip
 _LABEL: Final = 32
 """Characters of a name in a chart; hovering shows all of it."""
@@ -47,6 +48,7 @@ _TEMPLATE: Final = Environment(
 ).get_template("report.html")
 
 _FONT: Final = "system-ui, sans-serif"
+_GRID: Final = "rgba(123, 138, 151, 0.3)"
 
 
 class _Chart(NamedTuple):
@@ -63,26 +65,27 @@ def page(report: Report) -> str:
         steps=STEPS,
         percent=percent,
         left_out=len(report.campaigns) - len(charted),
-        charts=_charts(charted) if charted else [],
+        made_at=datetime.now(UTC),
+        charts=_charts(charted, report.question.by) if charted else [],
         plotly=get_plotlyjs() if charted else "",
     )
 
 
-def _charts(charted: Sequence[Campaign]) -> list[_Chart]:
+def _charts(charted: Sequence[Campaign], by: str) -> list[_Chart]:
     return [
         _Chart(
             "From sent to clicked",
-            "Unique recipients of each step, all weeks together.",
+            "Unique recipients of each step, the whole time together.",
             _html(_steps(charted), "chart-steps"),
         ),
         _Chart(
-            "Sent, week by week",
-            "Unique recipients that emails were sent to, by the week's Monday.",
+            f"Sent, {by} by {by}",
+            f"Unique recipients that emails were sent to, by the first day of the {by}.",
             _html(_sent(charted), "chart-sent"),
         ),
         _Chart(
-            "Opened, week by week",
-            "Unique recipients that opened, as a share of those delivered to in the same week.",
+            f"Opened, {by} by {by}",
+            "Unique recipients that opened, as a share of those delivered to in the same time.",
             _html(_opened(charted), "chart-opened"),
         ),
     ]
@@ -126,9 +129,9 @@ def _sent(charted: Sequence[Campaign]) -> graph_objects.Figure:
             for each, colour in zip(charted, _CAMPAIGNS, strict=False)
         ]
     )
-    _by_week(figure, charted)
+    _by_date(figure)
     figure.update_yaxes(title="unique recipients", rangemode="tozero")
-    figure.update_layout(**_layout(420), barmode="stack", bargap=0.3)
+    figure.update_layout(**_layout(420), barmode="group", bargap=0.3)
     return figure
 
 
@@ -148,17 +151,15 @@ def _opened(charted: Sequence[Campaign]) -> graph_objects.Figure:
             for each, colour in zip(charted, _CAMPAIGNS, strict=False)
         ]
     )
-    _by_week(figure, charted)
+    _by_date(figure)
     figure.update_yaxes(title="opened / delivered", tickformat=".0%", rangemode="tozero")
     figure.update_layout(**_layout(420))
     return figure
 
 
-def _by_week(figure: graph_objects.Figure, charted: Sequence[Campaign]) -> None:
-    weeks = sorted({_place(line.week) for each in charted for line in each.weeks})
-    figure.update_xaxes(
-        type="category", categoryorder="array", categoryarray=weeks, title="week of"
-    )
+def _by_date(figure: graph_objects.Figure) -> None:
+    # A time without emails is a gap.
+    figure.update_xaxes(type="date", title="first day", hoverformat="%Y-%m-%d")
 
 
 def _place(week: date | None) -> str:
@@ -176,8 +177,13 @@ def _label(campaign: Campaign, length: int | None = None) -> str:
 def _layout(height: int) -> dict[str, Any]:
     return {
         "height": height,
-        "template": "plotly_white",
-        "font": {"family": _FONT, "size": 13, "color": "#22303c"},
+        "template": "none",
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": _FONT, "size": 13, "color": "#7b8a97"},
+        # In the middle between dark and light, for readers of either.
+        "xaxis": {"gridcolor": _GRID, "zerolinecolor": _GRID},
+        "yaxis": {"gridcolor": _GRID, "zerolinecolor": _GRID},
         "margin": {"l": 60, "r": 20, "t": 20, "b": 60},
         "legend": {
             "orientation": "h",

@@ -7,12 +7,25 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from tap_vero_segment.collection import COLLECTIONS, TRACKS
 from tap_vero_segment.errors import UserError, importing
-from tap_vero_segment.report.funnel import Campaign, campaigns, quoted, statement
+from tap_vero_segment.report.funnel import (
+    STEPS,
+    Campaign,
+    Line,
+    Question,
+    campaigns,
+    channels_statement,
+    quoted,
+    shown,
+    statement,
+    total,
+    total_statement,
+)
 from tap_vero_segment.stores.open import needing_postgres
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
+    from datetime import datetime
     from pathlib import Path
 
     import duckdb
@@ -53,14 +66,29 @@ class Report(NamedTuple):
     Attributes:
         rows: Each table of the tap's that is there, and its rows, duplicates included.
         campaigns: The funnel.
+        total: All campaigns together.
+        question: What was counted.
+        first: When the first counted event happened; None: there is none.
+        last: When the last one did.
+        notes: Sentences about what is not counted, or is counted without being known.
     """
 
     rows: Sequence[tuple[str, int]]
     campaigns: Sequence[Campaign]
+    total: Line
+    question: Question
+    first: datetime | None
+    last: datetime | None
+    notes: Sequence[str]
 
 
-def read(warehouse: Warehouse, schema: str) -> Report:
+def read(warehouse: Warehouse, schema: str, question: Question) -> Report:
     """Read the loaded tables of a schema.
+
+    Args:
+        warehouse: Where they are.
+        schema: The schema.
+        question: What is counted.
 
     Raises:
         UserError: No table of the tap is in it, or one lacks what the funnel needs.
@@ -81,13 +109,52 @@ def read(warehouse: Warehouse, schema: str) -> Report:
         warehouse.query(f"SELECT count(*) FROM {quoted(schema)}.{quoted(name)}")[0][0]  # noqa: S608
         for name in present
     ]
+    found = warehouse.query(total_statement(schema, columns, question))
+    channel = question.channel
     return Report(
         list(zip(present, counts, strict=True)),
-        campaigns(warehouse.query(statement(schema, columns))),
+        campaigns(warehouse.query(statement(schema, columns, question))),
+        total(found),
+        question,
+        min((first for *_, first, _ in found), default=None),
+        max((last for *_, last in found), default=None),
+        [] if channel is None else _notes(warehouse, schema, columns, channel),
     )
 
 
-def read_duckdb(path: Path, schema: str) -> Report:
+_MOST_NAMED: Final = 5
+"""Channels that a note names: the name of one can be anything."""
+
+
+def _notes(
+    warehouse: Warehouse, schema: str, columns: Mapping[str, set[str]], channel: str
+) -> list[str]:
+    """Say what the choice of a channel leaves out, and where it could not be made."""
+    found = warehouse.query(channels_statement(schema, columns))
+    others = sorted((-count, name) for name, count in found if name != channel)
+    notes = []
+    if others:
+        named = [f"{shown(name)} ({-count:,} events)" for count, name in others[:_MOST_NAMED]]
+        if more := others[_MOST_NAMED:]:
+            named.append(f"{len(more):,} more ({-sum(count for count, _ in more):,} events)")
+        notes.append(
+            f"Only the channel {shown(channel)} is counted. Other channels: {', '.join(named)}. "
+            "Choose with --channel."
+        )
+    unknown = [
+        step.table
+        for step in STEPS
+        if step.table in columns and "campaign_channel" not in columns[step.table]
+    ]
+    if unknown:
+        notes.append(
+            f"Events without a channel count as emails: no column campaign_channel in "
+            f"{', '.join(unknown)}."
+        )
+    return notes
+
+
+def read_duckdb(path: Path, schema: str, question: Question) -> Report:
     """Read the loaded tables of a DuckDB file.
 
     Raises:
@@ -112,7 +179,7 @@ def read_duckdb(path: Path, schema: str) -> Report:
         with connection:
             with suppress(duckdb.Error):  # a build without time zones: all of it is UTC
                 connection.execute("SET TimeZone = 'UTC'")
-            return read(_File(connection, path), schema)
+            return read(_File(connection, path), schema, question)
     except duckdb.Error as error:
         # Its text could hold a row's values.
         msg = f"the tables of {path} are not as the tap's are: {type(error).__name__}"
@@ -136,7 +203,7 @@ _SILENCE: Final = 3600
 _SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 
-def read_postgres(url: str, schema: str) -> Report:
+def read_postgres(url: str, schema: str, question: Question) -> Report:
     """Read the loaded tables of a PostgreSQL database, in one transaction that cannot write.
 
     Raises:
@@ -152,7 +219,7 @@ def read_postgres(url: str, schema: str) -> Report:
             connection.execute(_SNAPSHOT)
             connection.execute(SAFE_PATH)
             connection.execute("SET LOCAL TimeZone TO 'UTC'")
-            return read(_Database(connection), schema)
+            return read(_Database(connection), schema, question)
 
     with closing(Session(url, "postgres", writes=False)) as session:
         return session.run(work, silence=_SILENCE)

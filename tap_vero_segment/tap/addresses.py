@@ -13,7 +13,7 @@ import msgspec
 from tap_vero_segment.record import as_text, take_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from tap_vero_segment.track import TrackCall
 
@@ -22,21 +22,20 @@ _NAMES: Final = frozenset(
 )
 """Names of fields that hold the recipient's address or number, in small letters, without ``_``."""
 
-_FIELDS: Final = tuple(
-    b'"%b":' % name.encode()
-    for name in (
-        *("email", "email_address", "emailaddress", "sent_to", "sentto", "campaignsentto"),
-        *("phone", "phone_number", "phonenumber", "mobile", "mobile_number", "mobilenumber"),
-    )
-)
-"""They, as JSON has them."""
+_MOST_NAMES: Final = 4096
+"""Names of fields that are remembered: a sender has a few."""
 
-_ADDRESS: Final = re.compile(r"[^\s@]+@[^\s@]+")
+_ADDRESS: Final = re.compile(r"[^\s@<>()\",;]+@[^\s@<>()\",;]+")
+
+_NUMBER: Final = re.compile(r"[+(]?\d[\d\s().-]*")
+_TOKEN: Final = re.compile(r"(?=.*\d)\S{20,}")
+"""What a device token looks like: Apple's has 64 hexadecimal digits, others are longer."""
 
 _SHORTEST: Final = 6
-"""Characters of an address or number that is looked for inside longer text. A shorter one would be
-found in text that has nothing to do with it."""
+"""Digits of a number, or characters of an address in longer text, that are looked for everywhere. A
+shorter one would be found in values that have nothing to do with it."""
 
+_NESTED: Final = frozenset((dict, list))
 _LEFT_OUT: Final[Any] = object()
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -47,7 +46,9 @@ class Addresses:
 
     It is known from the places that hold it: the address among the context's traits, the user's
     ids where they are addresses, whom the message was sent to, and fields of such names at any
-    depth. The same text is then hidden in all other places, and inside longer text as well.
+    depth. In these places it is hidden whatever it looks like. What looks like an address, a number
+    or a device token is then hidden in all other places, and inside longer text as well. A word or
+    a short number is not: it would be found in values and names that have nothing to do with it.
 
     Args:
         key: The secret key. The address or number becomes its HMAC-SHA256, as 64 hexadecimal
@@ -67,6 +68,7 @@ class Addresses:
             return own.hexdigest()
 
         self._digest = digest
+        self._others: set[str] = set()  # names of fields that hold no address or number
 
     def hide(self, call: TrackCall) -> None:
         """Hide it in a track call, which is changed in place."""
@@ -75,21 +77,18 @@ class Addresses:
         # Almost always it is in these places only, and they are done by themselves.
         email = take_text(traits, "email") if isinstance(traits, dict) else None
         sent_to = take_text(properties, "campaign_sent_to")
-        known = {_folded(each) for each in (email, sent_to) if each and each.strip()}
-        for identity in (call.user_id, call.anonymous_id):
-            if identity and "@" in identity and _ADDRESS.fullmatch(identity.strip()):
-                known.add(_folded(identity))
-        if _is_elsewhere(known, _encode((context, properties)).lower()):
-            known.update(_named(context), _named(properties))
+        known = _known(email, sent_to, (call.user_id, call.anonymous_id))
+        if self._is_elsewhere(known, context, properties):
+            for each in (*_named(context), *_named(properties)):
+                _add_forms(known, each)
             needles = sorted(
-                {needle: each for each in known for needle in _needles(each)}.items(),
+                {needle: of for form, of in known.items() for needle in _needles(form)}.items(),
                 key=lambda item: -len(item[0]),
             )
             context = self._hidden(context, known, needles)
             properties = self._hidden(properties, known, needles)
         if email is not None:
-            # What was sent to can itself be "traits", and is hidden in names as well.
-            traits = context.setdefault("traits", {})
+            traits = context["traits"]
             if not self._omits:
                 traits["email"] = self._digest(_folded(email)) if email else email
             elif not traits:
@@ -100,27 +99,76 @@ class Addresses:
         call.user_id = self._identity(call.user_id, known)
         call.anonymous_id = self._identity(call.anonymous_id, known)
 
-    def _identity(self, value: str | None, known: set[str]) -> str | None:
+    def _is_elsewhere(self, known: Iterable[str], context: Any, properties: Any) -> bool:
+        """Return whether an address or number may stand in the rest of a track call."""
+        if self._names_one(context) or self._names_one(properties):
+            return True
+        text = _encode((context, properties)).lower()
+        for each in known:
+            if not each.isascii() or "\\" in each or '"' in each or each.encode() in text:
+                return True
+        return b"%40" in text
+
+    def _names_one(self, value: dict[str, Any] | list[Any]) -> bool:
+        """Return whether a field at any depth has a name that says that it holds one."""
+        inner: Iterable[Any] = value
+        if isinstance(value, dict):
+            if not self._others.issuperset(value):
+                if any(map(_holds, value)):
+                    return True
+                if len(self._others) < _MOST_NAMES:
+                    self._others.update(value)
+            inner = value.values()
+        # Seldom is there anything nested: to ask for the types first costs least.
+        return not _NESTED.isdisjoint(map(type, inner)) and any(
+            self._names_one(each) for each in inner if type(each) in _NESTED
+        )
+
+    def _identity(self, value: str | None, known: Mapping[str, str]) -> str | None:
         if value is None or _folded(value) not in known:
             return value
-        return None if self._omits else self._digest(_folded(value))
+        return None if self._omits else self._digest(known[_folded(value)])
 
-    def _hidden(self, value: Any, known: set[str], needles: list[tuple[str, str]]) -> Any:
-        """Return a value without what is known, wherever it is in there."""
+    def _hidden(
+        self,
+        value: Any,
+        known: Mapping[str, str],
+        needles: list[tuple[str, str]],
+        *,
+        named: bool = False,
+        inside: bool = False,
+    ) -> Any:
+        """Return a value without what is known, wherever it is in there.
+
+        Args:
+            value: The value.
+            known: What is hidden where it is the whole value.
+            needles: What is hidden inside longer text.
+            named: Whether it is the value of a field that holds an address or number.
+            inside: Whether it is anywhere in such a value.
+        """
         if isinstance(value, dict):
-            pairs = (
-                (self._in_text(name, needles), self._hidden(each, known, needles))
-                for name, each in value.items()
-            )
-            return {name: each for name, each in pairs if each is not _LEFT_OUT}
+            found: dict[str, Any] = {}
+            for name, each in value.items():
+                of_name = _holds(name)
+                hidden = self._hidden(each, known, needles, named=of_name, inside=inside or of_name)
+                if hidden is not _LEFT_OUT:
+                    own = self._in_text(name, needles)
+                    while own in found:  # two names that differed in capital letters
+                        own += "_"
+                    found[own] = hidden
+            return found
         if isinstance(value, list):
-            values = [self._hidden(each, known, needles) for each in value]
+            values = [
+                self._hidden(each, known, needles, named=inside, inside=inside) for each in value
+            ]
             return [each for each in values if each is not _LEFT_OUT]
         text = as_text(value)
-        if text is None:
+        if text is None or not text.strip():
             return value
-        if _folded(text) in known:
-            return _LEFT_OUT if self._omits else self._digest(_folded(text))
+        folded = _folded(text)
+        if named or folded in known:
+            return _LEFT_OUT if self._omits else self._digest(known.get(folded, folded))
         return self._in_text(value, needles) if isinstance(value, str) else value
 
     def _in_text(self, text: str, needles: list[tuple[str, str]]) -> str:
@@ -148,23 +196,46 @@ def _folded(text: str) -> str:
     return text.strip().lower()
 
 
-def _needles(known: str) -> Iterator[str]:
+def _holds(name: str) -> bool:
+    """Return whether a field of this name holds an address or number."""
+    return name.lower().replace("_", "") in _NAMES
+
+
+def _known(
+    email: str | None, sent_to: str | None, identities: Iterable[str | None]
+) -> dict[str, str]:
+    """Return what is hidden wherever it is the whole value, and what each is hashed as."""
+    known: dict[str, str] = {}
+    for each in (email, sent_to):
+        if each:
+            _add_forms(known, each)
+    for identity in identities:
+        if identity and "@" in identity and _ADDRESS.fullmatch(identity.strip()):
+            _add_forms(known, identity)
+    return known
+
+
+def _add_forms(known: dict[str, str], text: str) -> None:
+    """Add the forms in which text is an address, number or token, and what each is hashed as."""
+    folded = _folded(text)
+    if "@" in folded:
+        known[folded] = folded
+        if not _ADDRESS.fullmatch(folded):
+            known.update((address, address) for address in _ADDRESS.findall(folded))
+    elif _NUMBER.fullmatch(folded):
+        digits = "".join(each for each in folded if each.isdigit())
+        if len(digits) >= _SHORTEST:
+            known[folded] = known[digits] = folded
+    elif _TOKEN.fullmatch(folded):
+        known[folded] = folded
+
+
+def _needles(form: str) -> Iterator[str]:
     """Yield the forms in which an address or number stands in longer text."""
-    if len(known) >= _SHORTEST:
-        yield known
-        if "@" in known:
-            yield quote(known, safe="").lower()
-
-
-def _is_elsewhere(known: set[str], text: bytes) -> bool:
-    """Return whether an address or number may stand in JSON in small letters."""
-    for field in _FIELDS:
-        if field in text:
-            return True
-    for each in known:
-        if not each.isascii() or _encode(each)[1:-1] in text:
-            return True
-    return b"%40" in text
+    if len(form) >= _SHORTEST:
+        yield form
+        if "@" in form:
+            yield quote(form, safe="").lower()
 
 
 def _named(value: Any, *, inside: bool = False) -> Iterator[str]:
@@ -176,16 +247,16 @@ def _named(value: Any, *, inside: bool = False) -> Iterator[str]:
     """
     if isinstance(value, dict):
         for name, each in value.items():
-            named = name.lower().replace("_", "") in _NAMES
+            named = _holds(name)
             text = as_text(each)
             if text is None:
                 yield from _named(each, inside=inside or named)
-            elif text.strip() and (named or (inside and _ADDRESS.fullmatch(text.strip()))):
+            elif named or (inside and "@" in text):
                 yield _folded(text)
     elif isinstance(value, list):
         for each in value:
             text = as_text(each)
             if text is None:
                 yield from _named(each, inside=inside)
-            elif inside and text.strip():
+            elif inside:
                 yield _folded(text)

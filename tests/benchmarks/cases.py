@@ -225,6 +225,20 @@ def _tap_cases(bench: Bench) -> Iterator[Case]:
         lambda: bench.tap(some, archive(some) | maps),
         lambda: all_streams(some),
     )
+
+    def without_addresses(what: str) -> Callable[[], Sample]:
+        setting = {"email_addresses": what, "hash_key": "a secret"}
+        return lambda: bench.tap(some, archive(some) | setting)
+
+    for what in ("hash", "omit"):
+        yield Case(
+            f"addresses-{what}",
+            f"tap, email_addresses: {what}",
+            "keep",
+            0.8,
+            without_addresses(what),
+            lambda: all_streams(some),
+        )
     part = bench.number(500_000)
     yield Case(
         "memory",

@@ -406,6 +406,7 @@ def lines_in(folder: Path, pattern: str) -> int:
 
 WALKED_ELSEWHERE = {
     "collector/segment-calls.md": "tests/collector/test_segment_endpoint.py",
+    "reports/dbt.md": "tests/report/test_dbt.py",
 }
 
 

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -50,18 +51,21 @@ def test_names_are_plain_text_in_a_pipe(tables, tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert all(each.isprintable() or each == "\n" for each in done.stdout)
-    assert r"\x1b[31mred\x1b]0;title\x07 \x9b2J\r\n\u202egnp.exe (0)" in done.stdout
-    for name in HOSTILE[1:3]:
-        assert name in done.stdout
-    assert "1 ████" in " ".join(done.stdout.split())
-    assert "0.0%  of sent" in done.stdout
-    assert "\N{EN DASH}  of delivered" in done.stdout
+    assert HOSTILE[2] in done.stdout
+    red = run_collector("report", *tables.options, "--campaign", "red", cwd=tmp_path)
+    assert all(each.isprintable() or each == "\n" for each in red.stdout)
+    assert r"\x1b[31mred\x1b]0;title\x07 \x9b2J\r\n\u202egnp.exe (0)" in red.stdout
+    assert HOSTILE[1] in red.stdout
+    few = run_collector("report", *tables.options, "--campaign", "3", cwd=tmp_path)
+    assert "1 ████" in " ".join(few.stdout.split())
+    assert "0.0%  of sent" in few.stdout
+    assert "\N{EN DASH}  of delivered" in few.stdout
 
 
 def test_a_terminal_gets_colours_and_no_codes_of_others(tables, tmp_path):
     ours, its = pty.openpty()
     with subprocess.Popen(
-        collector_command("report", *tables.options),
+        collector_command("report", *tables.options, "--campaign", "red"),
         cwd=tmp_path,
         env=clean_environment() | {"TERM": "xterm"},
         stdout=its,
@@ -76,6 +80,55 @@ def test_a_terminal_gets_colours_and_no_codes_of_others(tables, tmp_path):
     assert "\x1b[32;" in said
     assert "\x1b[31mred" not in said
     assert "\x07" not in said
+
+
+def _on_terminal(tables: DuckDB, folder: Path, width: int, *options: str) -> list[str]:
+    """The lines that a terminal of a width gets."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (50, width))
+    with subprocess.Popen(
+        collector_command("report", *tables.options, *options),
+        cwd=folder,
+        env=clean_environment() | {"TERM": "xterm", "NO_COLOR": "1"},
+        stdout=its,
+    ) as process:
+        os.close(its)
+        parts = []
+        while part := _read(ours):
+            parts.append(part)
+        os.close(ours)
+    assert process.returncode == 0
+    return b"".join(parts).decode().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_three_hundred_campaigns_are_a_line_each_that_fits(tmp_path, width):
+    warehouse = DuckDB(tmp_path / "warehouse.duckdb")
+    load(
+        warehouse,
+        [
+            event(
+                kind,
+                AT,
+                user={"id": person},
+                campaign={"id": number, "name": f"{'A long name ' * 4}{number}"},
+            )
+            for number in range(300)
+            for kind in ("sent", "delivered", "opened")[: 1 + number % 3]
+            for person in range(1 + number // 100)
+        ],
+    )
+
+    lines = _on_terminal(warehouse, tmp_path, width)
+    few = _on_terminal(warehouse, tmp_path, width, "--campaign", "299")
+
+    assert max(map(len, lines + few)) <= width
+    assert len(lines) < 40
+    assert "and 280 more: see --top, --csv and --campaign" in lines
+    assert lines[-1].startswith("Total of 300 campaigns")
+    # Each recipient once, though campaigns share them.
+    assert lines[-1].split()[4] == "3"
+    assert "2026-11-23" in few[-1]
 
 
 def _read(terminal: int) -> bytes:
@@ -113,6 +166,8 @@ def test_no_cell_is_a_formula(tables, tmp_path):
         (["--duckdb", "text.duckdb"], "cannot read text.duckdb"),
         (["--duckdb", "warehouse.duckdb", "--schema", "else"], "in the schema else of warehouse"),
         (["--duckdb", "warehouse.duckdb", "--csv", "no/f.csv"], "cannot write no/f.csv"),
+        (["--duckdb", "warehouse.duckdb", "--since", "soon"], "is not a date or time"),
+        (["--duckdb", "warehouse.duckdb", "--timezone", "../Mars"], "is not a known time zone"),
     ],
 )
 def test_what_cannot_be_is_told_in_a_line(tables, tmp_path, arguments, said):

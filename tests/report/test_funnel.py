@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,16 @@ import pytest
 
 from tap_vero_segment.report import funnel
 from tests.support.collector import run_collector
-from tests.support.funnel import RATES, STEPS, DuckDB, PostgreSQL, event, expected, load
+from tests.support.funnel import (
+    RATES,
+    STEPS,
+    DuckDB,
+    PostgreSQL,
+    channel_of,
+    event,
+    expected,
+    load,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,16 +35,18 @@ def figures(warehouse: DuckDB | PostgreSQL, cwd: Path, *options: str) -> dict[An
     done = run_collector("report", *warehouse.options, "--csv", "-", *options, cwd=cwd)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(StringIO(done.stdout)))
-    assert all(tuple(row) == funnel.COLUMNS for row in rows)
+    by = options[options.index("--by") + 1] if "--by" in options else "week"
+    names = tuple(by if name == "week" else name for name in funnel.COLUMNS)
+    assert all(tuple(row) == names for row in rows)
     found = {
         (
             row["campaign_id"] or None,
             row["campaign"],
-            date.fromisoformat(row["week"]) if row["week"] else None,
+            date.fromisoformat(row[by]) if row[by] else None,
         ): {
             name: float(value) if value else None
             for name, value in row.items()
-            if name not in {"campaign_id", "campaign", "week"}
+            if name not in {"campaign_id", "campaign", by}
         }
         for row in rows
     }
@@ -59,8 +71,86 @@ def test_the_figures_are_those_of_plain_loops(warehouse, records, tmp_path):
     assert rounded(told) == found
     names = {name for _, name, _ in told}
     assert {"(no campaign)", "(no name)", "Nobody's"} <= names
+    assert {"email", "push", "sms"} == {*map(channel_of, records)}
     assert {week.year for _, _, week in told if week} == {2024, 2026, 2027}
     assert any(row["delivered_rate"] is None for row in told.values())
+
+
+@pytest.mark.parametrize("option", ["push", " SMS", "all"])
+def test_other_channels_are_counted_where_it_is_asked_for(option, records, tmp_path):
+    warehouse = DuckDB(tmp_path / "warehouse.duckdb")
+    load(warehouse, records)
+
+    found = figures(warehouse, tmp_path, "--channel", option)
+
+    channel = None if option == "all" else option.strip().lower()
+    assert found == rounded(expected(records, channel))
+    assert found != rounded(expected(records))
+
+
+@pytest.mark.parametrize("by", ["day", "month"])
+def test_days_and_months_begin_in_the_time_zone(warehouse, by, records, tmp_path):
+    load(warehouse, records)
+    found = figures(warehouse, tmp_path, "--by", by, "--timezone", "America/New_York")
+    assert found == rounded(expected(records, by=by, zone="America/New_York"))
+
+
+def test_a_span_of_time_keeps_the_campaigns_that_earlier_events_tell(warehouse, records, tmp_path):
+    load(warehouse, records)
+    since, until = "2024-12-30T01:00:00", "2026-12-31"
+
+    found = figures(
+        warehouse, tmp_path, "--since", since, "--until", until, "--timezone", "Asia/Tokyo"
+    )
+
+    def wanted(record: dict[str, Any]) -> bool:
+        return "2024-12-29T16:00:00" <= record["timestamp"] < "2026-12-30T15:00:00"
+
+    assert found == rounded(expected(records, zone="Asia/Tokyo", wanted=wanted))
+    assert {year.year for *_, year in found if year} == {2024, 2025, 2026}
+
+
+def test_a_campaign_is_chosen_by_its_id_or_its_name(warehouse, records, tmp_path):
+    load(warehouse, records)
+    whole = rounded(expected(records))
+
+    by_id = figures(warehouse, tmp_path, "--campaign", "1")
+    by_name = figures(warehouse, tmp_path, "--campaign", "sHAREd")
+    none = run_collector("report", *warehouse.options, "--campaign", "it's", cwd=tmp_path)
+
+    assert by_id == {key: row for key, row in whole.items() if "1" in {key[0], key[1][-1]}}
+    assert by_name == {key: row for key, row in whole.items() if "Shared" in key[1]}
+    assert "No event of a campaign was found" in none.stdout
+
+
+def test_what_is_not_counted_is_said(warehouse, records, tmp_path):
+    load(warehouse, records + records[::2])
+    left_out = Counter(map(channel_of, records))
+    del left_out["email"]
+
+    done = run_collector("report", *warehouse.options, cwd=tmp_path)
+    without = run_collector("report", *warehouse.options, "--channel", "all", cwd=tmp_path)
+
+    note = "Only the channel email is counted. Other channels: " + ", ".join(
+        f"{channel} ({count} events)" for channel, count in left_out.most_common()
+    )
+    assert note in " ".join(done.stdout.split())
+    assert "channel" not in without.stdout
+
+
+def test_tables_loaded_before_there_were_channels_count_as_emails(warehouse, records, tmp_path):
+    load(warehouse, records, without=frozenset({"campaign_channel"}))
+
+    done = run_collector("report", *warehouse.options, "--csv", "f.csv", cwd=tmp_path)
+
+    assert figures(warehouse, tmp_path) == rounded(expected(records, None))
+    assert done.stdout.count("no column campaign_channel") == 1
+
+
+def test_a_blank_channel_is_refused(tmp_path):
+    done = run_collector("report", "--duckdb", "f.duckdb", "--channel", " ", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "name a channel, or all" in done.stderr
 
 
 def test_the_sql_of_the_documentation_finds_the_same_unchanged(warehouse, records):

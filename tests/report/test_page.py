@@ -67,6 +67,16 @@ def test_the_page_draws_its_charts_alone_and_runs_no_name(tmp_path: Path) -> Non
             label.wait_for(state="attached")
             assert name in (label.text_content() or "")
 
+        weeks = page.locator("#part-1")
+        assert weeks.is_hidden()
+        page.get_by_role("button", name="2 weeks").first.click()
+        assert weeks.locator("tr").count() == 2
+        assert weeks.is_visible()
+
+        # Two weeks apart there is a gap, and none is drawn upon another.
+        assert page.evaluate("document.getElementById('chart-sent').layout.xaxis.type") == "date"
+        assert page.evaluate("document.getElementById('chart-sent').layout.barmode") == "group"
+
         shown = page.locator("#chart-steps .yaxislayer-above").text_content() or ""
         legend = page.locator("#chart-opened .legend").text_content() or ""
         for name in NAMES:

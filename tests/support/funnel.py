@@ -7,6 +7,7 @@ import random
 from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
+from zoneinfo import ZoneInfo
 
 import duckdb
 import msgspec
@@ -17,7 +18,7 @@ from tests.support.payloads import EMAIL_TYPES, STREAM_OF
 from tests.support.records import record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 Record = dict[str, Any]
@@ -71,6 +72,8 @@ def generated(count: int, seed: int = 7) -> list[Record]:
             campaign["name"] = f"{name} {at // 86_400 % 2}" if which < 4 else None
         elif number % 3:
             campaign["name"] = chance.choice(("Own 0", "Own 1", "Shared 0", "Nobody's"))
+        if (channel := chance.choice((None, None, None, " Email ", "", "push", "SMS"))) is not None:
+            campaign["channel"] = channel
         fields: Record = {"user": user, "campaign": campaign, "n": number}
         if chance.random() < 0.5:
             fields["message_id"] = f"{which or chance.randrange(1, 5)}-{person}@veromail.com"
@@ -78,14 +81,30 @@ def generated(count: int, seed: int = 7) -> list[Record]:
     return found
 
 
-def monday(record: Record) -> date:
-    day = datetime.fromisoformat(record["timestamp"]).date()
-    return day - timedelta(days=day.isoweekday() - 1)
+def channel_of(record: Record) -> str:
+    return (record["campaign_channel"] or "").strip().lower() or "email"
 
 
-def expected(records: Iterable[Record]) -> dict[tuple[str | None, str, date | None], Record]:
+def first_day(record: Record, by: str, zone: str) -> date:
+    day = datetime.fromisoformat(record["timestamp"]).astimezone(ZoneInfo(zone)).date()
+    if by == "month":
+        return day.replace(day=1)
+    return day - timedelta(days=day.isoweekday() - 1) if by == "week" else day
+
+
+def expected(
+    records: Iterable[Record],
+    channel: str | None = "email",
+    by: str = "week",
+    zone: str = "UTC",
+    wanted: Callable[[Record], bool] = lambda _: True,
+) -> dict[tuple[str | None, str, date | None], Record]:
     """The funnel, by plain loops: figures by campaign's id, name and week."""
-    once = {record["id"]: record for record in records}.values()
+    once = [
+        record
+        for record in {record["id"]: record for record in records}.values()
+        if channel in {None, channel_of(record)}
+    ]
     of_email: dict[str, set[str]] = defaultdict(set)
     of_name: dict[str, set[str]] = defaultdict(set)
     names: dict[str, tuple[str, str]] = {}
@@ -100,7 +119,7 @@ def expected(records: Iterable[Record]) -> dict[tuple[str | None, str, date | No
             names[number] = max(names.get(number, ("", "")), (record["timestamp"], name))
     ids: dict[Any, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     people: dict[Any, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for record in once:
+    for record in filter(wanted, once):
         number, name = record["campaign_id"], record["campaign_name"]
         if number is None and record["email_id"] in of_email:
             number = min(of_email[record["email_id"]])
@@ -113,7 +132,7 @@ def expected(records: Iterable[Record]) -> dict[tuple[str | None, str, date | No
         address = record["context_traits_email"]
         person = record["user_id"] or record["anonymous_id"] or (address and address.lower())
         step = STEP_OF[record["event"]]
-        for week in (None, monday(record)):
+        for week in (None, first_day(record, by, zone)):
             ids[number, shown, week][step].add(record["id"])
             people[number, shown, week][step].add(person)
     return {
@@ -191,6 +210,8 @@ def load(
     records: Iterable[Record],
     schema: str = "vero",
     without: frozenset[str] = frozenset(),
+    *,
+    segment_columns: bool = False,
 ) -> None:
     """Append records to their tables, made where they are missing, some columns left out."""
     by_table: dict[str, list[Record]] = defaultdict(list)
@@ -200,7 +221,8 @@ def load(
     statements = [f'CREATE SCHEMA IF NOT EXISTS "{schema}"']
     rows = {}
     for table, found in by_table.items():
-        kept = [each for each in columns(BY_STREAM[table]) if each.name not in without]
+        whole = columns(BY_STREAM[table], segment_columns=segment_columns)
+        kept = [each for each in whole if each.name not in without]
         types = ", ".join(f'"{each.name}" {warehouse.types[each.kind]}' for each in kept)
         statements.append(f'CREATE TABLE IF NOT EXISTS "{schema}"."{table}" ({types})')
         values = ", ".join([warehouse.placeholder] * len(kept))

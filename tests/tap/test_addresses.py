@@ -125,11 +125,15 @@ def test_a_field_of_such_a_name_is_hidden_and_what_it_holds_everywhere(name):
 
 
 def test_changes_of_an_address_are_hidden():
-    changes = {"email": {"from": "old@b.example", "to": "new@b.example", "at": 5}}
+    changes = {"email": {"from": "old@b.example", "to": "new@b.example", "at": 1795425840}}
     payload = {"type": "user_updated", "user": {"id": 1}, "changes": changes}
     assert record(payload)["properties"] == {
         "changes": {
-            "email": {"from": digest("old@b.example"), "to": digest("new@b.example"), "at": 5}
+            "email": {
+                "from": digest("old@b.example"),
+                "to": digest("new@b.example"),
+                "at": 1795425840,
+            }
         }
     }
 
@@ -172,3 +176,75 @@ def test_a_value_that_is_the_name_of_a_field_ends_nothing(key):
 def test_a_blank_address_makes_no_address_of_other_blank_text():
     found = record(payload_with("  ", bounce_message="", extra=" "))
     assert (found["bounce_message"], found["properties"]["extra"]) == ("", " ")
+
+
+WORDS = ["traits", "email", "campaign_name", "987", 987, "yes", "550", "campaign_trigger_event"]
+
+
+@pytest.mark.parametrize("key", [KEY, None])
+@pytest.mark.parametrize("word", WORDS, ids=repr)
+def test_a_word_or_short_number_hides_no_other_value_and_no_name(word, key):
+    payload = payload_with(ADDRESS, extra={str(word): word, "list": [word], "deep": {"x": word}})
+    payload["user"]["id"] = str(word)
+    payload["campaign"]["sent_to"] = word
+    expected = plain(payload) | {"campaign_sent_to": key and digest(str(word))}
+    expected["context_traits_email"] = key and HASH
+    if word == "email":  # a field of that name holds an address
+        expected["properties"] = plain(payload)["properties"]
+        if key:
+            expected["properties"]["extra"]["email"] = digest("email")
+        else:
+            del expected["properties"]["extra"]["email"]
+    assert record(payload, key) == expected | ({} if key else {"context": None})
+
+
+def test_a_field_of_such_a_name_is_hidden_where_it_holds_a_word():
+    payload = {
+        "type": "user_created",
+        "user": {"id": 1, "mobile": 1, "seats": 1, "phones": 1, "Phone": "no", "news": "no"},
+    }
+    assert record(payload)["properties"] == {
+        "mobile": digest("1"),
+        "seats": 1,
+        "phones": 1,
+        "Phone": digest("no"),
+        "news": "no",
+    }
+    assert record(payload, None)["properties"] == {"seats": 1, "phones": 1, "news": "no"}
+
+
+@pytest.mark.parametrize("written", ["+61400000000", "+61 400 000 000", "(61) 400-000-000"])
+def test_a_number_is_found_however_it_was_written(written):
+    payload = payload_with("a@b.example", bounce_message=f"to 61400000000, {written}")
+    payload["campaign"]["sent_to"] = written
+    found = record(payload)
+    assert found["campaign_sent_to"] == digest(written)
+    assert found["bounce_message"] == f"to {digest(written)}, {digest(written)}"
+
+
+def test_an_address_with_a_name_is_found_without_it():
+    payload = payload_with(f"Steve <{ADDRESS}>", bounce_message=f"550 {ADDRESS.lower()}: no")
+    assert record(payload)["bounce_message"] == f"550 {HASH}: no"
+
+
+def test_a_device_token_is_hidden_everywhere():
+    token = "740F4707BEBCF74F9B7C25D48E3358945F6AA01DA5DDB387462C7EAF61BB78AD"
+    payload = payload_with("a@b.example", extra={"token": token, token: [f"<{token.lower()}>"]})
+    payload["campaign"] |= {"sent_to": token, "channel": "push"}
+    assert token.lower() not in json.dumps(record(payload)).lower()
+    assert token.lower() not in json.dumps(record(payload, None)).lower()
+
+
+def test_names_that_become_one_keep_both_values():
+    payload = payload_with(ADDRESS, extra={ADDRESS: 1, ADDRESS.lower(): 2})
+    assert sorted(record(payload)["properties"]["extra"].values()) == [1, 2]
+    assert sorted(record(payload, None)["properties"]["extra"].values()) == [1, 2]
+
+
+def test_whom_a_message_was_sent_to_can_be_several():
+    payload = payload_with("a@b.example", bounce_message=ADDRESS)
+    payload["campaign"]["sent_to"] = [ADDRESS, {"n": 5}, "x"]
+    found = record(payload)
+    assert found["campaign_sent_to"] is None
+    assert found["properties"]["campaign"]["sent_to"] == [HASH, {"n": 5}, digest("x")]
+    assert found["bounce_message"] == HASH
