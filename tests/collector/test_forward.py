@@ -178,7 +178,9 @@ def test_it_waits_as_long_as_the_destination_asks_for(embedded, server):
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("fault", [faults.status(500), faults.hang, faults.half], ids=str)
+@pytest.mark.parametrize(
+    "fault", [faults.status(500), faults.hang, faults.half], ids=["500", "hang", "half"]
+)
 def test_a_run_that_does_not_follow_gives_up_and_keeps_the_cursor(embedded, server, fault):
     fill(embedded, BODIES[:5])
     server.fault_of = lambda body: fault if body == BODIES[3] else None
