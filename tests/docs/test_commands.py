@@ -133,7 +133,7 @@ def test_from_nothing_to_a_table(blocks: list[str], reader: Reader, database: st
     command, shown = typed(init)
     printed = reader.type(command)
     assert_shows(printed, shown)
-    path = printed.strip().rpartition("https://collector.example")[2]
+    path = printed.rpartition("https://collector.example")[2].split()[0]
 
     command, shown = typed(serve)
     with TypedCollector(reader, command) as collector:
