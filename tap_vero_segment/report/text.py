@@ -104,7 +104,7 @@ def _span(report: Report) -> str:
 def _lines(report: Report, top: int, width: int) -> str:
     """Lay out many campaigns, a line each, and their total."""
     shown = [each.total for each in report.campaigns[:top]]
-    total = report.total._replace(campaign=f"Total of {len(report.campaigns):,} campaigns")
+    total = report.total._replace(campaign=f"Total of {len(report.campaigns):,}")
     figures = [_figures(line, rates=True) for line in (*shown, total)]
     columns = [*zip(_HEADER, *figures, strict=True)]
     if sum(max(map(len, column)) + 2 for column in columns) + _NAME > width:
