@@ -454,6 +454,7 @@ RUN_BY = {
         "uv run python -m tests.targets.matrix --markdown docs/targets.md",
     },
     "tests/collector/test_demo.py": {"vero-collector demo"},
+    "tests/collector/test_status.py": {"vero-collector status --json"},
     "tests/collector/test_check.py": {"vero-collector check"},
     "tests/collector/test_dead_letters.py": {
         "vero-collector dead-letters delete 7 9",
