@@ -304,7 +304,7 @@ def test_without_a_mark_all_of_a_store_is_looked_at(tmp_path, damage):
     SqliteWriter(url_of(store), "store").close()
     store.with_name(f"{NAME}-mark").unlink()
 
-    with pytest.raises(SettingError, match=r"the store is damaged: .* put the copy in place"):
+    with pytest.raises(SettingError, match=r"the store is damaged: .*vero-collector restore"):
         SqliteWriter(url_of(store), "store")
 
 

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from tap_vero_segment import times
+from tap_vero_segment.report.funnel import Question
 from tap_vero_segment.report.warehouse import read_postgres
 from tap_vero_segment.stores.base import Backlog, Exported, Exports, Refused
 from tap_vero_segment.stores.postgres.reader import PostgresReader
@@ -161,4 +162,4 @@ def test_nothing_of_another_user_runs_in_a_report(url):
     owner.run(f'GRANT USAGE ON SCHEMA vero TO "{user}"')
     owner.run(f'GRANT SELECT ON ALL TABLES IN SCHEMA vero TO "{user}"')
 
-    assert sum(count for _, count in read_postgres(url, "vero").rows) == 20
+    assert sum(count for _, count in read_postgres(url, "vero", Question()).rows) == 20
