@@ -11,6 +11,10 @@ import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def make_folder(path: Path) -> None:
@@ -55,6 +59,19 @@ def write_new(path: Path, content: bytes) -> None:
         OSError: It cannot be written.
     """
     make_folder(path.parent)
+    _write(path, content, _give_name)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file in the place of another; at any moment one of the two is there, and whole.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    _write(path, content, os.replace)
+
+
+def _write(path: Path, content: bytes, give_name: Callable[[str, Path], None]) -> None:
     descriptor, temporary = tempfile.mkstemp(".part", f".{path.name}.", path.parent)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor, no path
@@ -63,7 +80,7 @@ def write_new(path: Path, content: bytes) -> None:
                 os.fchmod(descriptor, 0o640)
             file.flush()
             os.fsync(descriptor)
-        _give_name(temporary, path)
+        give_name(temporary, path)
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)  # noqa: PTH108  # as mkstemp has named it

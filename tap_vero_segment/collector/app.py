@@ -94,6 +94,7 @@ class App:
             **dict.fromkeys(tracking.PATHS, self._tracking),
             "/segment": self._segment,
             "/v1/events": self._events,
+            "/v1/erasures": self._erasures,
             "/health": self._health.health,
             "/ready": self._health.ready,
             "/metrics": self._health.metrics,
@@ -207,13 +208,20 @@ class App:
         )
 
     async def _events(self, request: Request) -> Response:
+        self._check_read_token(request)
+        return await events.get(request, self._reader_pool)
+
+    async def _erasures(self, request: Request) -> Response:
+        self._check_read_token(request)
+        return await events.get_erasures(request, self._reader_pool)
+
+    def _check_read_token(self, request: Request) -> None:
         tokens = enabled(self._secrets.read_token)
         scheme, _, given = (request.header(b"authorization") or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not is_one_of(given.strip(), tokens):
             raise HTTPError(401, "a wrong read token", (b"www-authenticate", b"Bearer"))
         request.admit()
         check_method(request, "GET")
-        return await events.get(request, self._reader_pool)
 
     async def _openapi(self, request: Request) -> Response:
         check_method(request, "GET")

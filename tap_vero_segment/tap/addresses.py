@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import hmac
-import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import msgspec
 
+from tap_vero_segment.recipients import ADDRESS, folded, named_values
 from tap_vero_segment.record import as_text, take_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tap_vero_segment.track import TrackCall
-
-_NAMES: Final = frozenset(
-    "email emailaddress sentto campaignsentto phone phonenumber mobile mobilenumber".split()  # noqa: SIM905
-)
-"""Names of fields that hold the recipient's address or number, in small letters, without ``_``."""
 
 _FIELDS: Final = tuple(
     b'"%b":' % name.encode()
@@ -30,8 +25,6 @@ _FIELDS: Final = tuple(
     )
 )
 """They, as JSON has them."""
-
-_ADDRESS: Final = re.compile(r"[^\s@]+@[^\s@]+")
 
 _SHORTEST: Final = 6
 """Characters of an address or number that is looked for inside longer text. A shorter one would be
@@ -75,12 +68,12 @@ class Addresses:
         # Almost always it is in these places only, and they are done by themselves.
         email = take_text(traits, "email") if isinstance(traits, dict) else None
         sent_to = take_text(properties, "campaign_sent_to")
-        known = {_folded(each) for each in (email, sent_to) if each and each.strip()}
+        known = {folded(each) for each in (email, sent_to) if each and each.strip()}
         for identity in (call.user_id, call.anonymous_id):
-            if identity and "@" in identity and _ADDRESS.fullmatch(identity.strip()):
-                known.add(_folded(identity))
+            if identity and "@" in identity and ADDRESS.fullmatch(identity.strip()):
+                known.add(folded(identity))
         if _is_elsewhere(known, _encode((context, properties)).lower()):
-            known.update(_named(context), _named(properties))
+            known.update(named_values(context), named_values(properties))
             needles = sorted(
                 {needle: each for each in known for needle in _needles(each)}.items(),
                 key=lambda item: -len(item[0]),
@@ -91,19 +84,19 @@ class Addresses:
             # What was sent to can itself be "traits", and is hidden in names as well.
             traits = context.setdefault("traits", {})
             if not self._omits:
-                traits["email"] = self._digest(_folded(email)) if email else email
+                traits["email"] = self._digest(folded(email)) if email else email
             elif not traits:
                 del context["traits"]
         if sent_to is not None and not self._omits:
-            properties["campaign_sent_to"] = self._digest(_folded(sent_to)) if sent_to else sent_to
+            properties["campaign_sent_to"] = self._digest(folded(sent_to)) if sent_to else sent_to
         call.context, call.properties = context or None, properties or None
         call.user_id = self._identity(call.user_id, known)
         call.anonymous_id = self._identity(call.anonymous_id, known)
 
     def _identity(self, value: str | None, known: set[str]) -> str | None:
-        if value is None or _folded(value) not in known:
+        if value is None or folded(value) not in known:
             return value
-        return None if self._omits else self._digest(_folded(value))
+        return None if self._omits else self._digest(folded(value))
 
     def _hidden(self, value: Any, known: set[str], needles: list[tuple[str, str]]) -> Any:
         """Return a value without what is known, wherever it is in there."""
@@ -119,8 +112,8 @@ class Addresses:
         text = as_text(value)
         if text is None:
             return value
-        if _folded(text) in known:
-            return _LEFT_OUT if self._omits else self._digest(_folded(text))
+        if folded(text) in known:
+            return _LEFT_OUT if self._omits else self._digest(folded(text))
         return self._in_text(value, needles) if isinstance(value, str) else value
 
     def _in_text(self, text: str, needles: list[tuple[str, str]]) -> str:
@@ -144,10 +137,6 @@ class Addresses:
         return text
 
 
-def _folded(text: str) -> str:
-    return text.strip().lower()
-
-
 def _needles(known: str) -> Iterator[str]:
     """Yield the forms in which an address or number stands in longer text."""
     if len(known) >= _SHORTEST:
@@ -165,27 +154,3 @@ def _is_elsewhere(known: set[str], text: bytes) -> bool:
         if not each.isascii() or _encode(each)[1:-1] in text:
             return True
     return b"%40" in text
-
-
-def _named(value: Any, *, inside: bool = False) -> Iterator[str]:
-    """Yield what fields hold whose names say that they hold an address or number.
-
-    Args:
-        value: Where to look.
-        inside: Whether it is itself the value of such a field.
-    """
-    if isinstance(value, dict):
-        for name, each in value.items():
-            named = name.lower().replace("_", "") in _NAMES
-            text = as_text(each)
-            if text is None:
-                yield from _named(each, inside=inside or named)
-            elif text.strip() and (named or (inside and _ADDRESS.fullmatch(text.strip()))):
-                yield _folded(text)
-    elif isinstance(value, list):
-        for each in value:
-            text = as_text(each)
-            if text is None:
-                yield from _named(each, inside=inside)
-            elif inside and text.strip():
-                yield _folded(text)

@@ -11,7 +11,7 @@ from uuid import uuid4
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.tap.batch.batch_files import BatchFiles, batch_line, page_size
 from tap_vero_segment.tap.batch.storage import open_storage
-from tap_vero_segment.tap.messages import page_serializer
+from tap_vero_segment.tap.messages import page_serializer, to_line
 from tap_vero_segment.tap.outputs import BookmarkLimit, Output, Outputs
 from tap_vero_segment.tap.streams import PAGE_SIZE
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tap_vero_segment.tap.batch.settings import BatchSettings
     from tap_vero_segment.tap.messages import Serializer, SingerOutput
     from tap_vero_segment.tap.settings import Settings
-    from tap_vero_segment.tap.streams import VeroStream
+    from tap_vero_segment.tap.streams import ErasuresStream, VeroStream
 
 
 PATIENCE: Final = 60.0
@@ -87,6 +87,25 @@ def sync(
             outputs.distribute(page.calls)
             writer.write(outputs.take(), len(page.calls), bookmark)
         writer.finish()
+
+
+def sync_erasures(output: SingerOutput, source: Source, stream: ErasuresStream) -> None:
+    """Write the ids of events that were erased since the last run to standard output.
+
+    They are RECORD messages always: even with batch files these are few and small.
+
+    Raises:
+        UserError: The source cannot be read.
+    """
+    with stream.get_record_counter() as counter:
+        for page in source.erasures(stream.bookmark, PAGE_SIZE):
+            if stream.bookmark is not None and page[0]["loaded_at"] <= stream.bookmark:
+                stream.forget()  # the source has not come as far: it was restored from a copy
+            lines = b"".join(
+                to_line(message) for record in page for message in stream.mapped(record)
+            )
+            counter.increment(len(page))
+            write(output, [stream], lines, page[-1]["loaded_at"])
 
 
 def write(

@@ -14,6 +14,7 @@ from tap_vero_segment.terminal import table
 
 if TYPE_CHECKING:
     from tap_vero_segment.stores.base import Summary
+    from tap_vero_segment.stores.erasures import ErasureFigures
 
 
 def status(store: str, *, as_json: bool) -> str:
@@ -25,7 +26,11 @@ def status(store: str, *, as_json: bool) -> str:
     """
     with open_reader(store, "store") as reader:
         behind = reader.clock_behind()
-        figures = _figures(reader.summary()) | {"clock_behind_seconds": behind / times.SECOND}
+        erasures = reader.erasure_figures()
+        figures = _figures(reader.summary()) | {
+            "clock_behind_seconds": behind / times.SECOND,
+            "erasures": erasures._asdict(),
+        }
     if as_json:
         return msgspec.json.encode(figures).decode()
     rows = [
@@ -40,9 +45,24 @@ def status(store: str, *, as_json: bool) -> str:
             f"events: {figures['events']}",
             f"dead letters: {_or_hidden(figures['quarantined'])}",
             f"ignored calls (not Vero events): {figures['passed_over']}",
+            *(_erasures(erasures) if erasures.erasures else []),
             *([f"warning: {warning}"] if warning else []),
         ]
     )
+
+
+def _erasures(figures: ErasureFigures) -> list[str]:
+    unfinished = (
+        f", of which {figures.unfinished} are not finished: run the same erase again"
+        if figures.unfinished
+        else ""
+    )
+    return [
+        f"erased addresses and user ids: {figures.erasures}{unfinished}",
+        f"erased events: {figures.events}",
+        f"suppressed addresses and user ids: {figures.suppressed}",
+        f"dropped, as of erased people: {figures.dropped}",
+    ]
 
 
 def _or_hidden(count: int | None) -> str:
