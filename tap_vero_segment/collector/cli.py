@@ -220,6 +220,14 @@ def init(url: str) -> None:
     ),
 )
 @click.option(
+    "--segment-deletes",
+    "segment_deletes",
+    is_flag=True,
+    envvar=settings.variable("segment_deletes"),
+    show_envvar=True,
+    help="Erase the user of each delete notice that Segment's webhooks bring; else it is ignored.",
+)
+@click.option(
     "--log-format",
     type=click.Choice([form.value for form in logs.LogFormat]),
     default=logs.LogFormat.TEXT.value,

@@ -26,6 +26,7 @@ from tap_vero_segment.collector.connection_limits import (
     LimitedProtocol,
     Limits,
 )
+from tap_vero_segment.collector.eraser import Eraser
 from tap_vero_segment.collector.logs import announce_address, announce_endpoints, announce_store
 from tap_vero_segment.collector.metrics import Metrics
 from tap_vero_segment.collector.notify import START_SECONDS, Notifier
@@ -79,7 +80,15 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
         on_commit=metrics.committed,
     )
     reader_pool = ReaderPool(lambda: open_reader(settings.store, "store"))
-    app = App(secrets, committer, reader_pool, metrics, legacy_batches=settings.legacy_batches)
+    eraser = Eraser(settings.store) if settings.segment_deletes else None
+    app = App(
+        secrets,
+        committer,
+        reader_pool,
+        metrics,
+        legacy_batches=settings.legacy_batches,
+        eraser=eraser,
+    )
     limits = Limits(_connections(settings.max_connections), settings.client_seconds)
     connection_limits = ConnectionLimits(limits, metrics.refused)
     protocol: Any = functools.partial(LimitedProtocol, connection_limits)
@@ -108,6 +117,7 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
         connection_limits,
         _SecretsReloader(app, secrets, reload),
         location,
+        eraser,
     )
     listening = _listen(settings.host, settings.port)
     # A body of half a megabyte can be a hundred thousand arrays, and Python would spend most of
@@ -206,6 +216,7 @@ class _Server(uvicorn.Server):
         connection_limits: Looks after the connections.
         reloader: Changes the secrets at SIGHUP.
         location: Where the store is, for the log.
+        eraser: Started once the store is open.
     """
 
     def __init__(
@@ -216,6 +227,7 @@ class _Server(uvicorn.Server):
         connection_limits: ConnectionLimits,
         reloader: _SecretsReloader,
         location: str,
+        eraser: Eraser | None,
     ) -> None:
         super().__init__(config)
         self._committer = committer
@@ -223,6 +235,7 @@ class _Server(uvicorn.Server):
         self._connection_limits = connection_limits
         self._reloader = reloader
         self._location = location
+        self._eraser = eraser
         self._notifier = Notifier()
         self._status = 0
         self._threads_ended = True
@@ -258,6 +271,8 @@ class _Server(uvicorn.Server):
         loop.set_exception_handler(_log_fault)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         await self._open_store()
+        if self._eraser is not None:
+            self._eraser.start()
         try:
             await super().serve(sockets)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hmac
 import json
 import random
 import time
@@ -14,16 +15,24 @@ from urllib.parse import quote
 
 import apsw
 import pytest
+import requests
 
 from tap_vero_segment import times
 from tap_vero_segment.collector.commands.erase import erase
 from tap_vero_segment.inputs.intake import read_vero
-from tap_vero_segment.recipients import address
+from tap_vero_segment.recipients import address, user_id
 from tap_vero_segment.stores.base import DeadLetter
 from tap_vero_segment.stores.open import open_reader, open_writer
 from tap_vero_segment.stores.sqlite import scrubbing
 from tests.support.archived import archived, killed_when
-from tests.support.collector import READ_TOKEN, Collector, run_collector, wait_until
+from tests.support.collector import (
+    READ_TOKEN,
+    SECRETS,
+    SEGMENT_SECRET,
+    Collector,
+    run_collector,
+    wait_until,
+)
 from tests.support.payloads import documented
 from tests.support.rounds import by_rounds, rounds
 from tests.support.stored import every_line
@@ -396,3 +405,35 @@ def test_killed_at_any_point_the_next_one_ends_it(tmp_path, store):
     with open_reader(store, "store") as reader:
         assert len(reader.erased(0, 10_000)) == len(ids) - len(left)
         assert reader.erasure_figures().unfinished == 0
+
+
+def test_segments_delete_notices_erase_where_the_setting_says_so(tmp_path, store):
+    ids = fill(store, [of({"id": 42}), of({"id": 43}), of({"id": None, "email": ANN})])
+    ids += fill(store, [of({"id": ANN})])
+    archive = tmp_path / "archive"
+    good(tmp_path, store, "export", "--to", archive.as_uri())
+    notices = [{"type": "delete", "userId": one, "messageId": f"x{one}"} for one in (42, ANN)]
+
+    def deliver(collector: Collector) -> None:
+        body = json.dumps(notices).encode()
+        signature = hmac.new(SEGMENT_SECRET.encode(), body, "sha1").hexdigest()
+        response = requests.post(
+            f"{collector.url}/segment", body, headers={"X-Signature": signature}, timeout=30
+        )
+        assert response.status_code == 200
+
+    with Collector(tmp_path, store_url=store) as collector:
+        deliver(collector)
+    assert ids_in(store) == ids  # off by default
+    on = SECRETS | {"VERO_COLLECTOR_SEGMENT_DELETES": "true"}
+    with Collector(tmp_path, store_url=store, env=on) as collector:
+        deliver(collector)
+        wait_until(lambda: ids_in(store) == ids[1:2])
+        wait_until(lambda: list(archived(archive)) == ids[1:2])
+        assert ANN not in collector.log()
+    # One that a collector has only begun is finished by the next.
+    writer = open_writer(store, "store")
+    writer.begin_erasure([writer.erased_people().digest(user_id("43"))])
+    writer.close()
+    with Collector(tmp_path, store_url=store, env=on):
+        wait_until(lambda: ids_in(store) == [])
