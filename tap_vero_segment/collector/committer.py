@@ -306,14 +306,8 @@ class Committer:
         """Write group after group: the writer thread."""
         try:
             writer = self._open_writer()
-        except Exception as error:  # noqa: BLE001  # told to the one who waits for the start
-            self._call(self._ended.set)
-            self._call(_settle, [opened], error)
-            return
-        try:
             self._people = writer.erased_people()
-        except StoreError as error:
-            writer.close()
+        except Exception as error:  # noqa: BLE001  # told to the one who waits for the start
             self._call(self._ended.set)
             self._call(_settle, [opened], error)
             return
