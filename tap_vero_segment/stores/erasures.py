@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from tap_vero_segment import times
 from tap_vero_segment.recipients import Identity, identities_in, identities_of
@@ -13,7 +13,20 @@ from tap_vero_segment.track import decode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from tap_vero_segment.stores.base import DeadLetter, Event
+    class _Event(Protocol):
+        @property
+        def received_at(self) -> int: ...
+        @property
+        def call(self) -> bytes: ...
+
+    class _DeadLetter(Protocol):
+        @property
+        def received_at(self) -> int: ...
+        @property
+        def body(self) -> bytes: ...
+
+    E = TypeVar("E", bound=_Event)
+    L = TypeVar("L", bound=_DeadLetter)
 
 
 class Erasure(NamedTuple):
@@ -139,7 +152,7 @@ class ErasedPeople:
                 return found
         return None
 
-    def cover(self, event: Event) -> bool:
+    def cover(self, event: _Event) -> bool:
         """Return whether an event must not be stored: it is of somebody who was erased.
 
         That is so where it was received before the erasure, and always where the person is
@@ -149,15 +162,15 @@ class ErasedPeople:
             return False
         return self.find(identities_of(decode(event.call)), event.received_at) is not None
 
-    def cover_letter(self, letter: DeadLetter) -> bool:
+    def cover_letter(self, letter: _DeadLetter) -> bool:
         """Return whether a dead letter must not be stored, as :meth:`cover`."""
         if letter.received_at >= self._until and not self._suppress:
             return False
         return self.find(identities_in(letter.body), letter.received_at) is not None
 
     def without(
-        self, events: Sequence[Event], letters: Sequence[DeadLetter] = ()
-    ) -> tuple[Sequence[Event], Sequence[DeadLetter], int]:
+        self, events: Sequence[E], letters: Sequence[L] = ()
+    ) -> tuple[Sequence[E], Sequence[L], int]:
         """Return what may be stored of events and dead letters, and how many were dropped."""
         if not self:
             return events, letters, 0
