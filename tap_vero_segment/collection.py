@@ -196,6 +196,21 @@ COLLECTIONS: Final = (
 TRACKS: Final = "tracks"
 """The stream of every event of the seven email collections, with the common columns only."""
 
+ERASURES: Final = "erasures"
+"""The stream of the ids of events that were erased, so that a warehouse can delete them."""
+
+ERASURE_COLUMNS: Final = (
+    Column("id", "string", "Id", "The id of an event that was erased.", nullable=False),
+    Column("erased_at", "time", "Erased at", "When the event was erased.", nullable=False),
+    Column(
+        "loaded_at",
+        "time",
+        "Loaded at",
+        "When the erasure became readable; the replication key.",
+        nullable=False,
+    ),
+)
+
 BY_EVENT: Final = {collection.event: collection for collection in COLLECTIONS}
 BY_STREAM: Final = {collection.stream: collection for collection in COLLECTIONS}
 BY_VERO_TYPE: Final = {collection.vero_type: collection for collection in COLLECTIONS}

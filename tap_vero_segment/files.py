@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 
 def make_folder(path: Path) -> None:
@@ -59,20 +59,36 @@ def write_new(path: Path, content: bytes) -> None:
         OSError: It cannot be written.
     """
     make_folder(path.parent)
-    with making(path) as temporary:
+    _write(path, content)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file in the place of another; at any moment one of the two is there, and whole.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    _write(path, content, os.replace)
+
+
+def _write(
+    path: Path, content: bytes, give_name: Callable[[str, Path], None] | None = None
+) -> None:
+    with making(path, give_name) as temporary:
         temporary.write_bytes(content)
         if _is_the_groups(path.parent):
             temporary.chmod(0o640)
 
 
 @contextmanager
-def making(path: Path) -> Generator[Path]:
-    """Make a file that is not there yet: for its owner only, and whole or not at all.
+def making(path: Path, give_name: Callable[[str, Path], None] | None = None) -> Generator[Path]:
+    """Make a file: for its owner only, and whole or not at all.
 
     Whoever breaks it off leaves nothing under the file's name.
 
     Args:
         path: The file, in a folder that is there.
+        give_name: Gives it its name; unless told otherwise, only where there is none of it yet.
 
     Yields:
         What to write it under; it gets its own name once it is synced.
@@ -85,7 +101,7 @@ def making(path: Path) -> Generator[Path]:
     try:
         yield Path(temporary)
         os.fsync(descriptor)
-        _give_name(temporary, path)
+        (give_name or _give_name)(temporary, path)
     finally:
         os.close(descriptor)
         with suppress(FileNotFoundError):

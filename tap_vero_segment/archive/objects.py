@@ -24,7 +24,7 @@ from obstore.store import GCSStore, LocalStore, from_url
 from tap_vero_segment import times
 from tap_vero_segment.archive.options import aws_credentials, by_name, credentials_of, split_options
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.files import make_folder, write_new
+from tap_vero_segment.files import make_folder, replace_file, sync_folder, write_new
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -242,13 +242,69 @@ class Objects:
         try:
             obstore.put(self.store, path, content, attributes=attributes, mode="create")
         except BaseError as error:
-            if not isinstance(error, NotSupportedError) and not _UNCONDITIONAL.search(str(error)):
+            if not _knows_no_conditions(error):
                 raise
             # A server that knows no conditions: what is there already is seen a moment before.
             with suppress(FileNotFoundError):
                 obstore.head(self.store, path)
                 raise AlreadyExistsError from error
             obstore.put(self.store, path, content, attributes=attributes, use_multipart=False)
+
+    def replace(self, stored: StoredObject, content: bytes) -> None:
+        """Write an object anew, whole and synced, as gzipped JSON, if it is still the same.
+
+        Raises:
+            ReplacedError: It is another one by now.
+            ObjectStoreError: It cannot be written.
+        """
+        attributes: Attributes = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        try:
+            if isinstance(self.store, LocalStore):
+                self._check_same(stored)
+                replace_file(Path(self.store.prefix or "", stored.path), content)
+                return
+            if stored.version is not None:
+                try:
+                    obstore.put(
+                        self.store,
+                        stored.path,
+                        content,
+                        attributes=attributes,
+                        mode={"e_tag": stored.version},
+                    )
+                    return  # noqa: TRY300
+                except BaseError as error:
+                    if not _knows_no_conditions(error):
+                        raise
+            # A server that knows no conditions: what is there is seen a moment before.
+            self._check_same(stored)
+            obstore.put(
+                self.store, stored.path, content, attributes=attributes, use_multipart=False
+            )
+        except (BaseError, OSError) as error:
+            if isinstance(error, PreconditionError) or _PRECONDITION in str(error):
+                raise ReplacedError from error
+            raise self.error(error, stored.path) from error
+
+    def delete(self, stored: StoredObject) -> None:
+        """Delete an object, if it is still the same.
+
+        Raises:
+            ReplacedError: It is another one by now.
+            ObjectStoreError: It cannot be deleted.
+        """
+        self._check_same(stored)
+        try:
+            obstore.delete(self.store, stored.path)
+            if isinstance(self.store, LocalStore):
+                sync_folder(Path(self.store.prefix or "", stored.path).parent)
+        except (BaseError, OSError) as error:
+            raise self.error(error, stored.path) from error
+
+    def _check_same(self, stored: StoredObject) -> None:
+        present = self.find(stored.path)
+        if (present.version, present.size) != (stored.version, stored.size):
+            raise ReplacedError
 
     def upload(self, path: str, file: IO[bytes]) -> None:
         """Write an object from a file, in parts where it is large; it is there once it is whole.
@@ -303,6 +359,11 @@ class Objects:
             "the object is in an archive storage class (such as Glacier) and cannot be read "
             f"directly: {how}, and run again; or leave its day out by start_date or end_date"
         )
+
+
+def _knows_no_conditions(error: BaseError) -> bool:
+    """Return whether a server has refused to write because of the condition, not of its result."""
+    return isinstance(error, NotSupportedError) or bool(_UNCONDITIONAL.search(str(error)))
 
 
 def _first_line(error: Exception) -> str:

@@ -12,6 +12,7 @@ from tap_vero_segment import times
 from tap_vero_segment.archive.lines import DamagedError, unzip
 from tap_vero_segment.archive.listing import DAY
 from tap_vero_segment.archive.objects import ReplacedError
+from tap_vero_segment.recipients import identities_of
 from tap_vero_segment.stores.base import Exported, Exports
 from tap_vero_segment.stores.exports import missing
 from tap_vero_segment.track import decode, without_loaded_at
@@ -150,13 +151,17 @@ def write_archive(
         agreed = writer.plan_export(objects.url, plan.planned)
         if agreed != plan:
             chunk = lacking.chunk(agreed.written, agreed.planned, whole=True)
+        # Once the plan is noted, whoever erases people knows of it; who was erased before is here.
+        people = writer.erased_people()
         days: dict[int, list[_Event]] = {}
         for event in chunk.events:
+            if people and people.find(identities_of(decode(event.call)), event.received_at):
+                continue
             days.setdefault(event.received_at - event.received_at % DAY, []).append(event)
         for day, events in days.items():
             _write(objects, day, events)
         writer.mark_exported(objects.url, agreed.planned)
-        yield Written(len(chunk.events), len(days))
+        yield Written(sum(map(len, days.values())), len(days))
 
 
 def _write(objects: Objects, day: int, events: Sequence[_Event]) -> None:

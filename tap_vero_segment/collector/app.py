@@ -16,6 +16,7 @@ import msgspec.yaml
 from tap_vero_segment.collector.committer import RefusedError
 from tap_vero_segment.collector.endpoints import events, segment, tracking, vero
 from tap_vero_segment.collector.endpoints.health import Health
+from tap_vero_segment.collector.eraser import Eraser, begin_erasure
 from tap_vero_segment.collector.guesses import Guesses
 from tap_vero_segment.collector.live_page.routes import Page
 from tap_vero_segment.collector.request import (
@@ -43,7 +44,7 @@ from tap_vero_segment.inputs.body import BodyError
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.metrics import Metrics
@@ -71,6 +72,7 @@ class App:
         counts: Where it is counted what is refused, and what the metrics tell.
         legacy_batches: Whether batches of Segment's webhooks are taken that are signed in part.
         public_url: Where Vero reaches the collector, for the live page; None: not known.
+        eraser: Erases the users of Segment's ``delete`` notices; None: these are ignored.
     """
 
     def __init__(
@@ -82,12 +84,14 @@ class App:
         *,
         legacy_batches: bool = False,
         public_url: str | None = None,
+        eraser: Eraser | None = None,
     ) -> None:
         self._secrets = secrets
         self._committer = committer
         self._reader_pool = reader_pool
         self._counts = counts
         self._legacy_batches = legacy_batches
+        self._eraser = eraser
         self._budgets = Budgets()
         self._guesses = Guesses()
         self._health = Health(committer, reader_pool, counts)
@@ -96,6 +100,7 @@ class App:
             **dict.fromkeys(tracking.PATHS, self._tracking),
             "/segment": self._segment,
             "/v1/events": self._events,
+            "/v1/erasures": self._erasures,
             "/health": self._health.health,
             "/ready": self._health.ready,
             "/metrics": self._health.metrics,
@@ -205,17 +210,33 @@ class App:
         check_method(request, "POST")
         self._committer.check_accepting()
         return await segment.receive(
-            request, self._committer, secrets, legacy_batches=self._legacy_batches
+            request,
+            self._committer,
+            secrets,
+            self._erase if self._eraser is not None else None,
+            legacy_batches=self._legacy_batches,
         )
 
+    async def _erase(self, user_ids: Sequence[str]) -> None:
+        await self._committer.run(lambda writer: begin_erasure(writer, user_ids))
+        if self._eraser is not None:
+            self._eraser.wake()
+
     async def _events(self, request: Request) -> Response:
+        self._check_read_token(request)
+        return await events.get(request, self._reader_pool)
+
+    async def _erasures(self, request: Request) -> Response:
+        self._check_read_token(request)
+        return await events.get_erasures(request, self._reader_pool)
+
+    def _check_read_token(self, request: Request) -> None:
         tokens = enabled(self._secrets.read_token)
         scheme, _, given = (request.header(b"authorization") or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not is_one_of(given.strip(), tokens):
             raise HTTPError(401, "a wrong read token", (b"www-authenticate", b"Bearer"))
         request.admit()
         check_method(request, "GET")
-        return await events.get(request, self._reader_pool)
 
     async def _openapi(self, request: Request) -> Response:
         check_method(request, "GET")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import math
 import os
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
@@ -61,6 +62,10 @@ EXAMPLES = {
     "forward": (
         "collector/forwarding",
         ["forward --to https://app.example/webhooks/vero --follow"],
+    ),
+    "erase": (
+        "collector/erasure",
+        ["erase --email ann@example.com --dry-run", "erase --emails-from people.txt --yes"],
     ),
     "import": ("collector/import", ["import --dry-run kept/", "import kept/ s3://my-bucket/old"]),
     "prune": ("collector/retention", ["prune --before 2026-10-01"]),
@@ -419,6 +424,14 @@ def init(context: click.Context, url: str | None, *, meltano: bool) -> None:
         "Take batches from Segment's webhooks whose signature covers the first call only. "
         "Anyone who sees one of them can add calls behind the first."
     ),
+)
+@click.option(
+    "--segment-deletes",
+    "segment_deletes",
+    is_flag=True,
+    envvar=settings.variable("segment_deletes"),
+    show_envvar=True,
+    help="Erase the user of each delete notice that Segment's webhooks bring; else it is ignored.",
 )
 @click.option(
     "--log-format",
@@ -829,6 +842,91 @@ def prune(store: str, before: str, *, force: bool) -> None:
     from tap_vero_segment.collector.commands.prune import prune as run  # noqa: PLC0415
 
     click.echo(run(store, before, force=force))
+
+
+@main.command()
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+@click.option(
+    "--email",
+    "emails",
+    multiple=True,
+    metavar="ADDRESS",
+    help="The address, or number, of a person; - reads them from standard input. Repeatable.",
+)
+@click.option(
+    "--user-id", "ids", multiple=True, metavar="ID", help="Vero's id of a user. Repeatable."
+)
+@click.option(
+    "--emails-from",
+    "file",
+    type=click.File(encoding="utf-8-sig"),
+    help="Read addresses from this file, one a line.",
+)
+@click.option(
+    "--archive",
+    "archives",
+    multiple=True,
+    metavar="URL",
+    help="An archive to erase them from, beside those that `export` has written. Repeatable.",
+)
+@click.option(
+    "--suppress/--no-suppress",
+    default=None,
+    help="Drop what comes later of them as well; or stop to do so.",
+)
+@click.option("--dry-run", is_flag=True, help="Only print what would be deleted.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def erase(  # noqa: PLR0913  # as many as there are options
+    *,
+    store: str,
+    emails: tuple[str, ...],
+    ids: tuple[str, ...],
+    file: IO[str] | None,
+    archives: tuple[str, ...],
+    suppress: bool | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Erase people: their events, bodies and dead letters, here and in exported archives.
+
+    A keyed hash is kept, so that imports and replays do not bring them back. Webhooks that come
+    later do, unless --suppress. It runs beside collectors and taps; broken off, run it again.
+    """
+    from tap_vero_segment.collector.commands.erase import Figures, check_people  # noqa: PLC0415
+    from tap_vero_segment.collector.commands.erase import erase as run  # noqa: PLC0415
+    from tap_vero_segment.recipients import address, user_id  # noqa: PLC0415
+
+    given = [one for one in emails if one != "-"]
+    piped = "-" in emails
+    given += _addresses(sys.stdin) if piped else []
+    given += _addresses(file) if file else []
+    people = [*map(address, given), *map(user_id, ids)]
+    check_people(people)
+    asks = not (yes or dry_run)
+    if asks and (piped or not sys.stdin.isatty()):
+        msg = "nobody can be asked, as standard input is not a terminal: add --yes, or --dry-run"
+        raise UserError(msg)
+
+    def ask(found: Figures) -> None:
+        for line in found.lines("found"):
+            click.echo(line, err=as_json)
+        click.confirm("Delete all of this for good?", abort=True, err=as_json)
+
+    confirm = ask if asks else None
+    done = run(store, people, archives, suppress=suppress, dry_run=dry_run, confirm=confirm)
+    if as_json:
+        click.echo(json.dumps(done.as_json()))
+    else:
+        for line in done.lines("found" if dry_run else "deleted"):
+            click.echo(line)
+    if done.problems:
+        raise UserError("not finished: " + "; ".join(done.problems))
+
+
+def _addresses(file: IO[str]) -> list[str]:
+    return [line.strip() for line in file if line.strip()]
 
 
 @main.command()

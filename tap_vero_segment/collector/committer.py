@@ -20,6 +20,7 @@ from tap_vero_segment.stores.base import (
     StoreBrokenError,
     StoreError,
 )
+from tap_vero_segment.stores.erasures import ErasedPeople
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -97,6 +98,7 @@ class Commit(NamedTuple):
         dead_letters: Its dead letters.
         passed_over: How many calls it had that are none of the collections.
         seconds: How long the store took; None: there was nothing to store.
+        dropped: How many events and dead letters were not stored, as the person was erased.
     """
 
     group: list[Submission]
@@ -106,6 +108,7 @@ class Commit(NamedTuple):
     dead_letters: Sequence[DeadLetter] = ()
     passed_over: int = 0
     seconds: float | None = None
+    dropped: int = 0
 
 
 class Committer:
@@ -147,6 +150,7 @@ class Committer:
         self._thread: threading.Thread | None = None
         self._ended = asyncio.Event()
         self._busy_since: float | None = None
+        self._people = ErasedPeople(b"")
         self._held: Errand | None = None  # the writer thread's: taken from the queue, not begun
         self._checked = 0.0
         self._warned = 0.0
@@ -302,6 +306,7 @@ class Committer:
         """Write group after group: the writer thread."""
         try:
             writer = self._open_writer()
+            self._people = writer.erased_people()
         except Exception as error:  # noqa: BLE001  # told to the one who waits for the start
             self._call(self._ended.set)
             self._call(_settle, [opened], error)
@@ -326,7 +331,7 @@ class Committer:
         """Write a group or run an errand; return why the store can no longer be trusted."""
         if isinstance(group, Errand):
             return self._run_errand(writer, group)
-        for commit in _write_apart(writer, group):
+        for commit in _write_apart(writer, group, self._people):
             if commit.error is None and any(one.is_probe for one in commit.group):
                 self.nearly_full = _is_nearly_full(writer)
             self._call(self._finish, commit)
@@ -338,6 +343,7 @@ class Committer:
         """See that the store is the one that was opened; return the error where it is not."""
         try:
             behind = writer.check()
+            self._people = writer.erased_people()
         except StoreBrokenError as error:
             self._call(self._break, error)
             return error
@@ -448,27 +454,35 @@ class Committer:
             self._on_broken()
 
 
-def _write_apart(writer: Writer, group: list[Submission]) -> Iterator[Commit]:
+def _write_apart(writer: Writer, group: list[Submission], people: ErasedPeople) -> Iterator[Commit]:
     """Write a group in one commit; if the store will not take it, each submission in its own.
 
     One that the store cannot take must not cost the others, of this group or of the next.
     """
     if not group:
         return
-    commit = _write(writer, group)
+    commit = _write(writer, group, people)
     if type(commit.error) is StoreError and len(group) > 1:
         for submission in group:
-            yield _write(writer, [submission])
+            yield _write(writer, [submission], people)
     else:
         yield commit
 
 
-def _write(writer: Writer, group: list[Submission]) -> Commit:
+def _write(writer: Writer, group: list[Submission], people: ErasedPeople) -> Commit:
     events = [event for submission in group for event in submission.events]
     dead_letters = [letter for submission in group for letter in submission.dead_letters]
     passed_over = sum(submission.passed_over for submission in group)
     began = time.perf_counter()
+    dropped = 0
     try:
+        if people:
+            kept, kept_letters, dropped = people.without(events, dead_letters)
+            events, dead_letters = [*kept], [*kept_letters]
+        if dropped:
+            writer.count_dropped(dropped)
+            if not (events or dead_letters or passed_over):
+                return Commit(group, dropped=dropped, seconds=time.perf_counter() - began)
         if not (events or dead_letters or passed_over):
             writer.probe()
             return Commit(group)
@@ -478,7 +492,7 @@ def _write(writer: Writer, group: list[Submission]) -> Commit:
     except Exception as error:  # noqa: BLE001  # a fault of ours must not end the thread unseen
         return Commit(group, StoreError(f"unexpected {describe_fault(error)}"))
     seconds = time.perf_counter() - began
-    return Commit(group, None, len(events), new, dead_letters, passed_over, seconds)
+    return Commit(group, None, len(events), new, dead_letters, passed_over, seconds, dropped)
 
 
 def _log_dead_letters(letters: Sequence[DeadLetter]) -> None:

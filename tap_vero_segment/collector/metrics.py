@@ -109,6 +109,11 @@ class Metrics:
             "Segment calls that were ignored: acknowledged, and kept nowhere.",
             registry=registry,
         )
+        self._dropped = Counter(
+            f"{PREFIX}_events_of_erased_people_total",
+            "Events and dead letters dropped, as they are of people who were erased.",
+            registry=registry,
+        )
         refused = Counter(
             f"{PREFIX}_requests_refused_total",
             "Requests answered with an error, by its reason.",
@@ -149,6 +154,7 @@ class Metrics:
         for letter in commit.dead_letters:
             self._dead_letters[letter.input].inc()
         self._ignored.inc(commit.passed_over)
+        self._dropped.inc(commit.dropped)
 
     def refused(self, reason: ErrorReason) -> None:
         """Count a request that is answered with an error."""

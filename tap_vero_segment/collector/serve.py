@@ -27,6 +27,7 @@ from tap_vero_segment.collector.connection_limits import (
     Limits,
 )
 from tap_vero_segment.collector.destinations import read_destinations
+from tap_vero_segment.collector.eraser import Eraser
 from tap_vero_segment.collector.forwarding import Forwarding, Manner
 from tap_vero_segment.collector.logs import (
     FirstEvents,
@@ -102,6 +103,7 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
         on_commit=on_commit,
     )
     reader_pool = ReaderPool(lambda: open_reader(settings.store, "store"))
+    eraser = Eraser(settings.store) if settings.segment_deletes else None
     app = App(
         secrets,
         committer,
@@ -109,6 +111,7 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
         metrics,
         legacy_batches=settings.legacy_batches,
         public_url=settings.url,
+        eraser=eraser,
     )
     limits = Limits(_connections(settings.max_connections), settings.client_seconds)
     connection_limits = ConnectionLimits(limits, metrics.refused)
@@ -132,7 +135,7 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
     )
     server = _Server(
         config,
-        _Threads(committer, reader_pool, Forwarding(settings.store, destinations, manner)),
+        _Threads(committer, reader_pool, Forwarding(settings.store, destinations, manner), eraser),
         metrics,
         connection_limits,
         _SecretsReloader(app, secrets, reload),
@@ -231,6 +234,7 @@ class _Threads(NamedTuple):
     committer: Committer
     reader_pool: ReaderPool
     forwarding: Forwarding
+    eraser: Eraser | None
 
 
 class _Server(uvicorn.Server):
@@ -255,7 +259,7 @@ class _Server(uvicorn.Server):
         settings: Settings,
     ) -> None:
         super().__init__(config)
-        self._committer, self._reader_pool, self._forwarding = threads
+        self._committer, self._reader_pool, self._forwarding, self._eraser = threads
         self._metrics = metrics
         self._storing_refused: asyncio.Task[None] | None = None
         self._next_storing = 0.0
@@ -298,6 +302,8 @@ class _Server(uvicorn.Server):
         loop.set_exception_handler(_log_fault)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         await self._open_store()
+        if self._eraser is not None:
+            self._eraser.start()
         try:
             await super().serve(sockets)
         finally:

@@ -57,6 +57,7 @@ class Settings(NamedTuple):
         host: The address to listen on.
         port: The port; 0 takes a free one, which the log names.
         legacy_batches: Whether batches of Segment's webhooks are taken that are signed in part.
+        segment_deletes: Whether ``delete`` notices of Segment's webhooks erase the user.
         allow_from: Who may ask; empty: everybody.
         trusted_proxies: Whose ``X-Forwarded-For`` is believed.
         max_pending: Requests that wait for their commit; the next one gets 503.
@@ -73,6 +74,7 @@ class Settings(NamedTuple):
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
     legacy_batches: bool = False
+    segment_deletes: bool = False
     allow_from: tuple[Network, ...] = ()
     trusted_proxies: tuple[Network, ...] = ()
     max_pending: int = DEFAULT_MAX_PENDING

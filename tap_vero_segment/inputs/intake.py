@@ -35,10 +35,11 @@ from tap_vero_segment.inputs.ids import canonical_json, ids_alike
 from tap_vero_segment.inputs.segment import from_client, from_webhook, is_dropped
 from tap_vero_segment.inputs.vero import time_of, to_track
 from tap_vero_segment.limits import MAX_BODY, MAX_CALL, MAX_CALLS, MAX_SHARED
+from tap_vero_segment.record import as_text
 from tap_vero_segment.stores.base import DeadLetter, Event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from tap_vero_segment.track import TrackCall
 
@@ -71,11 +72,13 @@ class Calls(NamedTuple):
         events: Calls of the collections.
         dead_letters: Calls that are such, but cannot be mapped.
         ignored: How many calls belong to no collection.
+        deleted: The user ids of Segment's ``delete`` notices, which are ignored calls as well.
     """
 
     events: list[Event]
     dead_letters: list[DeadLetter]
     ignored: int
+    deleted: Sequence[str] = ()
 
 
 def read_vero(body: bytes, received_at: int) -> Event:
@@ -98,14 +101,21 @@ def read_webhook(body: bytes, received_at: int) -> Calls:
     if not isinstance(content, (dict, list)):
         msg = "the body is no JSON object, and no array of them"
         raise NotJSONError(msg)
-    return _map_calls(
-        content if isinstance(content, list) else [content],
+    notices = content if isinstance(content, list) else [content]
+    calls = _map_calls(
+        notices,
         lambda fields: from_webhook(fields, received_at),
         received_at,
         SEGMENT,
         # Alone, what is no call is no body either, and an array would be many.
         lambda calls: calls[0] if isinstance(calls[0], dict) else calls,
     )
+    deleted = [
+        as_text(each.get("userId"))
+        for each in notices
+        if isinstance(each, dict) and each.get("type") == "delete"
+    ]
+    return calls._replace(deleted=[one for one in deleted if one])
 
 
 def read_tracked(body: bytes) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from tap_vero_segment.sources.progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tap_vero_segment.record import Record
     from tap_vero_segment.sources.base import SourceSettings
     from tap_vero_segment.track import TrackCall
 
@@ -122,6 +123,12 @@ class ArchiveSource(Closing):
             yield Page(calls, each.bookmark)
             progress.object_done()
         progress.done()
+
+    def erasures(self, after: str | None, size: int) -> Iterator[list[Record]]:
+        """See :class:`tap_vero_segment.sources.base.Source`: an archive has none, and says so."""
+        del after, size
+        logger.warning("erasures: an archive does not say what was erased; a collector does")
+        yield from ()
 
     def plan(self, after: str | None) -> list[PlannedObject]:
         """Return which objects are to be read, in order.

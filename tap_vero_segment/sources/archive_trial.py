@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from tap_vero_segment.errors import UserError
+    from tap_vero_segment.record import Record
     from tap_vero_segment.sources.base import SourceSettings
 
 logger = logging.getLogger("tap-vero-segment")
@@ -63,6 +64,11 @@ class ArchiveTrial(Closing):
     def has_reached(self, bookmark: str) -> bool:  # noqa: ARG002
         """See :class:`tap_vero_segment.sources.base.Source`: a trial follows no run."""
         return True
+
+    def erasures(self, after: str | None, size: int) -> Iterator[list[Record]]:
+        """See :class:`tap_vero_segment.sources.base.Source`: an archive has none."""
+        del after, size
+        yield from ()
 
     def pages(self, after: str | None, size: int) -> Iterator[Page]:  # noqa: ARG002
         """See :class:`tap_vero_segment.sources.base.Source`; there are no bookmarks.

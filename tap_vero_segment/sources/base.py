@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from tap_vero_segment.record import Record
+
 SETTING = "source"
 """The setting that names a source, for errors."""
 
@@ -102,6 +104,20 @@ class Source(Closable, Protocol):
         Yields:
             Pages, in rising order of ``loaded_at``.
         """
+
+    def erasures(self, after: str | None, size: int) -> Iterator[list[Record]]:
+        """Yield the records of the stream ``erasures``, page by page.
+
+        Args:
+            after: A ``loaded_at`` of that stream, as fixed-width UTC text; None: from the
+                beginning, as it is where the source has not come as far.
+            size: The most records in a page.
+        """
+
+
+def erasure_record(erased_id: str, erased_at: str, loaded_at: str) -> Record:
+    """Return a record of the stream ``erasures``; times are fixed-width UTC text."""
+    return {"id": erased_id, "erased_at": erased_at, "loaded_at": loaded_at}
 
 
 def decode_lines(lines: Sequence[bytes], where: str) -> Iterator[list[TrackCall]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import urlsplit
 
+import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -13,11 +14,12 @@ from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.http_client import RetryPolicy, TooLargeError, read_body, reason_of
-from tap_vero_segment.sources.base import SETTING, Page, decode_lines
+from tap_vero_segment.sources.base import SETTING, Page, decode_lines, erasure_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from tap_vero_segment.record import Record
     from tap_vero_segment.track import TrackCall
 
 MAX_PAGE: Final = 10_000
@@ -34,6 +36,15 @@ MAX_BODY: Final = 64_000_000
 _NDJSON: Final = "application/x-ndjson"
 _HIGH_WATER: Final = "High-Water-Mark"
 _PATH: Final = "/v1/events"
+_ERASURES: Final = "/v1/erasures"
+
+
+class _Erasure(msgspec.Struct, rename="camel"):
+    """A line of that."""
+
+    id: str
+    erased_at: str
+    loaded_at: str
 
 
 class HttpSource(Closing):
@@ -54,6 +65,7 @@ class HttpSource(Closing):
         path = parts.path.rstrip("/").removesuffix(_PATH) + _PATH
         self._url = parts._replace(path=path, query="", fragment="").geturl()
         self._shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}"
+        self._origin = self._shown.removesuffix(_PATH)
         self._session = requests.Session()
         self._session.trust_env = True
         self._session.headers["User-Agent"] = "tap-vero-segment"
@@ -106,6 +118,33 @@ class HttpSource(Closing):
                 if wanted:
                     yield Page(wanted, wanted[-1].loaded_at)
 
+    def erasures(self, after: str | None, size: int) -> Iterator[list[Record]]:
+        """See :class:`tap_vero_segment.sources.base.Source`."""
+        mark: str | None = None
+        while True:
+            body, found = self._page(after, min(size, MAX_PAGE), _ERASURES)
+            mark = mark or found
+            if mark is None:
+                return
+            if after is not None and after > mark:
+                after = None  # the collector has not come as far: it was restored from a copy
+                continue
+            page = [self._erasure(line) for line in body.splitlines()]
+            wanted = [record for record in page if (after or "") < record["loaded_at"] <= mark]
+            if not wanted:
+                return
+            yield wanted
+            after = wanted[-1]["loaded_at"]
+
+    def _erasure(self, line: bytes) -> Record:
+        try:
+            found = msgspec.json.decode(line, type=_Erasure)
+            moments = times.canonical(found.erased_at), times.canonical(found.loaded_at)
+        except ValueError as error:  # msgspec's errors are ValueErrors
+            problem = f"{self._origin}{_ERASURES}: a line is not an erasure"
+            raise SettingError(SETTING, problem) from error
+        return erasure_record(found.id, *moments)
+
     def _decode(self, lines: Sequence[bytes], after: str | None) -> Iterator[list[TrackCall]]:
         """Read a page's lines, which must rise from its cursor on: else reading might never end."""
         where = f"{self._shown} after {after or 'the beginning'}"
@@ -118,7 +157,7 @@ class HttpSource(Closing):
                 last = loaded_at
             yield calls
 
-    def _page(self, after: str | None, limit: int) -> tuple[bytes, str | None]:
+    def _page(self, after: str | None, limit: int, path: str = _PATH) -> tuple[bytes, str | None]:
         """Get a page; a body that breaks off is asked for again from its start."""
         try:
             for attempt in Retrying(
@@ -127,7 +166,7 @@ class HttpSource(Closing):
                 wait=wait_random_exponential(multiplier=0.5, max=30),
                 reraise=True,
             ):
-                with attempt, self._get(after, limit) as response:
+                with attempt, self._get(after, limit, path) as response:
                     return read_body(response, MAX_BODY), self._mark_of(response)
         except TooLargeError as error:
             problem = f"{self._shown} sends more than {MAX_BODY:,} bytes in a page of {limit}"
@@ -137,14 +176,18 @@ class HttpSource(Closing):
             raise SettingError(SETTING, problem) from error
         raise AssertionError  # pragma: no cover  # Retrying returns or raises
 
-    def _get(self, after: str | None, limit: int) -> requests.Response:
+    def _get(self, after: str | None, limit: int, path: str) -> requests.Response:
         """Get the head of a page; what can pass is tried again, and all else is an error."""
         parameters: dict[str, str] = {"limit": str(limit)}
         if after is not None:
             parameters["after"] = after
         try:
             response = self._session.get(
-                self._url, params=parameters, timeout=TIMEOUT, stream=True, allow_redirects=True
+                self._url.removesuffix(_PATH) + path,
+                params=parameters,
+                timeout=TIMEOUT,
+                stream=True,
+                allow_redirects=True,
             )
         except OSError as error:  # a certificate file that is not there is no RequestException
             # requests' own message may hold the URL with its user and password.

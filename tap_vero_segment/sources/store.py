@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.errors import SettingError
-from tap_vero_segment.sources.base import SETTING, Page, decode_lines
+from tap_vero_segment.sources.base import SETTING, Page, decode_lines, erasure_record
 from tap_vero_segment.stores.base import StoreError
 from tap_vero_segment.stores.open import open_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tap_vero_segment.record import Record
 
 
 class StoreSource(Closing):
@@ -56,6 +58,25 @@ class StoreSource(Closing):
                     after = calls[-1].loaded_at or ""
                     yield Page(calls, after)
                 cursor = times.from_text(after or "")
+        except StoreError as error:
+            raise _unreadable(error) from error
+
+    def erasures(self, after: str | None, size: int) -> Iterator[list[Record]]:
+        """See :class:`tap_vero_segment.sources.base.Source`."""
+        cursor = 0 if after is None else times.from_text(after)
+        try:
+            mark = self._reader.newest_erased() or 0
+            if cursor > mark:
+                cursor = 0
+            while cursor < mark and (page := self._reader.erased(cursor, size)):
+                wanted = [each for each in page if each.loaded_at <= mark]
+                yield [
+                    erasure_record(
+                        each.id, times.to_text(each.erased_at), times.to_text(each.loaded_at)
+                    )
+                    for each in wanted
+                ]
+                cursor = page[-1].loaded_at
         except StoreError as error:
             raise _unreadable(error) from error
 

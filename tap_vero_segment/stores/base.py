@@ -12,7 +12,15 @@ from tap_vero_segment.closing import Closable
 from tap_vero_segment.inputs.ids import ALIKE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections import Counter
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+
+    from tap_vero_segment.stores.erasures import (
+        Deletion,
+        ErasedEvent,
+        ErasedPeople,
+        ErasureFigures,
+    )
 
 
 class StoreError(Exception):
@@ -425,6 +433,26 @@ class Reader(Closable, Protocol):
     def nearly_full(self) -> bool:
         """Return whether there is next to no room left on disk; False where none can tell."""
 
+    def planned_exports(self) -> list[str]:
+        """Return the URLs of archives that something is being written to, or an export broke off.
+
+        What an archive has of it is not noted yet.
+        """
+
+    def erased(self, after: int, limit: int) -> list[ErasedEvent]:
+        """Return events that were erased, in the order of their erasures' ``loaded_at``.
+
+        Args:
+            after: Those with a later one; microseconds since 1970.
+            limit: The most to return.
+        """
+
+    def newest_erased(self) -> int | None:
+        """Return the newest ``loaded_at`` of :meth:`erased`; None: there is none."""
+
+    def erasure_figures(self) -> ErasureFigures:
+        """Return counts of erasures."""
+
 
 class Writer(Protocol):
     """A store's writing half. It may be used from one thread only."""
@@ -561,6 +589,51 @@ class Writer(Protocol):
         Returns:
             How many were deleted; 0: none is left.
         """
+
+    def erased_people(self) -> ErasedPeople:
+        """Return the people who were erased; the same object as before where nothing changed."""
+
+    def begin_erasure(self, digests: Iterable[bytes], *, suppress: bool | None = None) -> None:
+        """Note that people are to be erased: the events that are here, and those received before.
+
+        Args:
+            digests: Their keyed hashes: see :meth:`ErasedPeople.digest`.
+            suppress: Whether what comes later is dropped; None: as it was, or no.
+        """
+
+    def erase(self, deletions: Sequence[Deletion]) -> Counter[str]:
+        """Delete events for good, and note that they were erased, in a transaction that is short.
+
+        Args:
+            deletions: The events; those that are gone are ignored.
+
+        Returns:
+            How many were deleted, by their collections.
+        """
+
+    def erase_letters(self, letters: Mapping[int, bytes]) -> int:
+        """Delete dead letters for good; return how many were deleted.
+
+        Args:
+            letters: Whose each of them is, by its number.
+        """
+
+    def scrub(self) -> str | None:
+        """Take care that the files keep no trace of what was erased, as far as that is possible.
+
+        Returns:
+            Why that could not be done now, for the user; None: it was.
+        """
+
+    def finish_erasures(self, digests: Iterable[bytes]) -> None:
+        """Note that erasures are finished.
+
+        Args:
+            digests: The keyed hashes of the people.
+        """
+
+    def count_dropped(self, count: int) -> None:
+        """Count events and dead letters of erased people that were not stored."""
 
     def close(self) -> None:
         """Let go of the store."""

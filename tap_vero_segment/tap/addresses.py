@@ -10,6 +10,14 @@ from urllib.parse import quote
 
 import msgspec
 
+from tap_vero_segment.recipients import (
+    ADDRESS,
+    NUMBER,
+    SHORTEST,
+    folded,
+    holds_address,
+    named_values,
+)
 from tap_vero_segment.record import as_text, take_text
 
 if TYPE_CHECKING:
@@ -17,23 +25,11 @@ if TYPE_CHECKING:
 
     from tap_vero_segment.track import TrackCall
 
-_NAMES: Final = frozenset(
-    "email emailaddress sentto campaignsentto phone phonenumber mobile mobilenumber".split()  # noqa: SIM905
-)
-"""Names of fields that hold the recipient's address or number, in small letters, without ``_``."""
-
 _MOST_NAMES: Final = 4096
 """Names of fields that are remembered: a sender has a few."""
 
-_ADDRESS: Final = re.compile(r"[^\s@<>()\",;]+@[^\s@<>()\",;]+")
-
-_NUMBER: Final = re.compile(r"[+(]?\d[\d\s().-]*")
 _TOKEN: Final = re.compile(r"(?=.*\d)\S{20,}")
 """What a device token looks like: Apple's has 64 hexadecimal digits, others are longer."""
-
-_SHORTEST: Final = 6
-"""Digits of a number, or characters of an address in longer text, that are looked for everywhere. A
-shorter one would be found in values that have nothing to do with it."""
 
 _NESTED: Final = frozenset((dict, list))
 _LEFT_OUT: Final[Any] = object()
@@ -62,9 +58,9 @@ class Addresses:
         keyed = hmac.new((key or "").encode(), digestmod="sha256")
 
         @lru_cache(maxsize=4096)  # a recipient has several events, and an event several places
-        def digest(folded: str) -> str:
+        def digest(form: str) -> str:
             own = keyed.copy()
-            own.update(folded.encode())
+            own.update(form.encode())
             return own.hexdigest()
 
         self._digest = digest
@@ -79,7 +75,7 @@ class Addresses:
         sent_to = take_text(properties, "campaign_sent_to")
         known = _known(email, sent_to, (call.user_id, call.anonymous_id))
         if self._is_elsewhere(known, context, properties):
-            for each in (*_named(context), *_named(properties)):
+            for each in (*named_values(context), *named_values(properties)):
                 _add_forms(known, each)
             needles = sorted(
                 {needle: of for form, of in known.items() for needle in _needles(form)}.items(),
@@ -90,11 +86,11 @@ class Addresses:
         if email is not None:
             traits = context["traits"]
             if not self._omits:
-                traits["email"] = self._digest(_folded(email)) if email else email
+                traits["email"] = self._digest(folded(email)) if email else email
             elif not traits:
                 del context["traits"]
         if sent_to is not None and not self._omits:
-            properties["campaign_sent_to"] = self._digest(_folded(sent_to)) if sent_to else sent_to
+            properties["campaign_sent_to"] = self._digest(folded(sent_to)) if sent_to else sent_to
         call.context, call.properties = context or None, properties or None
         call.user_id = self._identity(call.user_id, known)
         call.anonymous_id = self._identity(call.anonymous_id, known)
@@ -114,7 +110,7 @@ class Addresses:
         inner: Iterable[Any] = value
         if isinstance(value, dict):
             if not self._others.issuperset(value):
-                if any(map(_holds, value)):
+                if any(map(holds_address, value)):
                     return True
                 if len(self._others) < _MOST_NAMES:
                     self._others.update(value)
@@ -125,9 +121,9 @@ class Addresses:
         )
 
     def _identity(self, value: str | None, known: Mapping[str, str]) -> str | None:
-        if value is None or _folded(value) not in known:
+        if value is None or folded(value) not in known:
             return value
-        return None if self._omits else self._digest(known[_folded(value)])
+        return None if self._omits else self._digest(known[folded(value)])
 
     def _hidden(
         self,
@@ -150,7 +146,7 @@ class Addresses:
         if isinstance(value, dict):
             found: dict[str, Any] = {}
             for name, each in value.items():
-                of_name = _holds(name)
+                of_name = holds_address(name)
                 hidden = self._hidden(each, known, needles, named=of_name, inside=inside or of_name)
                 if hidden is not _LEFT_OUT:
                     own = self._in_text(name, needles)
@@ -166,17 +162,17 @@ class Addresses:
         text = as_text(value)
         if text is None or not text.strip():
             return value
-        folded = _folded(text)
-        if named or folded in known:
-            return _LEFT_OUT if self._omits else self._digest(known.get(folded, folded))
+        form = folded(text)
+        if named or form in known:
+            return _LEFT_OUT if self._omits else self._digest(known.get(form, form))
         return self._in_text(value, needles) if isinstance(value, str) else value
 
     def _in_text(self, text: str, needles: list[tuple[str, str]]) -> str:
         for needle, known in needles:
-            folded = text.lower()
-            if len(folded) != len(text):  # letters that become two
-                folded = text
-            begin = folded.find(needle)
+            lowered = text.lower()
+            if len(lowered) != len(text):  # letters that become two
+                lowered = text
+            begin = lowered.find(needle)
             while begin >= 0:
                 end = begin + len(needle)
                 # A part of a longer number is not the number.
@@ -186,19 +182,10 @@ class Addresses:
                 if not part:
                     instead = "" if self._omits else self._digest(known)
                     text = text[:begin] + instead + text[end:]
-                    folded = folded[:begin] + instead + folded[end:]
+                    lowered = lowered[:begin] + instead + lowered[end:]
                     end = begin + len(instead)
-                begin = folded.find(needle, end)
+                begin = lowered.find(needle, end)
         return text
-
-
-def _folded(text: str) -> str:
-    return text.strip().lower()
-
-
-def _holds(name: str) -> bool:
-    """Return whether a field of this name holds an address or number."""
-    return name.lower().replace("_", "") in _NAMES
 
 
 def _known(
@@ -210,53 +197,29 @@ def _known(
         if each:
             _add_forms(known, each)
     for identity in identities:
-        if identity and "@" in identity and _ADDRESS.fullmatch(identity.strip()):
+        if identity and "@" in identity and ADDRESS.fullmatch(identity.strip()):
             _add_forms(known, identity)
     return known
 
 
 def _add_forms(known: dict[str, str], text: str) -> None:
     """Add the forms in which text is an address, number or token, and what each is hashed as."""
-    folded = _folded(text)
-    if "@" in folded:
-        known[folded] = folded
-        if not _ADDRESS.fullmatch(folded):
-            known.update((address, address) for address in _ADDRESS.findall(folded))
-    elif _NUMBER.fullmatch(folded):
-        digits = "".join(each for each in folded if each.isdigit())
-        if len(digits) >= _SHORTEST:
-            known[folded] = known[digits] = folded
-    elif _TOKEN.fullmatch(folded):
-        known[folded] = folded
+    form = folded(text)
+    if "@" in form:
+        known[form] = form
+        if not ADDRESS.fullmatch(form):
+            known.update((address, address) for address in ADDRESS.findall(form))
+    elif NUMBER.fullmatch(form):
+        digits = "".join(each for each in form if each.isdigit())
+        if len(digits) >= SHORTEST:
+            known[form] = known[digits] = form
+    elif _TOKEN.fullmatch(form):
+        known[form] = form
 
 
 def _needles(form: str) -> Iterator[str]:
     """Yield the forms in which an address or number stands in longer text."""
-    if len(form) >= _SHORTEST:
+    if len(form) >= SHORTEST:
         yield form
         if "@" in form:
             yield quote(form, safe="").lower()
-
-
-def _named(value: Any, *, inside: bool = False) -> Iterator[str]:
-    """Yield what fields hold whose names say that they hold an address or number.
-
-    Args:
-        value: Where to look.
-        inside: Whether it is itself the value of such a field.
-    """
-    if isinstance(value, dict):
-        for name, each in value.items():
-            named = _holds(name)
-            text = as_text(each)
-            if text is None:
-                yield from _named(each, inside=inside or named)
-            elif named or (inside and "@" in text):
-                yield _folded(text)
-    elif isinstance(value, list):
-        for each in value:
-            text = as_text(each)
-            if text is None:
-                yield from _named(each, inside=inside)
-            elif inside:
-                yield _folded(text)

@@ -27,7 +27,8 @@ encode: Final = msgspec.json.Encoder(enc_hook=enc_hook, decimal_format="number")
 """Returns a value as JSON."""
 
 
-def _line(message: Message) -> bytes:
+def to_line(message: Message) -> bytes:
+    """Return a message as JSON with its line end."""
     return encode(message.to_dict()) + b"\n"
 
 
@@ -39,7 +40,7 @@ class SingerOutput(GenericSingerWriter[bytes, Message]):
 
     def serialize_message(self, message: Message) -> bytes:
         """Return a message as JSON with its line end."""
-        return _line(message)
+        return to_line(message)
 
     def write_message(self, message: Message) -> None:
         """Write a message."""
@@ -85,7 +86,7 @@ def page_serializer(stream: VeroStream) -> Serializer:
     deselected = deselected_columns(stream)
     if deselected is None:
         return lambda rows: b"".join(
-            _line(message)
+            to_line(message)
             for record in stream.records_of(rows)
             for message in stream.mapped(record)
         )

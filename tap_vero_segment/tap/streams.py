@@ -12,7 +12,15 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.singerlib import Schema
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 
-from tap_vero_segment.collection import BY_EVENT, TRACKS, Collection, columns, common_columns
+from tap_vero_segment.collection import (
+    BY_EVENT,
+    ERASURE_COLUMNS,
+    ERASURES,
+    TRACKS,
+    Collection,
+    columns,
+    common_columns,
+)
 from tap_vero_segment.record import Row
 from tap_vero_segment.sources.open import kind_of, open_source
 from tap_vero_segment.tap.state import BOOKMARKS, SOURCE, VALUE
@@ -37,6 +45,8 @@ _KINDS: Final[dict[str, Any]] = {
 }
 
 _TRACKS_DESCRIPTION: Final = "Every event of the seven email collections, common columns only."
+
+_ERASURES_DESCRIPTION: Final = "The ids of events of people who were erased from the collector."
 
 
 def collection_schema(
@@ -79,6 +89,11 @@ def _schema(
         )
     )
     return {"title": title, "description": description, **properties.to_dict()}
+
+
+def erasures_schema() -> dict[str, Any]:
+    """Return the JSON schema of the stream ``erasures``."""
+    return _schema(ERASURE_COLUMNS, "Erasures", _ERASURES_DESCRIPTION, as_text=False)
 
 
 REPLICATION_KEY: Final = "loaded_at"
@@ -202,3 +217,29 @@ class VeroStream(Stream):
 
     def get_batch_config(self, config: Mapping[str, Any]) -> None:
         """Return nothing: dry runs write records."""
+
+
+class ErasuresStream(VeroStream):
+    """The ids of events that were erased, to delete them where they were loaded.
+
+    Args:
+        tap: The tap.
+        settings: As for :class:`VeroStream`.
+    """
+
+    selected_by_default = False
+
+    def __init__(self, tap: Tap, settings: Callable[[], Settings]) -> None:
+        self.collection = None
+        self._as_text = False
+        Stream.__init__(self, tap, name=ERASURES, schema=erasures_schema())
+        self._settings = settings
+
+    def _records(self) -> Iterable[Record]:
+        with open_source(self._settings().source) as source:
+            for page in source.erasures(self.bookmark, PAGE_SIZE):
+                yield from page
+
+    def mapped(self, record: Record) -> Iterable[RecordMessage]:
+        """Return a record's messages after selection and stream maps, by the SDK."""
+        return self._generate_record_messages(record)

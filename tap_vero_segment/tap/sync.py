@@ -14,7 +14,7 @@ from tap_vero_segment.sources.open import is_archive
 from tap_vero_segment.sources.progress import INTERVAL
 from tap_vero_segment.tap.batch.batch_files import BatchFiles, batch_line, page_size
 from tap_vero_segment.tap.batch.storage import open_storage
-from tap_vero_segment.tap.messages import page_serializer
+from tap_vero_segment.tap.messages import page_serializer, to_line
 from tap_vero_segment.tap.outputs import BookmarkLimit, Output, Outputs
 from tap_vero_segment.tap.streams import PAGE_SIZE
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tap_vero_segment.tap.batch.settings import BatchSettings
     from tap_vero_segment.tap.messages import Serializer, SingerOutput
     from tap_vero_segment.tap.settings import Settings
-    from tap_vero_segment.tap.streams import VeroStream
+    from tap_vero_segment.tap.streams import ErasuresStream, VeroStream
 
 
 logger = logging.getLogger("tap-vero-segment")
@@ -134,6 +134,25 @@ class _Progress:
         seconds = time.monotonic() - self._began
         told = "%d records of %d events%s, in %.0f s"
         logger.info(told, self._records, self._events, self._up_to, seconds)
+
+
+def sync_erasures(output: SingerOutput, source: Source, stream: ErasuresStream) -> None:
+    """Write the ids of events that were erased since the last run to standard output.
+
+    They are RECORD messages always: even with batch files these are few and small.
+
+    Raises:
+        UserError: The source cannot be read.
+    """
+    with stream.get_record_counter() as counter:
+        for page in source.erasures(stream.bookmark, PAGE_SIZE):
+            if stream.bookmark is not None and page[0]["loaded_at"] <= stream.bookmark:
+                stream.forget()  # the source has not come as far: it was restored from a copy
+            lines = b"".join(
+                to_line(message) for record in page for message in stream.mapped(record)
+            )
+            counter.increment(len(page))
+            write(output, [stream], lines, page[-1]["loaded_at"])
 
 
 def write(

@@ -25,8 +25,8 @@ from tap_vero_segment.tap.catalog import check_form, check_names
 from tap_vero_segment.tap.messages import SingerOutput
 from tap_vero_segment.tap.settings import SCHEMA, Settings
 from tap_vero_segment.tap.state import BOOKMARKS, check_is_state, read_state
-from tap_vero_segment.tap.streams import VeroStream
-from tap_vero_segment.tap.sync import begin_again_if_behind, sync
+from tap_vero_segment.tap.streams import ErasuresStream, VeroStream
+from tap_vero_segment.tap.sync import begin_again_if_behind, sync, sync_erasures
 from tap_vero_segment.tap.trial import try_out
 
 if TYPE_CHECKING:
@@ -95,8 +95,11 @@ class TapVeroSegment(SingerProgram[Settings], Tap):
     def discover_streams(self) -> list[VeroStream]:
         """Return all streams; discovery needs no source."""
         return [
-            VeroStream(self, collection, lambda: self.settings)
-            for collection in (*COLLECTIONS, None)
+            *(
+                VeroStream(self, collection, lambda: self.settings)
+                for collection in (*COLLECTIONS, None)
+            ),
+            ErasuresStream(self, lambda: self.settings),
         ]
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -126,7 +129,8 @@ class TapVeroSegment(SingerProgram[Settings], Tap):
             self.logger.warning("no stream is selected, so nothing is read: check the catalog")
         self._reset_state_progress_markers()
         with open_source(self.settings.source) as source:
-            for stream in selected:
+            events = [each for each in selected if not isinstance(each, ErasuresStream)]
+            for stream in events:
                 begin_again_if_behind(stream, source)
             with self.output.uninterrupted():
                 # Before any record, also in a first run: there are loaders that take the first
@@ -134,16 +138,20 @@ class TapVeroSegment(SingerProgram[Settings], Tap):
                 self.state_writer.write_state(self.state)
                 for stream in selected:
                     stream._write_schema_message()  # noqa: SLF001  # the SDK's own path
-            if selected and self.settings.scheduler is None:
-                sync(self.output, self.settings, source, selected)
-            elif selected:
+            if events and self.settings.scheduler is None:
+                sync(self.output, self.settings, source, events)
+            elif events:
                 # An extra, and half a second to import.
                 from tap_vero_segment.tap.workers.dispatch import sync_by_workers  # noqa: PLC0415
                 from tap_vero_segment.tap.workers.job import Job  # noqa: PLC0415
 
                 archive = cast("ArchiveSource", source)
                 job = Job(type(self), self.config, self.catalog_dict)
-                sync_by_workers(self.output, self.settings, archive, selected, job)
+                sync_by_workers(self.output, self.settings, archive, events, job)
+            # After the events: what was erased meanwhile is deleted by the next run at the latest.
+            for stream in selected:
+                if isinstance(stream, ErasuresStream):
+                    sync_erasures(self.output, source, stream)
         with self.output.uninterrupted():
             self.state_writer.write_state(self.state)
 

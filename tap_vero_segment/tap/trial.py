@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tap_vero_segment.sources.open import open_trial
 from tap_vero_segment.tap.messages import page_serializer
 from tap_vero_segment.tap.outputs import Output, Outputs
-from tap_vero_segment.tap.streams import PAGE_SIZE
+from tap_vero_segment.tap.streams import PAGE_SIZE, ErasuresStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,7 +32,11 @@ def try_out(output: SingerOutput, settings: Settings, streams: Sequence[VeroStre
     """
     with open_trial(settings.source) as source:
         source.check()
-        firsts = {stream.collection: _First(stream) for stream in streams}
+        firsts = {
+            stream.collection: _First(stream)
+            for stream in streams
+            if not isinstance(stream, ErasuresStream)
+        }
         outputs = Outputs(
             {collection: Output(first, _uncounted) for collection, first in firsts.items()},
             settings,

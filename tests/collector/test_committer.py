@@ -15,6 +15,7 @@ from tap_vero_segment.collector.committer import Committer, RefusedError
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.inputs.intake import read_vero
 from tap_vero_segment.stores.base import DeadLetter, StoreBrokenError, StoreError, StoreFullError
+from tap_vero_segment.stores.erasures import ErasedPeople
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.support.asgi import ask, post, running
@@ -79,6 +80,9 @@ class FailingWriter:
 
     def check(self):
         return 0
+
+    def erased_people(self):
+        return ErasedPeople(b"")
 
     def close(self):
         self.closed = True

@@ -15,6 +15,7 @@ import requests
 
 from tap_vero_segment.collector.endpoints import health as endpoint
 from tap_vero_segment.stores.base import StoreBusyError, StoreError, StoreFullError
+from tap_vero_segment.stores.erasures import ErasedPeople
 from tap_vero_segment.stores.sqlite import connection
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.support.asgi import ask, post, running
@@ -117,6 +118,9 @@ class Refusing:
 
     def check(self):
         return 0
+
+    def erased_people(self):
+        return ErasedPeople(b"")
 
     def probe(self):
         raise self._error

@@ -15,6 +15,8 @@ from tap_vero_segment.collection import (
     COLLECTIONS,
     COMMON_COLUMNS,
     EMAIL_COLUMNS,
+    ERASURE_COLUMNS,
+    ERASURES,
     PROPERTIES_COLUMN,
     SEGMENT_COLUMNS,
     TRACKS,
@@ -142,16 +144,20 @@ def streams() -> Iterator[str]:
     ]
     everything = "Every event of the seven email streams, with the common columns only."
     rows.insert(sum(each.email for each in COLLECTIONS), (f"`{TRACKS}`", "", "", "yes", everything))
+    rows.append((f"`{ERASURES}`", "", "", "no", "The ids of events that were erased."))
     yield from table(("stream", "event", "Vero's `type`", "selected by default", "meaning"), rows)
-    yield "## Columns of every stream"
+    yield f"## Columns of every stream except `{ERASURES}`"
     yield ""
     yield from columns(COMMON_COLUMNS)
-    yield f"## Columns of every stream except `{TRACKS}`"
+    yield f"## Columns of every stream except `{TRACKS}` and `{ERASURES}`"
     yield ""
     yield from columns((*EMAIL_COLUMNS, PROPERTIES_COLUMN))
     yield "## Columns of every stream with the setting `segment_columns`"
     yield ""
     yield from columns(SEGMENT_COLUMNS)
+    yield f"## Columns of `{ERASURES}`"
+    yield ""
+    yield from columns(ERASURE_COLUMNS)
     for collection in COLLECTIONS:
         if collection.columns:
             yield f"## Columns of `{collection.stream}` only"

@@ -69,11 +69,11 @@ def test_about_is_there_for_people_too(tap: ForkedTap, form: tuple[str, ...]) ->
         assert re.search(rf"\b{setting}\b", text)
 
 
-def test_discover_needs_no_settings_and_lists_thirteen_streams(tmp_path: Path) -> None:
+def test_discover_needs_no_settings_and_lists_fourteen_streams(tmp_path: Path) -> None:
     catalog = discover(tmp_path, {})
     entries = {entry["tap_stream_id"]: entry for entry in catalog["streams"]}
-    assert entries.keys() == ALL_STREAMS
-    assert len(entries) == 13
+    assert entries.keys() == ALL_STREAMS | {"erasures"}
+    assert len(entries) == 14
     for stream, entry in entries.items():
         assert entry["stream"] == stream
         assert entry["key_properties"] == ["id"]

@@ -128,6 +128,7 @@ class _Importing:
         self._known: Counter[str] = Counter()
         self._new: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
+        self._erased = 0
 
     def read(
         self,
@@ -187,11 +188,14 @@ class _Importing:
         self._batch, self._letters, self._size = [], [], 0
         if not events and not letters:
             return
-        fresh = self._fresh(events)
-        self._known.update(event.collection for event in events)
-        if fresh or letters:
+        kept, wanted, dropped = self._writer.erased_people().without(events, letters)
+        self._erased += dropped
+        fresh = self._fresh(kept)
+        self._known.update(event.collection for event in kept)
+        if fresh or wanted or dropped:
             with throttled():
-                self._writer.write(fresh, letters)
+                self._writer.write(fresh, wanted)
+                self._writer.count_dropped(dropped)
         self._new.update(event.collection for event in fresh)
 
     def _fresh(self, events: Sequence[Event]) -> list[Event]:
@@ -259,6 +263,7 @@ class _Importing:
             f"dead letters: {self._reasons.total()}",
             *(f"  {count} ({reason})" for reason, count in self._reasons.most_common(REASONS)),
             f"ignored records (not Vero events): {self._ignored}",
+            *([f"dropped, as of erased people: {self._erased}"] if self._erased else ()),
         ]
         return "\n".join(lines)
 

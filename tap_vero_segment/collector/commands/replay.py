@@ -74,6 +74,7 @@ class Replay:
         self._writer = writer
         self._known = 0
         self._ignored = 0
+        self._erased = 0
 
     def read(self, kept: KeptDeadLetter) -> None:
         """Read a letter, and store it if it is events now.
@@ -91,22 +92,24 @@ class Replay:
     def _resolve(self, kept: KeptDeadLetter, calls: Calls) -> str | None:
         """Store what a letter holds in its place; return why it stays, where it does."""
         bad = calls.dead_letters
+        events, _, dropped = self._writer.erased_people().without(calls.events)
         if bad and not calls.events:
             return bad[0].reason
         try:
             if bad:
                 # What can be mapped and what cannot part for good. Broken off before the letter is
                 # deleted, it is read once more, and all of it is there already.
-                new = self._writer.write(calls.events, bad)
+                new = self._writer.write(events, bad)
                 self._writer.resolve(kept.number, [])
             else:
-                new = self._writer.resolve(kept.number, calls.events)
+                new = self._writer.resolve(kept.number, events)
         except StoreError as error:
             if type(error) is not StoreError:
                 raise
             return f"the store does not take it: {error}"  # and it must not cost the others
         self.new += new
-        self._known += len(calls.events) - new
+        self._known += len(events) - new
+        self._erased += dropped
         self._ignored += calls.ignored
         return None
 
@@ -119,6 +122,8 @@ class Replay:
             f"events that were stored already: {self._known}",
             f"ignored calls (not Vero events): {self._ignored}",
         ]
+        if self._erased:
+            lines.append(f"events of erased people, not stored: {self._erased}")
         lines += [f"stay: {count} ({reason})" for reason, count in self.stay.most_common()]
         return "\n".join(lines)
 

@@ -16,6 +16,7 @@ from tap_vero_segment.terminal import table
 
 if TYPE_CHECKING:
     from tap_vero_segment.stores.base import Backlog, Forward, Refused, Summary
+    from tap_vero_segment.stores.erasures import ErasureFigures
 
 
 def status(store: str, *, as_json: bool) -> str:
@@ -27,6 +28,7 @@ def status(store: str, *, as_json: bool) -> str:
     """
     with open_reader(store, "store") as reader:
         behind = reader.clock_behind()
+        erasures = reader.erasure_figures()
         refused = reader.refused()
         figures = _figures(reader.summary()) | {
             "clock_behind_seconds": behind / times.SECOND,
@@ -38,6 +40,7 @@ def status(store: str, *, as_json: bool) -> str:
                 for each in refused
             },
             "forwards": [_forward(each, reader.backlog(each)) for each in reader.forwards()],
+            "erasures": erasures._asdict(),
         }
     if as_json:
         return msgspec.json.encode(figures).decode()
@@ -56,6 +59,7 @@ def status(store: str, *, as_json: bool) -> str:
             *map(_in_words, figures["forwards"]),
             f"refused requests: {sum(each.requests for each in refused)}",
             *_refused_table(refused),
+            *(_erasures(erasures) if erasures.erasures else []),
             *([f"warning: {warning}"] if warning else []),
         ]
     )
@@ -113,6 +117,20 @@ def _refused_table(refused: list[Refused]) -> list[str]:
         for each in refused
     ]
     return table(("reason", "status", "requests", "last one"), rows) if rows else []
+
+
+def _erasures(figures: ErasureFigures) -> list[str]:
+    unfinished = (
+        f", of which {figures.unfinished} are not finished: run the same erase again"
+        if figures.unfinished
+        else ""
+    )
+    return [
+        f"erased addresses and user ids: {figures.erasures}{unfinished}",
+        f"erased events: {figures.events}",
+        f"suppressed addresses and user ids: {figures.suppressed}",
+        f"dropped, as of erased people: {figures.dropped}",
+    ]
 
 
 def _or_hidden(count: int | None) -> str:

@@ -6,6 +6,8 @@ import logging
 import re
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from tap_vero_segment import times
 from tap_vero_segment.collector.responses import (
     NDJSON,
@@ -19,6 +21,8 @@ from tap_vero_segment.errors import UserError
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tap_vero_segment.collector.reader_pool import ReaderPool
     from tap_vero_segment.collector.request import Request
     from tap_vero_segment.stores.base import Reader
@@ -32,6 +36,15 @@ HIGH_WATER: Final = b"high-water-mark"
 """The header that says how far the store went when the page was read, as fixed-width UTC text."""
 
 
+async def get_erasures(request: Request, reader_pool: ReaderPool) -> Response:
+    """Respond with a page of NDJSON: an erased event's id a line, in ``loadedAt`` order.
+
+    Raises:
+        HTTPError: As :func:`get`.
+    """
+    return await _get(request, reader_pool, _erasures)
+
+
 async def get(request: Request, reader_pool: ReaderPool) -> Response:
     """Answer with a page of NDJSON: a track call a line, in ``loadedAt`` order.
 
@@ -39,10 +52,16 @@ async def get(request: Request, reader_pool: ReaderPool) -> Response:
         HTTPError: 400, a parameter cannot be used; 503, the store cannot be read, or slow readers
             hold all of the memory for pages.
     """
+    return await _get(request, reader_pool, _page)
+
+
+async def _get(
+    request: Request, reader_pool: ReaderPool, page: Callable[[Reader, int, int], Response]
+) -> Response:
     after, limit = _parameters(request)
     await request.expect_response()
     try:
-        return await reader_pool.read(lambda reader: _page(reader, after, limit))
+        return await reader_pool.read(lambda reader: page(reader, after, limit))
     except (StoreError, UserError) as error:
         logger.error("the store cannot be read: %s", error)  # noqa: TRY400
         raise HTTPError(
@@ -54,7 +73,27 @@ def _page(reader: Reader, after: int, limit: int) -> Response:
     mark = reader.high_water()
     if mark is None:
         return Response(200, b"", NDJSON, NO_STORE)
-    lines = reader.lines(after, mark, limit)
+    return _ndjson(reader.lines(after, mark, limit), mark)
+
+
+def _erasures(reader: Reader, after: int, limit: int) -> Response:
+    mark = reader.newest_erased()
+    if mark is None:
+        return Response(200, b"", NDJSON, NO_STORE)
+    lines = [
+        msgspec.json.encode(
+            {
+                "id": each.id,
+                "erasedAt": times.to_text(each.erased_at),
+                "loadedAt": times.to_text(each.loaded_at),
+            }
+        )
+        for each in reader.erased(after, limit)
+    ]
+    return _ndjson(lines, mark)
+
+
+def _ndjson(lines: list[bytes], mark: int) -> Response:
     body = b"\n".join([*lines, b""]) if lines else b""
     headers = (*NO_STORE, (HIGH_WATER, times.to_text(mark).encode()))
     return Response(200, body, NDJSON, headers)

@@ -20,7 +20,7 @@ from tap_vero_segment.inputs.intake import SEGMENT, read_webhook
 from tap_vero_segment.stores.base import DeadLetter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.request import Request
@@ -32,16 +32,23 @@ _WHOLE_SIGNATURE: Final = b"x-segment-signature"
 
 
 async def receive(
-    request: Request, committer: Committer, secrets: Sequence[str], *, legacy_batches: bool
+    request: Request,
+    committer: Committer,
+    secrets: Sequence[str],
+    erase: Callable[[Sequence[str]], Awaitable[None]] | None,
+    *,
+    legacy_batches: bool,
 ) -> Response:
     """Store what Segment delivers, and respond when it is synced to disk.
 
-    Notices other than calls, ``delete`` for one, are acknowledged.
+    Notices other than calls are acknowledged.
 
     Args:
         request: The request.
         committer: Takes the calls.
         secrets: The shared secret, and the one before it.
+        erase: Erases the users of ``delete`` notices, or returns when it is sure to be done; None:
+            these notices are ignored.
         legacy_batches: Whether an array is taken whose signature covers its first call only, as
             the Actions destination signs by default. Anyone who sees one such request can add
             calls behind the first.
@@ -66,6 +73,8 @@ async def receive(
         await keep_dead_letter(DeadLetter(received_at, SEGMENT, str(error), body), committer)
         raise
     await keep(calls, committer)
+    if erase is not None and calls.deleted:
+        await erase(calls.deleted)
     return SUCCESS
 
 

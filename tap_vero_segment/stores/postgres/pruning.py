@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from psycopg.errors import LockNotAvailable
@@ -11,6 +12,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tap_vero_segment.stores.postgres.connection import Connection, Session
 
 logger = logging.getLogger("vero-collector")
@@ -27,6 +30,8 @@ PATIENCE: Final = 3
 WEEK: Final = 604_800_000_000
 """Microseconds that a partition spans."""
 
+_MONDAY: Final = 345_600_000_000  # the first one after 1970 began
+
 _PARTITIONS: Final = f"""
 SELECT p.starts, p.name, p.starts = (SELECT max(starts) FROM vero_collector.partitions),
     coalesce((
@@ -41,7 +46,7 @@ SELECT EXISTS (
     WHERE loaded_at >= %(first)s AND loaded_at < %(end)s AND received_at < %(before)s
 )
 """
-_LOCK_CLOCK: Final = "SELECT last FROM vero_collector.clock FOR UPDATE"
+LOCK_CLOCK: Final = "SELECT last FROM vero_collector.clock FOR UPDATE"
 _DELETE_PAGE: Final = """
 WITH page AS (
     SELECT loaded_at FROM vero_collector.events
@@ -131,6 +136,19 @@ def prune(session: Session, before: int, until: int) -> int:
     return 0
 
 
+def take_from_totals(connection: Connection, gone: Sequence[tuple[int, str]]) -> None:
+    """Count events off, in the transaction that has deleted them.
+
+    Args:
+        connection: In that transaction, with the lock on the clock.
+        gone: Each event's ``loaded_at`` and collection.
+    """
+    counts = Counter((at - (at - _MONDAY) % WEEK, collection) for at, collection in gone)
+    for (starts, collection), count in sorted(counts.items()):
+        values = {"count": count, "starts": starts, "collection": collection}
+        connection.execute(_TAKE_FROM_TOTALS, values)
+
+
 def _drop(session: Session, partition: _Partition) -> None:
     """Drop an empty partition.
 
@@ -169,7 +187,7 @@ def _has(session: Session, bounds: dict[str, int]) -> bool:
 def _delete_page(session: Session, partition: _Partition, bounds: dict[str, int]) -> int:
     def work(connection: Connection) -> int:
         if partition.newest:  # the only one that collectors write to
-            connection.execute(_LOCK_CLOCK)
+            connection.execute(LOCK_CLOCK)
         gone = connection.execute(_DELETE_PAGE, {**bounds, "page": PAGE}).fetchall()
         for collection, count in gone:
             connection.execute(

@@ -27,6 +27,7 @@ from tap_vero_segment.stores.base import (
     Summary,
     Total,
 )
+from tap_vero_segment.stores.erasures import ErasedEvent, ErasureFigures
 from tap_vero_segment.stores.postgres.connection import key_of, open_to_read
 from tap_vero_segment.track import with_loaded_at, without_loaded_at
 
@@ -96,9 +97,9 @@ ORDER BY last_at DESC, reason
 _COUNT_AFTER: Final = (
     f"SELECT pg_catalog.count(*) FROM vero_collector.events WHERE loaded_at {_OVER} %s"  # noqa: S608
 )
-# Of a store whose events were all pruned, the totals still know it.
+# Where the newest events were deleted, the totals still know it.
 _HIGH_WATER: Final = """
-SELECT coalesce(
+SELECT greatest(
     (SELECT pg_catalog.max(loaded_at) FROM vero_collector.events),
     (SELECT pg_catalog.max(last_loaded_at) FROM vero_collector.totals)
 )
@@ -177,6 +178,19 @@ _LETTER_BACKLOG: Final = f"""
 SELECT pg_catalog.count(*)
 FROM (SELECT id FROM vero_collector.dead_letters WHERE id {_OVER} %s LIMIT %s) AS behind
 """  # noqa: S608
+_PLANNED: Final = "SELECT destination FROM vero_collector.planned_exports ORDER BY destination"
+_ERASED: Final = f"""
+SELECT loaded_at, id, erased_at FROM vero_collector.erased_events WHERE loaded_at {_OVER} %s
+ORDER BY loaded_at LIMIT %s
+"""  # noqa: S608
+_NEWEST_ERASED: Final = "SELECT pg_catalog.max(loaded_at) FROM vero_collector.erased_events"
+_ERASURE_FIGURES: Final = """
+SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE finished_at IS NULL),
+    pg_catalog.count(*) FILTER (WHERE suppress),
+    (SELECT pg_catalog.count(*) FROM vero_collector.erased_events),
+    coalesce((SELECT calls FROM vero_collector.dropped), 0)
+FROM vero_collector.erasures
+"""
 _ONE_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -351,6 +365,26 @@ class PostgresReader(Closing):
     def nearly_full(self) -> bool:
         """See :class:`tap_vero_segment.stores.base.Reader`: the disk is the server's."""
         return False
+
+    def planned_exports(self) -> list[str]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        rows = self._session.run(lambda connection: connection.execute(_PLANNED).fetchall())
+        return [destination for (destination,) in rows]
+
+    def erased(self, after: int, limit: int) -> list[ErasedEvent]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        values = (after, limit)
+        rows = self._session.run(lambda connection: connection.execute(_ERASED, values).fetchall())
+        return [ErasedEvent(*row) for row in rows]
+
+    def newest_erased(self) -> int | None:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        return self._session.run(lambda connection: _value(connection, _NEWEST_ERASED))
+
+    def erasure_figures(self) -> ErasureFigures:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        row = self._session.run(lambda connection: connection.execute(_ERASURE_FIGURES).fetchone())
+        return ErasureFigures(*(row or ()))
 
     def _lines(self, query: str, bindings: tuple[Any, ...]) -> list[bytes]:
         rows = self._session.run(

@@ -125,3 +125,33 @@ CREATE TABLE vero_collector.passed_over (
     id    integer PRIMARY KEY CHECK (id = 1),
     calls bigint NOT NULL               -- that came and are none of the collections
 );
+
+-- The people who were erased, by a keyed hash of an address or a user's id.
+CREATE TABLE vero_collector.erasure_key (
+    id  integer PRIMARY KEY CHECK (id = 1),
+    key bytea NOT NULL
+);
+INSERT INTO vero_collector.erasure_key
+VALUES (1, uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
+
+CREATE TABLE vero_collector.erasures (
+    number       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- a change gives a row a new one
+    digest       bytea NOT NULL UNIQUE,
+    erased_at    bigint NOT NULL,       -- when it was asked for: later than any loaded_at before
+    finished_at  bigint,                -- null: not yet, or broken off
+    suppress     boolean NOT NULL,      -- what comes later is dropped
+    events       bigint NOT NULL,       -- that were deleted for it
+    dead_letters bigint NOT NULL
+);
+
+-- For the stream erasures.
+CREATE TABLE vero_collector.erased_events (
+    loaded_at bigint PRIMARY KEY,       -- of the erasure, in commit order
+    id        text NOT NULL,            -- the event's messageId
+    erased_at bigint NOT NULL           -- later than the event's loaded_at
+);
+
+CREATE TABLE vero_collector.dropped (
+    id    integer PRIMARY KEY CHECK (id = 1),
+    calls bigint NOT NULL               -- events and dead letters of erased people that came later
+);

@@ -16,12 +16,24 @@ from tap_vero_segment.stores.base import (
 )
 from tap_vero_segment.stores.exports import merged
 from tap_vero_segment.stores.postgres.connection import Hold, key_of, open_to_write
+from tap_vero_segment.stores.postgres.erasing import (
+    COUNT_DROPPED,
+    NOBODY,
+    begin_erasure,
+    erase,
+    erase_letters,
+    erased_people,
+    finish_erasures,
+    vacuum,
+)
 from tap_vero_segment.stores.postgres.pruning import prune
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections import Counter
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tap_vero_segment.stores.base import DeadLetter, Event, Refused
+    from tap_vero_segment.stores.erasures import Deletion, ErasedPeople
     from tap_vero_segment.stores.postgres.connection import Connection
 
 SILENCE: Final = 10
@@ -111,6 +123,7 @@ class PostgresWriter:
         self._newest = self._repairs = 0
         self._url, self._setting = url, setting
         self._held: dict[int, Hold] = {}
+        self._people = NOBODY
         self._session = open_to_write(url, setting)
         try:
             self.probe()
@@ -268,6 +281,35 @@ class PostgresWriter:
     def prune(self, before: int, until: int = times.LATEST) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         return prune(self._session, before, until)
+
+    def erased_people(self) -> ErasedPeople:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        self._people = erased_people(self._session, self._people)
+        return self._people.people
+
+    def begin_erasure(self, digests: Iterable[bytes], *, suppress: bool | None = None) -> None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        begin_erasure(self._session, list(digests), self._clock, suppress=suppress)
+
+    def erase(self, deletions: Sequence[Deletion]) -> Counter[str]:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        return erase(self._session, deletions, self._clock)
+
+    def erase_letters(self, letters: Mapping[int, bytes]) -> int:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        return erase_letters(self._session, letters)
+
+    def scrub(self) -> str | None:
+        """See :class:`tap_vero_segment.stores.base.Writer`: VACUUM; more is the server's matter."""
+        return vacuum(self._session)
+
+    def finish_erasures(self, digests: Iterable[bytes]) -> None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        finish_erasures(self._session, list(digests), self._clock)
+
+    def count_dropped(self, count: int) -> None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        self._session.commit(lambda connection: connection.execute(COUNT_DROPPED, (count,)))
 
     def _columns(self, events: Sequence[Event]) -> tuple[Any, ...]:
         return (

@@ -199,6 +199,8 @@ def _prepare(connection: apsw.Connection, known: Known, path: Path, setting: str
     if _use_wal(connection) != "wal":
         raise SettingError(setting, f"{path} is on a file system without SQLite's WAL mode")
     connection.pragma("synchronous", "full")
+    # Of what is deleted, the file keeps no trace.
+    connection.pragma("secure_delete", 1)
     _migrate(connection, path, setting)
 
 

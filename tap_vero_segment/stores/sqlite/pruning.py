@@ -1,13 +1,13 @@
-"""Deleting old events from the embedded store, while a collector goes on writing to it."""
+"""Deleting events from the embedded store, while a collector goes on writing to it."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     import apsw
@@ -23,7 +23,8 @@ SELECT loaded_at, collection FROM events INDEXED BY events_received
 WHERE received_at < ? AND loaded_at <= ? ORDER BY received_at, loaded_at LIMIT ?
 """
 _DELETE: Final = """
-DELETE FROM events WHERE loaded_at IN (SELECT value FROM json_each(?)) RETURNING collection
+DELETE FROM events WHERE loaded_at IN (SELECT value FROM json_each(?))
+RETURNING collection, loaded_at
 """
 _FIRSTS: Final = """
 SELECT collection, first_loaded_at, events FROM totals
@@ -52,12 +53,6 @@ def prune(
 ) -> int:
     """Delete a page of events, those that were received first.
 
-    Each collection's first ``loaded_at`` has to be known once the present one is deleted, and no
-    index leads to it: the next event of a rare collection can be millions of events away. So it is
-    looked for before the write lock is taken, in short reads that keep nobody waiting. It is not
-    looked for again until it is deleted itself, so that all pages together look at an event once
-    for each collection at most.
-
     Args:
         connection: The store, opened for writing.
         transaction: Makes a block a transaction that holds the write lock from its start.
@@ -72,24 +67,55 @@ def prune(
         StoreError: Likewise.
     """
     while rows := connection.execute(_PAGE, (before, until, PAGE)).fetchall():
-        page = json.dumps([loaded_at for loaded_at, _ in rows])
-        going: Counter[Any] = Counter(collection for _, collection in rows)
-        firsts = _look_behind(connection, page, going)
-        with transaction():
-            deleted = connection.execute(_DELETE, (page,))
-            gone = Counter(collection for (collection,) in deleted)
-            for collection, count in gone.items():
-                left: Any = connection.execute(_TAKE_FROM_TOTALS, (count, collection)).fetchone()
-                events, first = left
-                if events:
-                    # New events come behind all others, and another process can have deleted more
-                    # since: so the first one is the one that was found, or a later one.
-                    start = max(first, firsts.get(collection, first))
-                    first = connection.execute(_FIRST_FROM, (start, collection)).get
-                    connection.execute(_BEGINS, (first, collection))
-        if gone:  # if not, another process has been quicker
-            return gone.total()
+        deleted = delete(connection, transaction, cast("list[tuple[int, str]]", rows))
+        if deleted:  # if not, another process has been quicker
+            return deleted.total()
     return 0
+
+
+def delete(
+    connection: apsw.Connection,
+    transaction: Callable[[], AbstractContextManager[None]],
+    events: Sequence[tuple[int, str]],
+    note: Callable[[list[int]], None] = lambda _: None,
+) -> Counter[str]:
+    """Delete events in one transaction.
+
+    Each collection's first ``loaded_at`` has to be known once the present one is deleted, and no
+    index leads to it: the next event of a rare collection can be millions of events away. So it is
+    looked for before the write lock is taken, in short reads that keep nobody waiting. It is not
+    looked for again until it is deleted itself, so that all pages together look at an event once
+    for each collection at most.
+
+    Args:
+        connection: The store, opened for writing.
+        transaction: Makes a block a transaction that holds the write lock from its start.
+        events: Each event's ``loaded_at`` and collection.
+        note: Called in the transaction with the ``loaded_at`` of those that were deleted.
+
+    Returns:
+        How many were deleted, by their collections.
+
+    Raises:
+        apsw.Error: The store failed; nothing was deleted.
+        StoreError: Likewise.
+    """
+    page = json.dumps([loaded_at for loaded_at, _ in events])
+    firsts = _look_behind(connection, page, Counter(collection for _, collection in events))
+    with transaction():
+        deleted: list[Any] = connection.execute(_DELETE, (page,)).fetchall()
+        gone: Counter[str] = Counter(collection for collection, _ in deleted)
+        for collection, count in gone.items():
+            left: Any = connection.execute(_TAKE_FROM_TOTALS, (count, collection)).fetchone()
+            remaining, first = left
+            if remaining:
+                # New events come behind all others, and another process can have deleted more
+                # since: so the first one is the one that was found, or a later one.
+                start = max(first, firsts.get(collection, first))
+                first = connection.execute(_FIRST_FROM, (start, collection)).get
+                connection.execute(_BEGINS, (first, collection))
+        note([loaded_at for _, loaded_at in deleted])
+    return gone
 
 
 def _look_behind(connection: apsw.Connection, page: str, going: Counter[Any]) -> dict[str, int]:

@@ -26,6 +26,7 @@ from tap_vero_segment.stores.base import (
     Summary,
     Total,
 )
+from tap_vero_segment.stores.erasures import ErasedEvent, ErasureFigures
 from tap_vero_segment.stores.sqlite.arrivals import read_arrivals
 from tap_vero_segment.stores.sqlite.connection import is_nearly_full, open_to_read, path_of
 from tap_vero_segment.stores.sqlite.integrity import (
@@ -102,6 +103,15 @@ _LETTER_BACKLOG: Final = """
 SELECT count(*) FROM (SELECT id FROM dead_letters WHERE id > ? LIMIT ?)
 """
 
+_ERASED: Final = """
+SELECT loaded_at, id, erased_at FROM erased_events WHERE loaded_at > ? ORDER BY loaded_at LIMIT ?
+"""
+_ERASURE_FIGURES: Final = """
+SELECT count(*), count(*) - count(finished_at), coalesce(sum(suppress), 0),
+    (SELECT count(*) FROM erased_events), coalesce((SELECT calls FROM dropped), 0)
+FROM erasures
+"""
+
 
 class SqliteReader(Closing):
     """Reads the embedded store, beside a collector that writes it.
@@ -126,9 +136,9 @@ class SqliteReader(Closing):
         with self._reading():
             newest: int | None = self._connection.execute("SELECT max(loaded_at) FROM events").get
             check_page(self._connection, [], newest or 0, times.LATEST, last_page=True)
-            if newest is None:  # all pruned, perhaps: what comes will be later all the same
-                newest = self._connection.execute("SELECT max(last_loaded_at) FROM totals").get
-        return newest
+            # The newest ones may have been deleted: what comes will be later all the same.
+            known = newest_event(self._connection)
+        return newest if newest is not None and newest > known else known or None
 
     def lines(self, after: int, until: int | None, limit: int) -> list[bytes]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
@@ -279,6 +289,32 @@ class SqliteReader(Closing):
     def nearly_full(self) -> bool:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
         return is_nearly_full(self._path.parent)
+
+    def planned_exports(self) -> list[str]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        query = "SELECT destination FROM planned_exports ORDER BY destination"
+        with self._reading():
+            return [destination for (destination,) in self._connection.execute(query)]
+
+    def erased(self, after: int, limit: int) -> list[ErasedEvent]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        with self._reading():
+            rows: list[Any] = self._connection.execute(_ERASED, (after, limit)).fetchall()
+        return [ErasedEvent(*row) for row in rows]
+
+    def newest_erased(self) -> int | None:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        with self._reading():
+            newest: int | None = self._connection.execute(
+                "SELECT max(loaded_at) FROM erased_events"
+            ).get
+        return newest
+
+    def erasure_figures(self) -> ErasureFigures:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        with self._reading():
+            row: Any = self._connection.execute(_ERASURE_FIGURES).fetchone()
+        return ErasureFigures(*row)
 
     def _page(self, query: str, bindings: tuple[Any, ...]) -> tuple[list[Any], bool]:
         """Return rows, and whether they are all; their bytes count, which alone can be many."""

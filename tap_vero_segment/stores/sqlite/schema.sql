@@ -99,3 +99,32 @@ CREATE TABLE arrivals (
     events     INTEGER NOT NULL,
     PRIMARY KEY (start, collection)
 ) STRICT, WITHOUT ROWID;
+
+-- The people who were erased, by a keyed hash of an address or a user's id.
+CREATE TABLE erasure_key (
+    id  INTEGER PRIMARY KEY CHECK (id = 1),
+    key BLOB NOT NULL
+) STRICT;
+INSERT INTO erasure_key VALUES (1, randomblob(32));
+
+CREATE TABLE erasures (
+    number       INTEGER PRIMARY KEY AUTOINCREMENT, -- a change gives a row a new one
+    digest       BLOB NOT NULL UNIQUE,
+    erased_at    INTEGER NOT NULL,    -- when it was asked for: later than any loaded_at before
+    finished_at  INTEGER,             -- null: not yet, or broken off
+    suppress     INTEGER NOT NULL,    -- 1: what comes later is dropped
+    events       INTEGER NOT NULL,    -- that were deleted for it
+    dead_letters INTEGER NOT NULL
+) STRICT;
+
+-- For the stream erasures.
+CREATE TABLE erased_events (
+    loaded_at INTEGER PRIMARY KEY,    -- of the erasure, in commit order
+    id        TEXT NOT NULL,          -- the event's messageId
+    erased_at INTEGER NOT NULL        -- later than the event's loaded_at
+) STRICT;
+
+CREATE TABLE dropped (
+    id    INTEGER PRIMARY KEY CHECK (id = 1),
+    calls INTEGER NOT NULL            -- events and dead letters of erased people that came later
+) STRICT;

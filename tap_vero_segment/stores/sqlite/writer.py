@@ -29,6 +29,15 @@ from tap_vero_segment.stores.sqlite.connection import (
     open_to_write,
     path_of,
 )
+from tap_vero_segment.stores.sqlite.erasing import (
+    NOBODY,
+    begin_erasure,
+    count_dropped,
+    erase,
+    erase_letters,
+    erased_people,
+    finish_erasures,
+)
 from tap_vero_segment.stores.sqlite.errors import store_error
 from tap_vero_segment.stores.sqlite.high_water_mark import HighWaterMark, Known, check_mark
 from tap_vero_segment.stores.sqlite.integrity import (
@@ -40,11 +49,14 @@ from tap_vero_segment.stores.sqlite.integrity import (
 )
 from tap_vero_segment.stores.sqlite.opened_files import OpenedFiles
 from tap_vero_segment.stores.sqlite.pruning import prune
+from tap_vero_segment.stores.sqlite.scrubbing import scrub
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections import Counter
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from tap_vero_segment.stores.base import DeadLetter, Event, Refused
+    from tap_vero_segment.stores.erasures import Deletion, ErasedPeople
 
 logger = logging.getLogger("vero-collector")
 
@@ -126,6 +138,7 @@ class SqliteWriter:
         self._locks = os.path.realpath(path)
         self._held: dict[int, int] = {}
         self._clock = clock
+        self._people = NOBODY
         try:
             self._files = OpenedFiles(self._connection, path)
             # A writer that was killed may have left in the log what no sync has taken to disk. It
@@ -254,17 +267,12 @@ class SqliteWriter:
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
         """See :class:`tap_vero_segment.stores.base.Writer`; the file keeps no trace of them."""
-        secure: int = self._connection.pragma("secure_delete")
-        self._connection.pragma("secure_delete", 1)
-        try:
-            with self._transaction():
-                missing = [number for number in sorted(set(numbers)) if not self._has(number)]
-                if not missing:
-                    self._connection.executemany(
-                        "DELETE FROM dead_letters WHERE id = ?", [(number,) for number in numbers]
-                    )
-        finally:
-            self._connection.pragma("secure_delete", secure)
+        with self._transaction():
+            missing = [number for number in sorted(set(numbers)) if not self._has(number)]
+            if not missing:
+                self._connection.executemany(
+                    "DELETE FROM dead_letters WHERE id = ?", [(number,) for number in numbers]
+                )
         return missing
 
     def _has(self, number: int) -> bool:
@@ -277,6 +285,48 @@ class SqliteWriter:
             return prune(self._connection, self._transaction, before, until)
         except apsw.Error as error:
             raise store_error(error) from error
+
+    def erased_people(self) -> ErasedPeople:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        try:
+            self._people = erased_people(self._connection, self._people)
+        except apsw.Error as error:
+            raise store_error(error) from error
+        return self._people.people
+
+    def begin_erasure(self, digests: Iterable[bytes], *, suppress: bool | None = None) -> None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        with self._transaction():
+            begin_erasure(self._connection, digests, self._clock(), suppress=suppress)
+
+    def erase(self, deletions: Sequence[Deletion]) -> Counter[str]:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        try:
+            return erase(self._connection, self._transaction, deletions, self._clock)
+        except apsw.Error as error:
+            raise store_error(error) from error
+
+    def erase_letters(self, letters: Mapping[int, bytes]) -> int:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        with self._transaction():
+            return erase_letters(self._connection, letters)
+
+    def scrub(self) -> str | None:
+        """See :class:`tap_vero_segment.stores.base.Writer`: the log is folded into the file."""
+        try:
+            return scrub(self._connection, self._transaction, self._files.read)
+        except apsw.Error as error:
+            raise store_error(error) from error
+
+    def finish_erasures(self, digests: Iterable[bytes]) -> None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        with self._transaction():
+            finish_erasures(self._connection, digests, self._clock())
+
+    def count_dropped(self, count: int) -> None:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        with self._transaction():
+            count_dropped(self._connection, count)
 
     @contextmanager
     def _transaction(self) -> Generator[None]:
