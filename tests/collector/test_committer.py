@@ -15,12 +15,12 @@ from tap_vero_segment.collector.committer import Committer, RefusedError
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.inputs.intake import read_vero
 from tap_vero_segment.stores.base import DeadLetter, StoreBrokenError, StoreError, StoreFullError
-from tap_vero_segment.stores.erasures import ErasedPeople
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.support.asgi import ask, post, running
 from tests.support.disk import Disk
 from tests.support.payloads import documented, many
+from tests.support.store import NobodyErased
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -62,7 +62,7 @@ class HeldWriter(SqliteWriter):
         self._released.release(count)
 
 
-class FailingWriter:
+class FailingWriter(NobodyErased):
     """Meets an error at each write that it has one for."""
 
     def __init__(self, *errors: Exception | None) -> None:
@@ -80,9 +80,6 @@ class FailingWriter:
 
     def check(self):
         return 0
-
-    def erased_people(self):
-        return ErasedPeople(b"")
 
     def close(self):
         self.closed = True

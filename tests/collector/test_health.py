@@ -15,13 +15,13 @@ import requests
 
 from tap_vero_segment.collector.endpoints import health as endpoint
 from tap_vero_segment.stores.base import StoreBusyError, StoreError, StoreFullError
-from tap_vero_segment.stores.erasures import ErasedPeople
 from tap_vero_segment.stores.sqlite import connection
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.support.asgi import ask, post, running
 from tests.support.collector import READ_TOKEN, Collector
 from tests.support.mounts import small_disk
 from tests.support.payloads import documented
+from tests.support.store import NobodyErased
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +107,7 @@ def test_a_locked_store_is_healthy_but_not_ready_until_it_is_free(tmp_path, monk
         assert answer.headers["retry-after"]
 
 
-class Refusing:
+class Refusing(NobodyErased):
     """A store that takes no writes."""
 
     def __init__(self, error: StoreError) -> None:
@@ -118,9 +118,6 @@ class Refusing:
 
     def check(self):
         return 0
-
-    def erased_people(self):
-        return ErasedPeople(b"")
 
     def probe(self):
         raise self._error

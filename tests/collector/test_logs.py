@@ -14,6 +14,7 @@ from tap_vero_segment.stores.base import StoreFullError
 from tests.support.asgi import post, running
 from tests.support.collector import SECRETS, WEBHOOK_TOKEN, Collector, run_collector
 from tests.support.leaks import FRAGMENT, assert_tells_nothing
+from tests.support.store import NobodyErased
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,7 +128,7 @@ def test_another_format_is_refused(tmp_path):
     assert "--log-format" in done.stderr
 
 
-class Full:
+class Full(NobodyErased):
     def write(self, *_):
         raise StoreFullError
 
@@ -147,7 +148,7 @@ def test_a_group_that_was_not_stored_is_told_with_its_size(caplog: pytest.LogCap
 
 
 def test_a_fault_is_logged_by_its_lines_of_code_and_without_values(caplog):
-    class Faulty:
+    class Faulty(NobodyErased):
         def write(self, *_):
             try:
                 {}["steve@getvero.com"]

@@ -31,6 +31,7 @@ from tests.support.collector import (
 from tests.support.exposition import figures, scrape
 from tests.support.leaks import FRAGMENT, assert_tells_nothing
 from tests.support.payloads import documented, many
+from tests.support.store import NobodyErased
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -263,7 +264,7 @@ def test_the_queue_and_the_groups_that_it_makes_are_told(tmp_path):
     assert (after["commit_submissions_count"], after["commit_submissions_sum"]) == (2, 4)
 
 
-class Refusing:
+class Refusing(NobodyErased):
     def write(self, *_):
         _raise(StoreError("no room"))
 

@@ -40,6 +40,7 @@ from tests.support.collector import (
     Collector,
 )
 from tests.support.payloads import EMAIL_TYPES, OTHER_TYPES, documented
+from tests.support.store import NobodyErased
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +111,7 @@ def test_the_document_is_one_and_is_served(shared):
     SCHEMA.validate()
 
 
-class NoStore:
+class NoStore(NobodyErased):
     def close(self):
         pass
 

@@ -110,6 +110,8 @@ def test_secrets_are_no_arguments(tmp_path):
         "--host",
         "--port",
         "--segment-legacy-batches",
+        "--segment-deletes",
+        "--url",
         "--forward",
         "--forward-from",
         "--forward-skip-refused",

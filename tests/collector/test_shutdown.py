@@ -118,6 +118,7 @@ def it_is_not_ready_any_more_while_it_ends(folder):
 HANGING = """
 import sys, time
 from tap_vero_segment.stores import open as stores
+from tap_vero_segment.stores.erasures import ErasedPeople
 
 class Hanging:
     # As a server that takes connections and answers nothing.
@@ -125,6 +126,7 @@ class Hanging:
     def hang(self, *_): time.sleep(3600)
     write = probe = high_water = lines = hang
     def nearly_full(self): return False
+    def erased_people(self): return ErasedPeople(b"")
     def close(self): pass
 
 kind = stores._Kind(Hanging, Hanging, None, lambda url, setting: url)

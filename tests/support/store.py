@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from tap_vero_segment import times
 from tap_vero_segment.inputs.intake import read_vero
+from tap_vero_segment.stores.erasures import ErasedPeople
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+
+class NobodyErased:
+    """What a store that stands in for a real one says at its start: nobody was erased."""
+
+    def erased_people(self) -> ErasedPeople:
+        return ErasedPeople(b"")
 
 
 def fill(path: Path, payloads: Iterable[dict[str, Any]], group: int = 100) -> list[str]:

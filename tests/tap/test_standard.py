@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from singer_sdk.testing import SuiteConfig, get_tap_test_class
 
+from tap_vero_segment.collector.commands.erase import erase
+from tap_vero_segment.recipients import user_id
 from tap_vero_segment.tap import TapVeroSegment
 from tests.support.calls import fill_full
 from tests.support.inline_tap import signal_handlers_kept
@@ -30,6 +32,8 @@ def store() -> Iterator[None]:
     """A store with every documented payload and some more, there while the tests run."""
     fill_full(STORE)
     fill(STORE, [documented(vero_type) for vero_type in EMAIL_TYPES + OTHER_TYPES] + many(50))
+    fill(STORE, [{"type": "sent", "sent_at": 1_700_000_000, "user": {"id": "to be erased"}}])
+    erase(url_of(STORE), [user_id("to be erased")])
     with signal_handlers_kept():
         yield
     FOLDER.cleanup()
