@@ -28,8 +28,9 @@ SHORTEST: Final = 6
 """Digits of a number, or characters of an address in longer text, that are looked for everywhere. A
 shorter one would be found in values that have nothing to do with it."""
 
-_WITHIN: Final = re.compile(r"[^\s\"<>(),:;\\\[\]@]+@[^\s\"<>(),:;\\\[\]@&/?#'|{}=%!]+")
-"""An address in longer text. What comes before it may be glued to it."""
+_LOCAL: Final = re.compile(r"[^\s\"<>(),:;\\\[\]@]{1,254}")
+_DOMAIN: Final = re.compile(r"[^\s\"<>(),:;\\\[\]@&/?#'|{}=%!]{1,254}")
+"""What stands around the ``@`` of an address in longer text. What comes before may be glued on."""
 _GLUE: Final = re.compile(r"[=&?/'{}|!#$%^*~`]+")
 """What may stand in front of an address, as in ``?to=ann@example.com``, hardly as part of it."""
 _NUMBER: Final = re.compile(r"\+?[0-9]{6,20}")
@@ -134,11 +135,19 @@ def named_values(value: Any, *, inside: bool = False) -> Iterator[str]:
 def addresses_in(text: str) -> set[Identity]:
     """Return every address that stands anywhere in a text."""
     found: set[Identity] = set()
-    for token in _WITHIN.findall(text.lower()):
-        local, _, domain = token.rpartition("@")
-        parts = _GLUE.split(local)
-        starts = {local, *(part for part in parts[-1:] if part)}
-        found.update(Identity("address", f"{start}@{domain.rstrip('.-')}") for start in starts)
+    lowered = text.lower()
+    # From each @ to both sides: a pattern for the whole would try each letter of a long word anew.
+    backwards = lowered[::-1]
+    at = lowered.find("@")
+    while at >= 0:
+        before = _LOCAL.match(backwards, len(lowered) - at)
+        after = _DOMAIN.match(lowered, at + 1)
+        if before and after:
+            local = before[0][::-1]
+            domain = after[0].rstrip(".-")
+            starts = {local, *(part for part in _GLUE.split(local)[-1:] if part)}
+            found.update(Identity("address", f"{start}@{domain}") for start in starts)
+        at = lowered.find("@", at + 1)
     return found
 
 

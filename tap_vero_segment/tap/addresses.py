@@ -14,6 +14,7 @@ from tap_vero_segment.recipients import (
     ADDRESS,
     NUMBER,
     SHORTEST,
+    addresses_in,
     folded,
     holds_address,
     named_values,
@@ -208,7 +209,7 @@ def _add_forms(known: dict[str, str], text: str) -> None:
     if "@" in form:
         known[form] = form
         if not ADDRESS.fullmatch(form):
-            known.update((address, address) for address in ADDRESS.findall(form))
+            known.update((inside.value, inside.value) for inside in addresses_in(form))
     elif NUMBER.fullmatch(form):
         digits = "".join(each for each in form if each.isdigit())
         if len(digits) >= SHORTEST:

@@ -20,7 +20,8 @@ import requests
 from tap_vero_segment import times
 from tap_vero_segment.collector.commands.erase import erase
 from tap_vero_segment.inputs.intake import read_vero
-from tap_vero_segment.recipients import address, user_id
+from tap_vero_segment.limits import MAX_BODY
+from tap_vero_segment.recipients import address, identities_in, user_id
 from tap_vero_segment.stores.base import DeadLetter
 from tap_vero_segment.stores.open import open_reader, open_writer
 from tap_vero_segment.stores.sqlite import scrubbing
@@ -437,3 +438,16 @@ def test_segments_delete_notices_erase_where_the_setting_says_so(tmp_path, store
     writer.close()
     with Collector(tmp_path, store_url=store, env=on):
         wait_until(lambda: ids_in(store) == [])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"x" * MAX_BODY, b"=" * MAX_BODY + b"@x.de", b"1" * MAX_BODY, b'"user":{' * (MAX_BODY // 8)],
+    ids=["a long word", "much before an address", "digits", "users"],
+)
+def test_a_hostile_dead_letter_is_searched_in_time_that_grows_with_its_size_only(body: bytes):
+    began = time.process_time()
+
+    identities_in(body)
+
+    assert time.process_time() - began < 5

@@ -453,7 +453,12 @@ RUN_BY = {
     "tests/targets/test_matrix.py": {
         "uv run python -m tests.targets.matrix --markdown docs/targets.md",
     },
-    "tests/collector/test_demo.py": {"vero-collector demo"},
+    "tests/collector/test_demo.py": {"vero-collector demo", "vero-collector sample"},
+    "tests/collector/test_erase.py": {
+        "vero-collector erase",
+        "vero-collector erase --email ADDRESS",
+    },
+    "tests/collector/test_import.py": {"vero-collector import"},
     "tests/collector/test_status.py": {"vero-collector status --json"},
     "tests/collector/test_check.py": {"vero-collector check"},
     "tests/collector/test_dead_letters.py": {
