@@ -33,7 +33,7 @@ _DOMAIN: Final = re.compile(r"[^\s\"<>(),:;\\\[\]@&/?#'|{}=%!]{1,254}")
 """What stands around the ``@`` of an address in longer text. What comes before may be glued on."""
 _GLUE: Final = re.compile(r"[=&?/'{}|!#$%^*~`]+")
 """What may stand in front of an address, as in ``?to=ann@example.com``, hardly as part of it."""
-_NUMBER: Final = re.compile(r"\+?[0-9]{6,20}")
+_DIGITS: Final = re.compile(r"\+?[0-9]{6,20}")
 _IDS: Final = frozenset({"userid"})
 _ID_IN_TEXT: Final = re.compile(
     r"""["']?user_?id["']?\s*[:=]\s*["']?([^"',&}\s]+)|"user"\s*:\s*\{[^{}]*?"id"\s*:\s*"?([^",}\s]+)""",
@@ -64,9 +64,7 @@ class Identity(NamedTuple):
 def address(text: str) -> Identity:
     """Return the identity that an address or number is, however a number is written."""
     value = folded(text)
-    digits = "".join(each for each in value if each.isdigit())
-    is_number = NUMBER.fullmatch(value) is not None and len(digits) >= SHORTEST
-    return Identity("address", digits if is_number else value)
+    return Identity("address", digits_of(value) or value)
 
 
 def user_id(text: str) -> Identity:
@@ -77,6 +75,17 @@ def user_id(text: str) -> Identity:
 def folded(text: str) -> str:
     """Return an address or number so that capital letters and blanks make no difference."""
     return text.strip().lower()
+
+
+def digits_of(text: str) -> str:
+    """Return the digits of a number that tells a person, without what stands between them.
+
+    Empty: the text is not a number, or one of too few digits.
+    """
+    if not NUMBER.fullmatch(text):
+        return ""
+    digits = "".join(each for each in text if each.isdigit())
+    return digits if len(digits) >= SHORTEST else ""
 
 
 def identities_of(call: TrackCall) -> set[Identity]:
@@ -161,7 +170,7 @@ def identities_in(body: bytes) -> set[Identity]:
     for view in _views(body):
         text = view.decode(errors="replace")
         found.update(addresses_in(text))
-        found.update(address(number) for number in _NUMBER.findall(text))
+        found.update(address(number) for number in _DIGITS.findall(text))
         found.update(user_id(one or other) for one, other in _ID_IN_TEXT.findall(text))
         try:
             found.update(_identities_of_json(read_json(view)))

@@ -68,7 +68,7 @@ CLIENTS_SECONDS: Final = 4
 WRITER_SECONDS: Final = 2.5
 READERS_SECONDS: Final = 0.5
 FORWARDERS_SECONDS: Final = 0.5
-"""In addition to the time since the end began, which they are told at once."""
+"""In addition to the time since the end began: they learn of it at once."""
 
 
 def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -> None:

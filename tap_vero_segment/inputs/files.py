@@ -212,7 +212,7 @@ def read_records(
     """Yield a file's records.
 
     Args:
-        file: The file; gzip is told by its content.
+        file: The file; its content says whether it is gzip.
         file_format: One of :data:`FORMATS`; None: its content tells.
         column: The column of a table that should hold payloads; None: it is found by its name.
         counted: Is given the number of bytes of each piece that was read.

@@ -15,6 +15,7 @@ from tap_vero_segment.recipients import (
     NUMBER,
     SHORTEST,
     addresses_in,
+    digits_of,
     folded,
     holds_address,
     named_values,
@@ -211,8 +212,7 @@ def _add_forms(known: dict[str, str], text: str) -> None:
         if not ADDRESS.fullmatch(form):
             known.update((inside.value, inside.value) for inside in addresses_in(form))
     elif NUMBER.fullmatch(form):
-        digits = "".join(each for each in form if each.isdigit())
-        if len(digits) >= SHORTEST:
+        if digits := digits_of(form):
             known[form] = known[digits] = form
     elif _TOKEN.fullmatch(form):
         known[form] = form

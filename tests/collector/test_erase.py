@@ -36,6 +36,7 @@ from tests.support.collector import (
 )
 from tests.support.payloads import documented
 from tests.support.rounds import by_rounds, rounds
+from tests.support.store import new_store
 from tests.support.stored import every_line
 from tests.support.tap import discover, run_tap, select
 
@@ -49,10 +50,7 @@ BEFORE = times.from_text("2026-01-05T09:24:00Z")
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", id="postgresql")])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/vero-events.db"
-    database: str = request.getfixturevalue("database")
-    return database
+    return new_store(request, tmp_path)
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from tests.support.destination import Destination, by_connection, firsts
 from tests.support.exposition import scrape
 from tests.support.payloads import documented, many
 from tests.support.rounds import by_rounds, rounds
+from tests.support.store import new_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,10 +53,7 @@ FORM = b"payload=%7B%22type%22%3A%22sent%22%2C%22user%22%3A%7B%22id%22%3A1%7D%7D
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/vero-events.db"
-    database: str = request.getfixturevalue("database")
-    return database
+    return new_store(request, tmp_path)
 
 
 @pytest.fixture

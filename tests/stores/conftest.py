@@ -10,6 +10,7 @@ from tap_vero_segment import times
 from tap_vero_segment.stores.open import open_reader
 from tap_vero_segment.stores.postgres.writer import PostgresWriter
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
+from tests.support.store import new_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/vero-events.db"
-    database: str = request.getfixturevalue("database")
-    return database
+    return new_store(request, tmp_path)
 
 
 @pytest.fixture

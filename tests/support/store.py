@@ -14,6 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    import pytest
+
+
+def new_store(request: pytest.FixtureRequest, folder: Path) -> str:
+    """Return the URL of a store that is not there yet, of the kind that a fixture's parameter is.
+
+    Args:
+        request: The fixture's; its parameter is ``sqlite`` or ``postgresql``.
+        folder: Where an SQLite file goes.
+    """
+    if request.param == "sqlite":
+        return f"sqlite:///{folder}/vero-events.db"
+    database: str = request.getfixturevalue("database")
+    return database
+
 
 class NobodyErased:
     """What a store that stands in for a real one says at its start: nobody was erased."""
