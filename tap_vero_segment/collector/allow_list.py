@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 from tap_vero_segment.collector.connection_limits import unmapped
 from tap_vero_segment.collector.endpoints import tracking
-from tap_vero_segment.collector.responses import HTTPError, send_response
+from tap_vero_segment.collector.responses import HTTPError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from starlette.types import Receive, Scope, Send
+
     from tap_vero_segment.collector.app import App
-    from tap_vero_segment.collector.responses import ErrorReason, Receive, Scope, Send
+    from tap_vero_segment.collector.error_reasons import ErrorReason
     from tap_vero_segment.collector.settings import Network
 
 FOR_ALL: Final = frozenset({"/health", "/ready"})
@@ -46,9 +48,10 @@ class AllowList:
         else:
             refusal = HTTPError(403, "not from this address")
             self._count(refusal.reason)
-            headers = (tracking.ALLOW_ORIGIN,) if scope["path"] in tracking.PATHS else ()
-            response = refusal.response()._replace(headers=headers)
-            await send_response(send, response, head=scope["method"] == "HEAD")
+            response = refusal.response()
+            if scope["path"] in tracking.PATHS:
+                response.headers.update(tracking.ALLOW_ORIGIN)
+            await response(scope, receive, send)
 
     def _is_listed(self, host: str) -> bool:
         try:

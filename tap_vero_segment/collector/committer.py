@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from tap_vero_segment import times
 from tap_vero_segment.collector.commands.repair_clock import BEHIND, clock_warning
-from tap_vero_segment.collector.responses import ErrorReason
+from tap_vero_segment.collector.error_reasons import ErrorReason
 from tap_vero_segment.errors import describe_fault
 from tap_vero_segment.stores.base import (
     DeadLetter,

@@ -20,7 +20,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tap_vero_segment.collector.endpoints import tracking
-from tap_vero_segment.collector.responses import RETRY_AFTER, ErrorReason, HTTPError
+from tap_vero_segment.collector.error_reasons import ErrorReason
+from tap_vero_segment.collector.responses import RETRY_AFTER, HTTPError
 from tap_vero_segment.limits import MAX_HEAD, MAX_PIPELINE
 
 if TYPE_CHECKING:
@@ -476,19 +477,12 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         response = error.response()
-        headers = [
-            *self.server_state.default_headers,
-            (b"content-type", response.content_type),
-            (b"content-length", b"%d" % len(response.body)),
-            (b"connection", b"close"),
-            *response.headers,
-        ]
+        response.headers["connection"] = "close"
         if self.url.partition(b"?")[0].decode("latin-1") in tracking.PATHS:
-            headers.append(tracking.ALLOW_ORIGIN)
+            response.headers.update(tracking.ALLOW_ORIGIN)
+        headers = [*self.server_state.default_headers, *response.raw_headers]
         lines = [b"%b: %b\r\n" % header for header in headers]
-        self.transport.write(
-            b"".join([STATUS_LINE[response.status], *lines, b"\r\n", response.body])
-        )
+        self.transport.write(b"".join([STATUS_LINE[error.status], *lines, b"\r\n", response.body]))
         self.flow.held = False
         self.flow.resume_reading()
         self.transport.write_eof()

@@ -60,7 +60,7 @@ class Guesses:
         if wait > 0:
             seconds = math.ceil(wait)
             message = f"Too many wrong read tokens came from your address. Wait {seconds} s."
-            raise PageError(429, message, (b"retry-after", b"%d" % seconds), login=True)
+            raise PageError(429, message, {"retry-after": str(seconds)}, login=True)
 
     def right_login(self, client: str) -> None:
         """Give an address all of its free logins back."""
@@ -87,11 +87,11 @@ class Guesses:
             self._timer = None
         if not self._unlogged:
             return
-        told = ", ".join(f"{count} at {path}" for path, count in sorted(self._unlogged.items()))
+        counts = ", ".join(f"{count} at {path}" for path, count in sorted(self._unlogged.items()))
         [(most, _)] = self._addresses.most_common(1)
         others = len(self._addresses) - 1
         whence = f"{most or 'an unknown address'}" + (f" and {others} others" if others else "")
-        logger.warning("wrong or missing secrets: %s; from %s", told, whence)
+        logger.warning("wrong or missing secrets: %s; from %s", counts, whence)
         self._unlogged.clear()
         self._addresses.clear()
         self._timer = asyncio.get_running_loop().call_later(LOG_SECONDS, self.log)

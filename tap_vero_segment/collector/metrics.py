@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.collector.committer import MAX_GROUP, RefusedError
-from tap_vero_segment.collector.responses import ErrorReason
+from tap_vero_segment.collector.error_reasons import ErrorReason
 from tap_vero_segment.inputs.intake import INPUTS
 from tap_vero_segment.stores.base import BACKLOG_COUNTED, Refused, StoreError
 

@@ -1,11 +1,10 @@
-"""A request on bare ASGI, and the memory that all requests share."""
+"""A request on bare ASGI, under those of Starlette too, and the memory that all requests share."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING, Final, cast
 
 from tap_vero_segment.collector.responses import RETRY_AFTER, HTTPError, too_large
 from tap_vero_segment.limits import (
@@ -17,16 +16,19 @@ from tap_vero_segment.limits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from tap_vero_segment.collector.responses import Receive, Scope
+    from starlette.requests import HTTPConnection
+    from starlette.types import Message, Receive, Scope, Send
 
 RESPONSE_SECONDS: Final = 2.0
 """How long a request waits for memory for its response."""
+_PIECE: Final = 64 * 1024
+"""Bytes of a response that are handed to the connection at once; it says when it wants more."""
 
 
 class DisconnectedError(Exception):
-    """The client went away before its request was complete: there is nobody to answer."""
+    """The client went away before its request was complete: nobody waits for a response."""
 
 
 class BodyBudget:
@@ -127,13 +129,12 @@ class Request:
         # The server's side of it, which keeps its scope itself.
         self._connection = scope.get("state", {}).pop("connection", None)
         self._headers: list[tuple[bytes, bytes]] = scope["headers"]
-        self._query: bytes = scope["query_string"]
         self.method: str = scope["method"]
         self.path: str = scope["path"]
-        self.scheme: str = scope.get("scheme", "http")
-        """``https`` where the client used it, as told by a proxy that is trusted."""
         self.client: str = (scope.get("client") or ("",))[0]
-        """The client's address, as told by a proxy that is trusted."""
+        """The client's address, as a trusted proxy reports it."""
+        self.is_responding = False
+        """Whether a part of the response was sent, by :meth:`send_pieces`."""
 
     def admit(self) -> None:
         """Let it have what those have who have shown a secret: a place, and memory."""
@@ -155,11 +156,26 @@ class Request:
         await self._budgets.responses.take(size)
         self._response_size = size
 
-    def response_has(self, size: int) -> None:
-        """Hold the memory of a response that is made, and of which it was not known how long."""
-        if self._response_size:
-            self._budgets.responses.give_back(self._response_size - size)
-            self._response_size = size
+    def send_pieces(self, send: Send) -> Send:
+        """Return ASGI's ``send`` that returns when the client has taken most of a body.
+
+        The memory of a response that is made is held until then: as much as it needs, where more
+        was expected.
+        """
+
+        async def send_on(message: Message) -> None:
+            self.is_responding = True
+            body = message.get("body", b"")
+            if self._response_size and body:
+                self._budgets.responses.give_back(self._response_size - len(body))
+                self._response_size = len(body)
+            last = max(0, len(body) - 1) // _PIECE * _PIECE
+            for begin in range(0, last, _PIECE):
+                piece = body[begin : begin + _PIECE]
+                await send({"type": message["type"], "body": piece, "more_body": True})
+            await send({**message, "body": body[last:]} if last else message)
+
+        return send_on
 
     def end(self) -> None:
         """Give back what it holds: its response is sent, or will never be."""
@@ -171,33 +187,11 @@ class Request:
         """Return the first header of a name, which is given in lower case."""
         return next((value for key, value in self._headers if key == name), None)
 
-    def cookie(self, name: str) -> str | None:
-        """Return the value of the first cookie of a name."""
-        for key, value in self._headers:
-            if key != b"cookie":
-                continue
-            for pair in value.decode("latin-1").split(";"):
-                given, separator, content = pair.strip().partition("=")
-                if separator and given == name:
-                    return content
-        return None
-
-    def query(self) -> Mapping[str, str]:
-        """Return the query's parameters; of a repeated one, the last.
-
-        Raises:
-            HTTPError: 400, it is no query.
-        """
-        try:
-            return dict(parse_qsl(self._query.decode("ascii"), keep_blank_values=True))
-        except ValueError as error:
-            raise HTTPError(400, "the query cannot be read") from error
-
     async def body(self, limit: int = MAX_BODY) -> bytes:
         """Read the body.
 
         One that is too long is read to its end all the same, but not kept: many clients read no
-        answer before they have sent everything, and take a connection closed on them for a fault.
+        response before they have sent everything, and take a connection closed on them for a fault.
 
         Raises:
             HTTPError: 413, it is longer than ``limit`` bytes; 503, there is no room for it.
@@ -231,7 +225,7 @@ class Request:
 
 
 def same_secret(given: bytes, secret: str) -> bool:
-    """Compare in constant time, so that the answer's delay tells nothing of the secret."""
+    """Compare in constant time, so that the delay tells nothing of the secret."""
     return hmac.compare_digest(given, secret.encode())
 
 
@@ -241,11 +235,15 @@ def is_one_of(given: bytes, secrets: Sequence[str]) -> bool:
 
 
 def check_method(request: Request, method: str) -> None:
-    """See that a request has the method that its endpoint wants; HEAD passes for GET.
+    """See that a request has the method that its endpoint wants.
 
     Raises:
         HTTPError: 405, it has not.
     """
-    if request.method != method and not (method == "GET" and request.method == "HEAD"):
-        allowed = b"GET, HEAD" if method == "GET" else method.encode()
-        raise HTTPError(405, f"only {method} here", (b"allow", allowed))
+    if request.method != method:
+        raise HTTPError(405, f"only {method} here", {"allow": method})
+
+
+def bare(request: HTTPConnection) -> Request:
+    """Return what a request of Starlette's stands on: its connection's place, and its memory."""
+    return cast("Request", request.state.bare)

@@ -46,6 +46,7 @@ async def ask(
     scope = {
         "type": "http",
         "method": method,
+        "scheme": "http",
         "path": path,
         "query_string": b"",
         "headers": headers or [(b"authorization", f"Bearer {READ_TOKEN}".encode())],

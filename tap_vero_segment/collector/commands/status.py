@@ -9,7 +9,7 @@ import msgspec
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
 from tap_vero_segment.collector.commands.repair_clock import clock_warning
-from tap_vero_segment.collector.responses import STATUSES
+from tap_vero_segment.collector.error_reasons import STATUSES
 from tap_vero_segment.stores.base import BACKLOG_COUNTED
 from tap_vero_segment.stores.open import open_reader
 from tap_vero_segment.terminal import table

@@ -7,24 +7,21 @@ import re
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from starlette.responses import Response
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.responses import (
-    NDJSON,
-    NO_STORE,
-    RETRY_AFTER,
-    ErrorReason,
-    HTTPError,
-    Response,
-)
+from tap_vero_segment.collector.error_reasons import ErrorReason
+from tap_vero_segment.collector.request import bare
+from tap_vero_segment.collector.responses import NDJSON, NO_STORE, RETRY_AFTER, HTTPError
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from starlette.requests import Request
+
     from tap_vero_segment.collector.reader_pool import ReaderPool
-    from tap_vero_segment.collector.request import Request
     from tap_vero_segment.stores.base import Reader
 
 logger = logging.getLogger("vero-collector")
@@ -32,7 +29,7 @@ logger = logging.getLogger("vero-collector")
 MAX_LIMIT: Final = 10_000
 DEFAULT_LIMIT: Final = 1_000
 
-HIGH_WATER: Final = b"high-water-mark"
+HIGH_WATER: Final = "high-water-mark"
 """The header that says how far the store went when the page was read, as fixed-width UTC text."""
 
 
@@ -46,7 +43,7 @@ async def get_erasures(request: Request, reader_pool: ReaderPool) -> Response:
 
 
 async def get(request: Request, reader_pool: ReaderPool) -> Response:
-    """Answer with a page of NDJSON: a track call a line, in ``loadedAt`` order.
+    """Respond with a page of NDJSON: a track call a line, in ``loadedAt`` order.
 
     Raises:
         HTTPError: 400, a parameter cannot be used; 503, the store cannot be read, or slow readers
@@ -59,7 +56,7 @@ async def _get(
     request: Request, reader_pool: ReaderPool, page: Callable[[Reader, int, int], Response]
 ) -> Response:
     after, limit = _parameters(request)
-    await request.expect_response()
+    await bare(request).expect_response()
     try:
         return await reader_pool.read(lambda reader: page(reader, after, limit))
     except (StoreError, UserError) as error:
@@ -72,14 +69,14 @@ async def _get(
 def _page(reader: Reader, after: int, limit: int) -> Response:
     mark = reader.high_water()
     if mark is None:
-        return Response(200, b"", NDJSON, NO_STORE)
+        return Response(headers=NO_STORE, media_type=NDJSON)
     return _ndjson(reader.lines(after, mark, limit), mark)
 
 
 def _erasures(reader: Reader, after: int, limit: int) -> Response:
     mark = reader.newest_erased()
     if mark is None:
-        return Response(200, b"", NDJSON, NO_STORE)
+        return Response(headers=NO_STORE, media_type=NDJSON)
     lines = [
         msgspec.json.encode(
             {
@@ -95,12 +92,12 @@ def _erasures(reader: Reader, after: int, limit: int) -> Response:
 
 def _ndjson(lines: list[bytes], mark: int) -> Response:
     body = b"\n".join([*lines, b""]) if lines else b""
-    headers = (*NO_STORE, (HIGH_WATER, times.to_text(mark).encode()))
-    return Response(200, body, NDJSON, headers)
+    headers = {**NO_STORE, HIGH_WATER: times.to_text(mark)}
+    return Response(body, headers=headers, media_type=NDJSON)
 
 
 def _parameters(request: Request) -> tuple[int, int]:
-    query = request.query()
+    query = request.query_params
     after = query.get("after")
     if after and "T" in after.upper():
         # An unescaped + in a query reads as a space: 2026-11-23T09:24:00+01:00.

@@ -7,21 +7,22 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
+from starlette.responses import Response
 
 from tap_vero_segment.collector.commands.repair_clock import clock_warning
 from tap_vero_segment.collector.committer import RefusedError
 from tap_vero_segment.collector.metrics import Metrics, Scrape, StoreFigures
-from tap_vero_segment.collector.request import check_method
-from tap_vero_segment.collector.responses import NO_STORE, RETRY_AFTER, Response
+from tap_vero_segment.collector.responses import JSON, NO_STORE, RETRY_AFTER
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from starlette.requests import Request
+
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.reader_pool import ReaderPool
-    from tap_vero_segment.collector.request import Request
     from tap_vero_segment.stores.base import Reader
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ PROBE_SECONDS: Final = 1.0
 STORE_SECONDS: Final = 5
 """How long a scrape waits for the store; Prometheus itself waits ten seconds for a scrape."""
 
-_OK: Final = Response(200, b'{"status":"ok"}', headers=NO_STORE)
+_OK: Final = Response(b'{"status":"ok"}', headers=NO_STORE, media_type=JSON)
 
 
 class Health:
@@ -59,23 +60,21 @@ class Health:
         """Be ready no more."""
         self._stopping = True
 
-    async def health(self, request: Request) -> Response:
+    async def health(self, _: Request) -> Response:
         """Respond: the event loop goes round."""
-        check_method(request, "GET")
         return _OK
 
-    async def ready(self, request: Request) -> Response:
+    async def ready(self, _: Request) -> Response:
         """Respond with 200 where the store accepts writes, else with 503 and why it does not."""
-        check_method(request, "GET")
         problem = await self._why_not_ready()
         if problem is None:
             warning = clock_warning(self._committer.clock_behind)
             if warning is None:
                 return _OK
             body = msgspec.json.encode({"status": "ok", "warning": warning})
-            return Response(200, body, headers=NO_STORE)
+            return Response(body, headers=NO_STORE, media_type=JSON)
         body = msgspec.json.encode({"status": problem})
-        return Response(503, body, headers=(RETRY_AFTER, *NO_STORE))
+        return Response(body, 503, RETRY_AFTER | NO_STORE, JSON)
 
     async def _why_not_ready(self) -> str | None:
         if self._stopping:
@@ -101,13 +100,12 @@ class Health:
 
     async def metrics(self, request: Request) -> Response:
         """Respond with all figures; without the store's, where it cannot be read."""
-        check_method(request, "GET")
         store = await self._store_figures.get()
         committer = self._committer
         scrape = Scrape(committer.pending, committer.pending_bytes, committer.clock_behind, store)
-        accept = (request.header(b"accept") or b"").decode("latin-1")
+        accept = request.headers.get("accept", "")
         content_type, body = await asyncio.to_thread(self._metrics.expose, scrape, accept)
-        return Response(200, body, content_type.encode(), NO_STORE)
+        return Response(body, headers=NO_STORE, media_type=content_type)
 
     async def _read_store(self) -> StoreFigures | None:
         """Return what the store says of itself; None: it cannot be read."""

@@ -14,7 +14,7 @@ import msgspec
 from tap_vero_segment import times
 from tap_vero_segment.collector.endpoints.storing import keep, keep_dead_letter, read_in_thread
 from tap_vero_segment.collector.request import is_one_of
-from tap_vero_segment.collector.responses import HTTPError, Response
+from tap_vero_segment.collector.responses import SUCCESS, HTTPError
 from tap_vero_segment.inputs.body import BOM, BodyError, NotJSONError, unzip
 from tap_vero_segment.inputs.intake import SEGMENT, read_webhook
 from tap_vero_segment.stores.base import DeadLetter
@@ -22,10 +22,10 @@ from tap_vero_segment.stores.base import DeadLetter
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from starlette.responses import Response
+
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.request import Request
-
-SUCCESS: Final = Response(200, b'{"success":true}')
 
 _SIGNATURE: Final = b"x-signature"
 _WHOLE_SIGNATURE: Final = b"x-segment-signature"

@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from starlette.responses import Response
 
 from tap_vero_segment import times
 from tap_vero_segment.collector.endpoints.storing import (
@@ -22,7 +23,7 @@ from tap_vero_segment.collector.endpoints.storing import (
     read_in_thread,
 )
 from tap_vero_segment.collector.request import is_one_of
-from tap_vero_segment.collector.responses import HTTPError, Response
+from tap_vero_segment.collector.responses import JSON, HTTPError
 from tap_vero_segment.inputs.body import BOM, NotJSONError, not_gzip, unzip
 from tap_vero_segment.inputs.intake import (
     TRACKING,
@@ -62,16 +63,15 @@ PATHS: Final = {
 """The kinds of calls by all paths that Segment's clients post them to."""
 
 # Browsers ask before they post JSON to another origin.
-ALLOW_ORIGIN: Final = (b"access-control-allow-origin", b"*")
+ALLOW_ORIGIN: Final = {"access-control-allow-origin": "*"}
 """On each response: without it a browser sees no status, and sends again what was refused."""
-CORS: Final = (
-    ALLOW_ORIGIN,
-    (b"access-control-allow-methods", b"POST, OPTIONS"),
-    (b"access-control-allow-headers", b"authorization, content-type, content-encoding"),
-    (b"access-control-max-age", b"86400"),
-)
-SUCCESS: Final = Response(200, b'{"success":true}')
-PREFLIGHT: Final = Response(200, b"", headers=CORS[1:])
+CORS: Final = ALLOW_ORIGIN | {
+    "access-control-allow-methods": "POST, OPTIONS",
+    "access-control-allow-headers": "authorization, content-type, content-encoding",
+    "access-control-max-age": "86400",
+}
+SUCCESS: Final = Response(b'{"success":true}', headers=ALLOW_ORIGIN, media_type=JSON)
+PREFLIGHT: Final = Response(headers=CORS)
 
 
 async def receive(request: Request, committer: Committer, write_keys: Sequence[str]) -> Response:

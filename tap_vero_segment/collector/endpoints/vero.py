@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tap_vero_segment import times
 from tap_vero_segment.collector.endpoints.storing import keep_dead_letter, read_in_thread
-from tap_vero_segment.collector.responses import ErrorReason, HTTPError, Response
+from tap_vero_segment.collector.error_reasons import ErrorReason
+from tap_vero_segment.collector.responses import SUCCESS, HTTPError
 from tap_vero_segment.errors import describe_fault
 from tap_vero_segment.inputs.body import NotAnObjectError, NotJSONError, UnmappableError, unzip
 from tap_vero_segment.inputs.intake import VERO, read_vero
 from tap_vero_segment.stores.base import DeadLetter, Event
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
+
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.request import Request
 
 logger = logging.getLogger("vero-collector")
-
-SUCCESS: Final = Response(200, b'{"success":true}')
 
 
 async def receive(request: Request, committer: Committer) -> Response:

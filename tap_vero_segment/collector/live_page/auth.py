@@ -2,28 +2,31 @@
 
 A session is a cookie that every collector with the same read token believes. It ends after twelve
 hours, and when the read token that it was begun with is no longer valid. Nothing is kept on the
-server except which sessions were logged out of here, and that for as long as it runs: a collector
-believes no cookie from before its own start, as it cannot know which of them were logged out of.
-Another collector goes on believing their cookies, which the browser has thrown away, until they end
-or it starts again.
+server except which sessions were logged out of here, and that for as long as they would have run: a
+collector believes no cookie from before its own start, as it cannot know which of them were logged
+out of. Another collector goes on believing their cookies, which the browser has thrown away, until
+they end or it starts again.
 """
 
 from __future__ import annotations
 
-import hmac
+import hashlib
 import re
 import secrets
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from itsdangerous import BadSignature, Signer
+
 from tap_vero_segment import times
-from tap_vero_segment.collector.request import is_one_of, same_secret
+from tap_vero_segment.collector.request import same_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tap_vero_segment.collector.request import Request
+    from starlette.requests import Request
+    from starlette.responses import Response
 
 
 LIFE_SECONDS: Final = 12 * 3600
@@ -31,31 +34,27 @@ MAX_ENDED: Final = 10_000
 """Sessions that were logged out of; beyond, the one that was first is forgotten."""
 
 _COOKIE: Final = "vero-collector"
-_SESSION: Final = b"vero-collector session\0"
-_FORM: Final = b"vero-collector form\0"
 
 
 class Session(NamedTuple):
-    """Somebody who has logged in.
+    """The session of a person who has logged in.
 
     Attributes:
-        cookie: The cookie's value: when the session ends, a random part, and the proof of both.
-        token: The read token that it was begun with.
+        cookie: The cookie's value: when the session ends, the form token, and the proof of both.
     """
 
     cookie: str
-    token: str
 
     @property
     def ends(self) -> float:
         """When it ends, in seconds since 1970."""
         # Proven to be ours, so it is a number.
-        return int(self.cookie.partition(".")[0]) / times.SECOND
+        return int(self.cookie.split(".")[0]) / times.SECOND
 
     @property
     def form_token(self) -> str:
         """What a form of this session must bring along, which no other site can know."""
-        return _proof(self.token, _FORM, self.cookie)
+        return self.cookie.split(".")[1]
 
     def fits(self, form_token: str) -> bool:
         """Return whether a form was made for this session."""
@@ -75,8 +74,8 @@ def begin(given: str, tokens: Sequence[str], now: float) -> Session | None:
     right = [token for token in tokens if same_secret(typed, token)]
     if not right:
         return None
-    content = f"{int((now + LIFE_SECONDS) * times.SECOND)}.{secrets.token_hex(16)}"
-    return Session(f"{content}.{_proof(right[0], _SESSION, content)}", right[0])
+    content = f"{int((now + LIFE_SECONDS) * times.SECOND)}.{secrets.token_hex(32)}"
+    return Session(_signer(right).sign(content).decode())
 
 
 def session_of(
@@ -90,19 +89,16 @@ def session_of(
         now: Seconds since 1970.
         since: The same; a session that was begun before is not believed.
     """
-    content, _, proof = cookie.rpartition(".")
-    given = proof.encode(errors="replace")
-    proofs = {_proof(token, _SESSION, content): token for token in tokens}
-    if not is_one_of(given, list(proofs)):
+    try:
+        _signer(tokens).unsign(cookie)
+    except BadSignature:
         return None
-    session = Session(cookie, proofs[proof])
+    session = Session(cookie)
     return session if now < session.ends and since + LIFE_SECONDS <= session.ends else None
 
 
-def _proof(token: str, purpose: bytes, content: str) -> str:
-    return hmac.new(
-        token.encode(), purpose + content.encode(errors="replace"), "sha256"
-    ).hexdigest()
+def _signer(tokens: Sequence[str]) -> Signer:
+    return Signer(tokens, "vero-collector session", digest_method=hashlib.sha256)
 
 
 class Sessions:
@@ -127,7 +123,7 @@ class Sessions:
 
     def of(self, request: Request) -> Session | None:
         """Return the session of a request, if it has one."""
-        cookie = request.cookie(_name(request))
+        cookie = request.cookies.get(_name(request))
         return None if cookie is None else self._session_of(cookie)
 
     def holds(self, session: Session) -> bool:
@@ -147,19 +143,21 @@ class Sessions:
         return None if cookie in self._ended else session
 
 
-def set_cookie(request: Request, session: Session | None) -> tuple[bytes, bytes]:
-    """Return the header that gives the browser its session, or takes it away."""
-    value, life = (session.cookie, LIFE_SECONDS) if session else ("", 0)
-    parts = [f"{_name(request)}={value}", f"Max-Age={life}", "Path=/", "HttpOnly"]
-    parts.append("SameSite=Strict")
-    if request.scheme == "https":
-        parts.append("Secure")
-    return b"set-cookie", "; ".join(parts).encode()
+def set_cookie(response: Response, request: Request, session: Session | None) -> None:
+    """Give the browser its session, or take it away."""
+    response.set_cookie(
+        _name(request),
+        session.cookie if session else "",
+        max_age=LIFE_SECONDS if session else 0,
+        secure=request["scheme"] == "https",
+        httponly=True,
+        samesite="Strict",  # type: ignore[arg-type]  # as RFC 6265bis writes it
+    )
 
 
 def _name(request: Request) -> str:
     """Return the cookie's name; by its beginning, browsers take it from this very host only."""
-    return f"__Host-{_COOKIE}" if request.scheme == "https" else _COOKIE
+    return f"__Host-{_COOKIE}" if request["scheme"] == "https" else _COOKIE
 
 
 _HOST: Final = re.compile(
@@ -174,16 +172,16 @@ def is_own(request: Request) -> bool:
     """Return whether a request was made by a page of this collector, or by no page at all.
 
     A browser says so in ``Sec-Fetch-Site``, or, where it does not trust the connection, in
-    ``Origin``. What says neither is no browser of today, and has no session of one's.
+    ``Origin``. A client that sends neither is not a browser of today, and has no session of one.
     """
-    site = request.header(b"sec-fetch-site")
+    site = request.headers.get("sec-fetch-site")
     if site is not None:
-        return site in {b"same-origin", b"none"}
-    origin = request.header(b"origin")
+        return site in {"same-origin", "none"}
+    origin = request.headers.get("origin")
     if origin is None:
         return True
     try:
-        netloc = urlsplit(origin.decode("ascii")).netloc
+        netloc = urlsplit(origin).netloc
     except ValueError:
         return False
     return netloc.lower() == (_host(request) or "").lower() != ""
@@ -191,9 +189,9 @@ def is_own(request: Request) -> bool:
 
 def base_url(request: Request) -> str:
     """Return the collector's URL as the client has it, without a slash at its end."""
-    return f"{request.scheme}://{_host(request) or UNKNOWN_HOST}"
+    return f"{request['scheme']}://{_host(request) or UNKNOWN_HOST}"
 
 
 def _host(request: Request) -> str | None:
-    given = (request.header(b"host") or b"").decode("latin-1")
+    given = request.headers.get("host", "")
     return given if _HOST.fullmatch(given) else None

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from tap_vero_segment import times
+from tap_vero_segment.collector.error_reasons import ErrorReason
 from tap_vero_segment.collector.live_page import snapshot
 from tap_vero_segment.collector.live_page.snapshot import Cursor, Snapshot
-from tap_vero_segment.collector.responses import RETRY_AFTER, ErrorReason, HTTPError
+from tap_vero_segment.collector.responses import RETRY_AFTER, HTTPError
 from tap_vero_segment.errors import UserError, describe_fault
 from tap_vero_segment.limits import MAX_WATCHERS
 from tap_vero_segment.stores.base import StoreError

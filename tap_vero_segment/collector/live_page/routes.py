@@ -7,14 +7,18 @@ import itertools
 import logging
 import re
 from typing import TYPE_CHECKING, Final, TypeVar
-from urllib.parse import parse_qsl
 
 import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Mount, Route
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_STREAM
 from tap_vero_segment.collector.commands.dead_letters import find_dead_letter
 from tap_vero_segment.collector.committer import RefusedError
+from tap_vero_segment.collector.error_reasons import ErrorReason
 from tap_vero_segment.collector.live_page import actions, feed, snapshot, views
 from tap_vero_segment.collector.live_page.auth import (
     Session,
@@ -26,48 +30,42 @@ from tap_vero_segment.collector.live_page.auth import (
 from tap_vero_segment.collector.live_page.snapshot import entry_of
 from tap_vero_segment.collector.live_page.views import (
     HEADERS,
-    STATIC_FILES,
-    STATIC_PATH,
     PageError,
     html,
     login_form,
     redirect,
-    static_file,
 )
 from tap_vero_segment.collector.redaction import readable
-from tap_vero_segment.collector.request import check_method
-from tap_vero_segment.collector.responses import (
-    JSON,
-    RETRY_AFTER,
-    ErrorReason,
-    Response,
-    Stream,
-    enabled,
-    nothing_here,
-)
+from tap_vero_segment.collector.request import bare
+from tap_vero_segment.collector.responses import JSON, RETRY_AFTER, enabled
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.limits import MAX_FORM
 from tap_vero_segment.stores.base import StoreError
 from tap_vero_segment.terminal import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+
+    from starlette.types import Message, Receive, Scope, Send
 
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.collector.guesses import Guesses
     from tap_vero_segment.collector.reader_pool import ReaderPool
-    from tap_vero_segment.collector.request import Request
     from tap_vero_segment.collector.settings import Secrets
     from tap_vero_segment.stores.base import KeptDeadLetter, Reader
 
     T = TypeVar("T")
-    Endpoint = Callable[[Request], Awaitable[Response | Stream]]
-    OfSession = Callable[[Request, Session], Awaitable[Response | Stream]]
+    Endpoint = Callable[[Request], Awaitable[Response]]
+    OfSession = Callable[[Request, Session], Awaitable[Response]]
     Action = Callable[[Mapping[str, str]], Awaitable[str]]
 
 
 logger = logging.getLogger("vero-collector")
-EVENT_STREAM: Final = b"text/event-stream"
+_EVENT_STREAM: Final = {
+    **HEADERS,
+    "content-type": "text/event-stream",
+    "x-accel-buffering": "no",  # nginx would keep events back until it has a pageful
+}
 _FAILED: Final = "The store failed, nothing was kept."
 _UNREADABLE: Final = "The store cannot be read at present."
 _LOADED_AT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
@@ -100,24 +98,21 @@ class Page:
         self._public_url = public_url
         self._feed = feed.Feed(reader_pool)
         self._sessions = Sessions(lambda: secrets().read_token)
-        self.endpoints: dict[str, Endpoint] = {
-            "/": self._home,
-            "/login": self._login,
-            "/logout": self._logout,
-            "/live": self._behind_login(self._live),
-            "/test-event": self._button(self._send_test_event),
-            "/replay": self._button(self._replay),
-        }
-        """By their paths."""
-        self.endpoints_below: dict[str, Endpoint] = {
-            "/event/": self._behind_login(self._event),
-            "/dead-letter/": self._behind_login(self._letter),
-            STATIC_PATH: self._static,
-        }
-        """By the beginnings of their paths."""
+        self.routes: list[BaseRoute] = [
+            Route("/", self._home),
+            Route("/login", self._login, methods=["POST"]),
+            Route("/logout", self._logout, methods=["POST"]),
+            Route("/live", self._behind_login(self._live)),
+            Route("/event/{at:path}", self._behind_login(self._event)),
+            Route("/dead-letter/{number:path}", self._behind_login(self._letter)),
+            Route("/test-event", self._button(self._send_test_event), methods=["POST"]),
+            Route("/replay", self._button(self._replay), methods=["POST"]),
+            Mount(views.STATIC_PATH, views.Static()),
+        ]
+        """Without a read token the application serves none of them."""
 
     def secrets_changed(self) -> None:
-        """End the streams of those who may not watch any more."""
+        """End the streams of sessions that have ended."""
         self._feed.wake()
 
     def close(self) -> None:
@@ -129,8 +124,7 @@ class Page:
     def _behind_login(self, endpoint: OfSession) -> Endpoint:
         """Let only those look who have logged in."""
 
-        async def guarded(request: Request) -> Response | Stream:
-            self._open(request, "GET")
+        async def guarded(request: Request) -> Response:
             return await endpoint(request, self._session(request))
 
         return guarded
@@ -139,7 +133,6 @@ class Page:
         """Let only the page's own forms do something; then show the page with what was done."""
 
         async def guarded(request: Request) -> Response:
-            self._open(request, "POST")
             fields, _ = await self._form_of_session(request)
             try:
                 done = await action(fields)
@@ -152,27 +145,18 @@ class Page:
 
         return guarded
 
-    def _open(self, request: Request, method: str) -> None:
-        """See that the page is there at all.
-
-        Raises:
-            HTTPError: 404, it has no secret; 405, another method is needed.
-        """
-        enabled(self._secrets().read_token)
-        check_method(request, method)
-
     def _session(self, request: Request) -> Session:
         session = self._sessions.of(request)
         if session is None:
             raise PageError(401, "Log in first.", reason=ErrorReason.NO_SESSION, login=True)
-        request.admit()
+        bare(request).admit()
         return session
 
     async def _form_of_session(self, request: Request) -> tuple[Mapping[str, str], Session]:
-        """Read a form, which must be sent by a page of ours, by somebody who has logged in.
+        """Read a form, which a page of ours must have sent, in a session.
 
         Raises:
-            PageError: 401, he has not; 403, it was not.
+            PageError: 401, there is no session; 403, another page has sent it.
         """
         _check_origin(request)
         session = self._session(request)
@@ -182,36 +166,33 @@ class Page:
         return fields, session
 
     async def _login(self, request: Request) -> Response:
-        self._open(request, "POST")
         _check_origin(request)
-        self._guesses.begin_login(request.client)
+        client = bare(request).client
+        self._guesses.begin_login(client)
         fields = await _form(request)
         session = self._sessions.begin(fields.get("token", ""))
         if session is None:
             raise PageError(401, "That is not the read token.", login=True)
-        self._guesses.right_login(request.client)
-        request.admit()
-        return redirect("/", set_cookie(request, session))
+        self._guesses.right_login(client)
+        bare(request).admit()
+        return _home_with_cookie(request, session)
 
     async def _logout(self, request: Request) -> Response:
-        self._open(request, "POST")
         _, session = await self._form_of_session(request)
         self._sessions.end(session)
         self._feed.wake()  # its streams end
-        return redirect("/", set_cookie(request, None))
+        return _home_with_cookie(request, None)
 
     # What is shown
 
     async def _home(self, request: Request) -> Response:
-        self._open(request, "GET")
         session = self._sessions.of(request)
         if session is None:
             # A browser that comes by a link on another site brings no cookie, but does so when the
             # page itself sends it here again.
-            again = request.header(b"sec-fetch-site") == b"cross-site"
-            return login_form(again=again)
-        request.admit()
-        query = request.query()
+            return login_form(again=request.headers.get("sec-fetch-site") == "cross-site")
+        bare(request).admit()
+        query = request.query_params
         shown = views.Shown(
             base_url=self._public_url or base_url(request),
             is_public=self._public_url is not None,
@@ -222,29 +203,28 @@ class Page:
         )
         return await self._read(request, lambda reader: views.home(reader, shown, times.now()))
 
-    async def _live(self, request: Request, session: Session) -> Response | Stream:
+    async def _live(self, request: Request, session: Session) -> Response:
         if request.method == "HEAD":
-            return Response(200, b"", EVENT_STREAM, HEADERS)
-        query = request.query()
-        since = (request.header(b"last-event-id") or b"").decode("latin-1") or query.get("since")
+            return Response(headers=_EVENT_STREAM)
+        query = request.query_params
+        since = request.headers.get("last-event-id") or query.get("since")
         parts, end = self._feed.watch(
             _collection(query),
             feed.decode_cursor(since) if since else None,
             lambda: self._sessions.holds(session),
         )
-        # nginx would keep events back until it has a pageful.
-        return Stream(parts, EVENT_STREAM, (*HEADERS, (b"x-accel-buffering", b"no")), end)
+        return _Stream(parts, end)
 
     async def _event(self, request: Request, session: Session) -> Response:
-        at = request.path.removeprefix("/event/")
+        at = request.path_params["at"]
         loaded_at = _time(at)
         if loaded_at is None or not (
             line := await self._read(request, lambda one: one.event(loaded_at))
         ):
             raise PageError(404, "There is no such event; it may have been pruned.")
         body = msgspec.json.format(line, indent=2)
-        if JSON in (request.header(b"accept") or b""):
-            return Response(200, body, JSON, HEADERS)
+        if JSON in request.headers.get("accept", ""):
+            return Response(body, headers=HEADERS, media_type=JSON)
         return html(
             "event.html",
             form_token=session.form_token,
@@ -254,7 +234,7 @@ class Page:
         )
 
     async def _letter(self, request: Request, session: Session) -> Response:
-        number = _number(request.path.removeprefix("/dead-letter/"))
+        number = _number(request.path_params["number"])
         secrets = list(itertools.chain(*self._secrets()))
 
         def read(reader: Reader) -> tuple[KeptDeadLetter, str] | None:
@@ -272,15 +252,8 @@ class Page:
             text=text,
         )
 
-    async def _static(self, request: Request) -> Response:
-        self._open(request, "GET")
-        name = request.path.removeprefix(STATIC_PATH)
-        if name not in STATIC_FILES:
-            raise nothing_here()
-        return static_file(name)
-
     async def _read(self, request: Request, work: Callable[[Reader], T]) -> T:
-        await request.expect_response()
+        await bare(request).expect_response()
         try:
             async with asyncio.timeout(feed.STORE_SECONDS):
                 return await self._reader_pool.read(work)
@@ -310,14 +283,44 @@ async def _form(request: Request) -> Mapping[str, str]:
     """Read the fields of a form.
 
     Raises:
-        PageError: 400, it is none.
+        PageError: 400, it cannot be read.
         HTTPError: 413, it is too long.
     """
-    body = await request.body(MAX_FORM)
+    body = await bare(request).body(MAX_FORM)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
     try:
-        return dict(parse_qsl(body.decode("ascii"), max_num_fields=16, keep_blank_values=True))
-    except ValueError as error:
+        form = await Request(request.scope, receive).form(max_files=0, max_fields=16)
+    except HTTPException as error:
         raise PageError(400, "The form cannot be read.") from error
+    return {name: value for name, value in form.items() if isinstance(value, str)}
+
+
+def _home_with_cookie(request: Request, session: Session | None) -> Response:
+    response = redirect("/")
+    set_cookie(response, request, session)
+    return response
+
+
+class _Stream(StreamingResponse):
+    """A response that goes on until its parts end or the client goes away.
+
+    Args:
+        parts: What is sent.
+        end: Called when it has ended, even before its first part.
+    """
+
+    def __init__(self, parts: AsyncGenerator[bytes], end: Callable[[], None]) -> None:
+        super().__init__(parts, headers=_EVENT_STREAM)
+        self._end = end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._end()
 
 
 def _collection(query: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mimetypes
 import shlex
 from functools import cache
 from importlib.metadata import version
@@ -11,58 +12,60 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.staticfiles import StaticFiles
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_STREAM, COLLECTIONS
 from tap_vero_segment.collector.commands.repair_clock import clock_warning
+from tap_vero_segment.collector.error_reasons import STATUSES
 from tap_vero_segment.collector.live_page import snapshot, sparkline
 from tap_vero_segment.collector.live_page.feed import encode_cursor
-from tap_vero_segment.collector.responses import NO_STORE, STATUSES, HTTPError, Response
+from tap_vero_segment.collector.responses import NO_STORE, HTTPError
 from tap_vero_segment.collector.settings import url_warning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from starlette.responses import Response
+
+    from tap_vero_segment.collector.error_reasons import ErrorReason
     from tap_vero_segment.collector.live_page.snapshot import Snapshot
-    from tap_vero_segment.collector.responses import ErrorReason
     from tap_vero_segment.stores.base import Reader
 
 
-STATIC_PATH: Final = "/static/"
-STATIC_FILES: Final = {
-    "page.css": b"text/css; charset=utf-8",
-    "page.js": b"text/javascript; charset=utf-8",
-    "icon.svg": b"image/svg+xml",
-}
+# Python's own table differs from one version to the next, and a system's may be older.
+mimetypes.add_type("text/javascript", ".js")
 
-_STATIC_HEADERS: Final = (
-    (b"x-content-type-options", b"nosniff"),
-    # Whoever asks for another content asks for another URL.
-    (b"cache-control", b"public, max-age=31536000, immutable"),
-)
+STATIC_PATH: Final = "/static"
+STATIC_FILES: Final = ("page.css", "page.js", "icon.svg")
 
 
-@cache
-def static_file(name: str) -> Response:
-    """Return a file."""
-    return Response(200, _content(name), STATIC_FILES[name], _STATIC_HEADERS)
+class Static(StaticFiles):
+    """The files that pages load: a browser keeps them for ever."""
+
+    def __init__(self) -> None:
+        super().__init__(packages=[(__package__, "static")])
+
+    def file_response(self, *arguments: Any, **more: Any) -> Response:
+        """Return a file, or that it is still the same."""
+        response = super().file_response(*arguments, **more)
+        response.headers["x-content-type-options"] = "nosniff"
+        # Whoever asks for another content asks for another URL.
+        response.headers["cache-control"] = "public, max-age=31536000, immutable"
+        return response
 
 
 @cache
 def static_urls() -> Mapping[str, str]:
     """Return the files' URLs by their names; another content has another URL."""
+    directory = files(__package__).joinpath("static")
+    contents = {name: directory.joinpath(name).read_bytes() for name in STATIC_FILES}
     return {
-        name: f"{STATIC_PATH}{name}?v={hashlib.sha256(_content(name)).hexdigest()[:12]}"
-        for name in STATIC_FILES
+        name: f"{STATIC_PATH}/{name}?v={hashlib.sha256(content).hexdigest()[:12]}"
+        for name, content in contents.items()
     }
 
-
-@cache
-def _content(name: str) -> bytes:
-    return files("tap_vero_segment.collector.live_page").joinpath("static", name).read_bytes()
-
-
-HTML: Final = b"text/html; charset=utf-8"
 
 _POLICY: Final = {
     "default-src": "'none'",
@@ -79,15 +82,15 @@ _POLICY: Final = {
 }
 POLICY: Final = "; ".join(f"{name} {value}" for name, value in _POLICY.items())
 
-HEADERS: Final = (
-    (b"content-security-policy", POLICY.encode()),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    *NO_STORE,
-)
+HEADERS: Final = {
+    "content-security-policy": POLICY,
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    **NO_STORE,
+}
 
 _ENVIRONMENT: Final = Environment(
-    loader=PackageLoader("tap_vero_segment.collector.live_page", "templates"),
+    loader=PackageLoader(__package__, "templates"),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
@@ -97,17 +100,15 @@ _ENVIRONMENT: Final = Environment(
 _ENVIRONMENT.globals["static"] = static_urls()
 
 
-def html(name: str, status: int = 200, *headers: tuple[bytes, bytes], **context: Any) -> Response:
+def html(name: str, status: int = 200, **context: Any) -> Response:
     """Return a page.
 
     Args:
         name: The template.
         status: The HTTP status.
-        headers: Further headers.
         context: What the template shows; all of it is text.
     """
-    body = _ENVIRONMENT.get_template(name).render(context).encode()
-    return Response(status, body, HTML, (*HEADERS, *headers))
+    return HTMLResponse(_ENVIRONMENT.get_template(name).render(context), status, HEADERS)
 
 
 @cache
@@ -120,18 +121,18 @@ def login_form(*, again: bool) -> Response:
     return html("login.html", message=None, again=again)
 
 
-def redirect(path: str, *headers: tuple[bytes, bytes]) -> Response:
-    """Return the answer to a form that was taken: look there."""
-    return Response(303, b"", HTML, (*HEADERS, (b"location", path.encode()), *headers))
+def redirect(path: str) -> Response:
+    """Return the response to a form that was taken: look there."""
+    return RedirectResponse(path, 303, HEADERS)
 
 
 class PageError(HTTPError):
-    """An answer that ends the handling of a request, as a page that a person can read.
+    """A response that ends the handling of a request, as a page that a person can read.
 
     Args:
         status: The HTTP status.
         message: What went wrong; it repeats nothing of the request.
-        headers: Further headers of the answer.
+        headers: Further headers of the response.
         reason: What the metrics count it as; None: what the status means.
         login: Whether the page asks for the read token.
     """
@@ -140,17 +141,20 @@ class PageError(HTTPError):
         self,
         status: int,
         message: str,
-        *headers: tuple[bytes, bytes],
+        headers: Mapping[str, str] | None = None,
+        *,
         reason: ErrorReason | None = None,
         login: bool = False,
     ) -> None:
-        super().__init__(status, message, *headers, reason=reason)
+        super().__init__(status, message, headers, reason=reason)
         self._login = login
 
     def response(self) -> Response:
         """Return the page."""
         template = "login.html" if self._login else "error.html"
-        return html(template, self.status, *self.headers, message=self.message, again=False)
+        page = html(template, self.status, message=self.message, again=False)
+        page.headers.update(self.headers)
+        return page
 
 
 MAX_EVENTS: Final = 20
