@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
 
+from tap_vero_segment import times
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.terminal import printable
 
@@ -94,7 +97,8 @@ _EVERY_EVENT: Final = SQL.partition(",\n-- Push and SMS")[0]
 _SPANS: Final = "spans AS ("
 """Where the SQL begins to count; what is not to be counted is left out there."""
 
-_SOURCE: Final = re.compile(r"\bvero\.(\w+)")
+_SOURCE: Final = re.compile(r"--[^\n]*|'(?:[^']|'')*'|\bvero\.(\w+)")
+"""A table of the SQL; or a comment or text, which can hold the name of one."""
 
 
 class Question(NamedTuple):
@@ -144,6 +148,16 @@ class Line(NamedTuple):
             self.campaign if self.campaign_id is None else f"{self.campaign} ({self.campaign_id})"
         )
 
+    def label_in(self, length: int) -> str:
+        """Return the label in so many characters; what is cut is the name, not the id."""
+        label = self.label
+        if len(label) <= length:
+            return label
+        kept = label[len(self.campaign) :]
+        if len(kept) > length // 2:
+            kept = ""
+        return f"{label[: length - 1 - len(kept)]}\N{HORIZONTAL ELLIPSIS}{kept}"
+
 
 class Campaign(NamedTuple):
     """A campaign's figures, in all and week by week, the weeks in order."""
@@ -174,13 +188,101 @@ def total_statement(schema: str, columns: Mapping[str, set[str]], question: Ques
 
     Its rows are steps, with their distinct events, unique recipients, first and last time.
     """
-    chosen = _chosen(question).partition(_SPANS)[0].rstrip().removesuffix(",")
     return _over(
         schema,
         columns,
-        f"{chosen}\nSELECT step, COUNT(DISTINCT id), COUNT(DISTINCT recipient), "
+        f"{_events(question)}\nSELECT step, COUNT(DISTINCT id), COUNT(DISTINCT recipient), "
         "MIN(happened_at), MAX(happened_at) FROM chosen GROUP BY step",
     )
+
+
+def days_statement(schema: str, columns: Mapping[str, set[str]], question: Question) -> str:
+    """Return the SQL for the distinct events of each day and step.
+
+    Events, as those of several days can be added, and unique recipients cannot.
+    """
+    return _over(
+        schema,
+        columns,
+        f"{_events(question._replace(by='day'))}\n"
+        "SELECT week, step, COUNT(DISTINCT id) FROM chosen GROUP BY week, step ORDER BY week",
+    )
+
+
+DOMAINS: Final = 20
+"""Receiving domains that are shown, those with the most bounces and complaints."""
+UNKNOWN_DOMAIN: Final = "(not known)"
+"""The domain of an event without an address, or whose address was replaced by a hash."""
+
+
+def domains_statement(schema: str, columns: Mapping[str, set[str]], question: Question) -> str:
+    """Return the SQL for the first domains, each with its distinct events and unique recipients.
+
+    A row has a domain, a step, the two figures, and how many domains there are.
+    """
+    addresses = " UNION ALL ".join(
+        f"SELECT t.id, t.context_traits_email FROM vero.{step.table} AS t"  # noqa: S608  # no value
+        for step in STEPS
+    )
+    # What stands behind the last @; REVERSE, as PostgreSQL 13 counts no parts from the end.
+    return _over(
+        schema,
+        columns,
+        f"""{_events(question)},
+located AS (
+  SELECT c.step, c.id, c.recipient,
+         CASE WHEN STRPOS(a.context_traits_email, '@') > 0
+              THEN LOWER(TRIM(REVERSE(SPLIT_PART(REVERSE(a.context_traits_email), '@', 1))))
+              ELSE '{UNKNOWN_DOMAIN}' END AS domain
+  FROM chosen AS c
+  JOIN ({addresses}) AS a ON a.id = c.id
+),
+ranked AS (
+  SELECT domain
+  FROM located
+  GROUP BY domain
+  ORDER BY COUNT(DISTINCT CASE WHEN step IN ('bounced', 'spam') THEN recipient END) DESC,
+           COUNT(DISTINCT recipient) DESC, domain
+  LIMIT {DOMAINS}
+)
+SELECT domain, step, COUNT(DISTINCT id), COUNT(DISTINCT recipient),
+       (SELECT COUNT(DISTINCT domain) FROM located)
+FROM located
+WHERE domain IN (SELECT domain FROM ranked)
+GROUP BY domain, step""",  # noqa: S608  # no value
+    )
+
+
+def period_before(question: Question, now: int) -> Question | None:
+    """Ask the same of the period before, which is as many days and hours long.
+
+    Args:
+        question: What is counted. If its period is not over yet, it ends now.
+        now: Microseconds since 1970.
+
+    Returns:
+        The question; None where there is no such period, as the first one has no beginning.
+    """
+    if question.since is None:
+        return None
+    zone = ZoneInfo(question.timezone)
+    ends = min(question.until or times.to_text(times.LATEST), times.to_text(now))
+    try:
+        # By the clock on the wall: a day is a day, even if it has 23 hours.
+        first, last = (
+            datetime.fromisoformat(text).astimezone(zone).replace(tzinfo=None)
+            for text in (question.since, ends)
+        )
+        before = (first - (last - first)).replace(tzinfo=zone)
+        since = times.canonical(before.isoformat())
+    except (OverflowError, ValueError):  # before the year 1
+        return None
+    return question._replace(since=since, until=question.since) if first < last else None
+
+
+def _events(question: Question) -> str:
+    """Return the SQL up to the events that are counted: those in the table ``chosen``."""
+    return _chosen(question).partition(_SPANS)[0].rstrip().removesuffix(",")
 
 
 def _chosen(question: Question) -> str:
@@ -224,7 +326,9 @@ def _over(schema: str, columns: Mapping[str, set[str]], sql: str) -> str:
         if missing and table in {step.table for step in STEPS}:
             msg = f"the table {table} has no column {missing}, and the funnel needs it"
             raise UserError(msg)
-    return _SOURCE.sub(lambda found: _relation(schema, found[1], columns), sql)
+    return _SOURCE.sub(
+        lambda found: _relation(schema, found[1], columns) if found[1] else found[0], sql
+    )
 
 
 def _relation(schema: str, table: str, columns: Mapping[str, set[str]]) -> str:
@@ -259,6 +363,22 @@ def total(rows: Iterable[Sequence[Any]]) -> Line:
         if step.of
     }
     return Line(None, "All campaigns", None, events, recipients, rates)
+
+
+def domains(rows: Sequence[Sequence[Any]]) -> list[Line]:
+    """Put together the figures of the domains: the one with the most bounces first."""
+    found: dict[str, list[Sequence[Any]]] = {}
+    for domain, *figures in rows:
+        found.setdefault(domain, []).append(figures)
+    lines = [total(each)._replace(campaign=shown(domain)) for domain, each in found.items()]
+    return sorted(
+        lines,
+        key=lambda line: (
+            -(line.recipients["bounced"] + line.recipients["spam"]),
+            -line.recipients["sent"],
+            line.campaign,
+        ),
+    )
 
 
 def campaigns(rows: Iterable[Sequence[Any]]) -> list[Campaign]:

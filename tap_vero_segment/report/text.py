@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from io import StringIO
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 DETAILED: Final = 5
 """Up to so many campaigns are each shown with bars and weeks; more are a line each."""
 
+NOTHING_FOUND: Final = "Choose another period, campaign or channel, or load more events."
+"""What to do where no event was counted."""
 NOTHING: Final = "\N{EN DASH}"
 """A rate of nothing."""
 
@@ -32,6 +33,8 @@ _BESIDE_BAR: Final = 66
 """Characters of a line beside its bar."""
 _NAME: Final = 12
 """Characters of a campaign's name in a line with its figures, at least."""
+_ENOUGH: Final = 28
+"""Characters of the names that are worth more than the numbers beside the rates."""
 _HEADER: Final = (*(step.title for step in STEPS[:-1]), "spam")
 _COLOURS: Final = {"bounced": "yellow", "unsubscribed": "yellow", "spam": "red"}
 
@@ -65,7 +68,7 @@ def text(report: Report, *, top: int, width: int, coloured: bool = False) -> str
     if report.campaigns:
         console.print(f"Campaigns{_span(report)}. Rates and bars are of unique recipients.")
     else:
-        console.print(f"No event of a campaign was found{_span(report)}.")
+        console.print(f"No event of a campaign was found. {NOTHING_FOUND}")
     for note in report.notes:
         console.print(note, overflow="fold")
     if len(report.campaigns) > DETAILED:
@@ -94,10 +97,7 @@ def _span(report: Report) -> str:
     if report.first is None or report.last is None:
         return ""
     zone = ZoneInfo(report.question.timezone)
-    first, last = (
-        (each if each.tzinfo else each.replace(tzinfo=UTC)).astimezone(zone).date()
-        for each in (report.first, report.last)
-    )
+    first, last = (each.astimezone(zone).date() for each in (report.first, report.last))
     return f", {first}" if first == last else f", {first} to {last}"
 
 
@@ -107,11 +107,12 @@ def _lines(report: Report, top: int, width: int) -> str:
     total = report.total._replace(campaign=f"Total of {len(report.campaigns):,}")
     figures = [_figures(line, rates=True) for line in (*shown, total)]
     columns = [*zip(_HEADER, *figures, strict=True)]
-    if sum(max(map(len, column)) + 2 for column in columns) + _NAME > width:
+    enough = min(max(len(line.label) for line in (*shown, total)), _ENOUGH)
+    if sum(max(map(len, column)) + 2 for column in columns) + enough > width:
         columns = [*zip(_HEADER, *(_figures(line, rates=False) for line in (*shown, total)))]  # noqa: B905
     cells = [[cell.rjust(max(map(len, column))) for cell in column] for column in columns]
     room = max(width - sum(len(column[0]) + 2 for column in cells), _NAME)
-    names = [_cut(line.label, room) for line in (*shown, total)]
+    names = [line.label_in(room) for line in (*shown, total)]
     longest = max(map(len, names))
     rows = [
         "  ".join((name.ljust(longest), *row))
@@ -136,10 +137,6 @@ def _figures(line: Line, *, rates: bool) -> list[str]:
 def _with_rate(line: Line, step: Step) -> str:
     recipients = f"{line.recipients[step.name]:,}"
     return f"{recipients} {percent(line.rates[step.name]):>6}" if step.of else recipients
-
-
-def _cut(name: str, length: int) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def percent(rate: float | None) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS, TRACKS
 from tap_vero_segment.errors import UserError, importing
 from tap_vero_segment.report.funnel import (
@@ -14,6 +16,10 @@ from tap_vero_segment.report.funnel import (
     Question,
     campaigns,
     channels_statement,
+    days_statement,
+    domains,
+    domains_statement,
+    period_before,
     quoted,
     shown,
     statement,
@@ -25,7 +31,6 @@ from tap_vero_segment.stores.open import needing_postgres
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
-    from datetime import datetime
     from pathlib import Path
 
     import duckdb
@@ -60,6 +65,26 @@ class Warehouse(Protocol):
         ...
 
 
+class Details(NamedTuple):
+    """What only the page shows.
+
+    Attributes:
+        made_at: When the tables were read.
+        period_before: The period that comes before, as long; None: there is none.
+        before: All campaigns together in that period.
+        days: A day, a step and its events, the days in order.
+        domains: The receiving domains with the most bounces and complaints.
+        all_domains: How many domains there are.
+    """
+
+    made_at: datetime
+    period_before: Question | None
+    before: Line | None
+    days: Sequence[tuple[Any, ...]]
+    domains: Sequence[Line]
+    all_domains: int
+
+
 class Report(NamedTuple):
     """What was found.
 
@@ -71,6 +96,7 @@ class Report(NamedTuple):
         first: When the first counted event happened; None: there is none.
         last: When the last one did.
         notes: Sentences about what is not counted, or is counted without being known.
+        details: What only the page shows; None: it was not asked for.
     """
 
     rows: Sequence[tuple[str, int]]
@@ -80,15 +106,17 @@ class Report(NamedTuple):
     first: datetime | None
     last: datetime | None
     notes: Sequence[str]
+    details: Details | None
 
 
-def read(warehouse: Warehouse, schema: str, question: Question) -> Report:
+def read(warehouse: Warehouse, schema: str, question: Question, *, detailed: bool) -> Report:
     """Read the loaded tables of a schema.
 
     Args:
         warehouse: Where they are.
         schema: The schema.
         question: What is counted.
+        detailed: Whether to read what only the page shows.
 
     Raises:
         UserError: No table of the tap is in it, or one lacks what the funnel needs.
@@ -103,7 +131,10 @@ def read(warehouse: Warehouse, schema: str, question: Question) -> Report:
     names = (*(collection.stream for collection in COLLECTIONS), TRACKS)
     present = [name for name in names if name in columns]
     if not present:
-        msg = f"no table of the tap is in the schema {schema} of {warehouse.name}"
+        msg = (
+            f"no table of the tap is in the schema {schema} of {warehouse.name}: "
+            "load the tables first, or name their schema with --schema"
+        )
         raise UserError(msg)
     counts = [
         warehouse.query(f"SELECT count(*) FROM {quoted(schema)}.{quoted(name)}")[0][0]  # noqa: S608
@@ -116,9 +147,30 @@ def read(warehouse: Warehouse, schema: str, question: Question) -> Report:
         campaigns(warehouse.query(statement(schema, columns, question))),
         total(found),
         question,
-        min((first for *_, first, _ in found), default=None),
-        max((last for *_, last in found), default=None),
+        min((_utc(first) for *_, first, _ in found), default=None),
+        max((_utc(last) for *_, last in found), default=None),
         [] if channel is None else _notes(warehouse, schema, columns, channel),
+        _details(warehouse, schema, columns, question) if detailed else None,
+    )
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _details(
+    warehouse: Warehouse, schema: str, columns: Mapping[str, set[str]], question: Question
+) -> Details:
+    now = times.now()
+    earlier = period_before(question, now)
+    located = warehouse.query(domains_statement(schema, columns, question))
+    return Details(
+        datetime.fromisoformat(times.to_text(now)),
+        earlier,
+        total(warehouse.query(total_statement(schema, columns, earlier))) if earlier else None,
+        warehouse.query(days_statement(schema, columns, question)),
+        domains(located),
+        located[0][-1] if located else 0,
     )
 
 
@@ -154,7 +206,7 @@ def _notes(
     return notes
 
 
-def read_duckdb(path: Path, schema: str, question: Question) -> Report:
+def read_duckdb(path: Path, schema: str, question: Question, *, detailed: bool) -> Report:
     """Read the loaded tables of a DuckDB file.
 
     Raises:
@@ -179,7 +231,7 @@ def read_duckdb(path: Path, schema: str, question: Question) -> Report:
         with connection:
             with suppress(duckdb.Error):  # a build without time zones: all of it is UTC
                 connection.execute("SET TimeZone = 'UTC'")
-            return read(_File(connection, path), schema, question)
+            return read(_File(connection, path), schema, question, detailed=detailed)
     except duckdb.Error as error:
         # Its text could hold a row's values.
         msg = f"the tables of {path} are not as the tap's are: {type(error).__name__}"
@@ -203,7 +255,7 @@ _SILENCE: Final = 3600
 _SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 
-def read_postgres(url: str, schema: str, question: Question) -> Report:
+def read_postgres(url: str, schema: str, question: Question, *, detailed: bool) -> Report:
     """Read the loaded tables of a PostgreSQL database, in one transaction that cannot write.
 
     Raises:
@@ -219,7 +271,7 @@ def read_postgres(url: str, schema: str, question: Question) -> Report:
             connection.execute(_SNAPSHOT)
             connection.execute(SAFE_PATH)
             connection.execute("SET LOCAL TimeZone TO 'UTC'")
-            return read(_Database(connection), schema, question)
+            return read(_Database(connection), schema, question, detailed=detailed)
 
     with closing(Session(url, "postgres", writes=False)) as session:
         return session.run(work, silence=_SILENCE)

@@ -123,6 +123,14 @@ def test_a_campaign_is_chosen_by_its_id_or_its_name(warehouse, records, tmp_path
     assert "No event of a campaign was found" in none.stdout
 
 
+def test_a_name_can_be_that_of_a_table(warehouse, tmp_path):
+    name = "It's vero.email_sent -- vero.com"
+    user = {"id": 1}
+    load(warehouse, [event("sent", MONDAY, user=user, campaign={"id": 1, "name": name})])
+    found = figures(warehouse, tmp_path, "--campaign", name)
+    assert {key[:2] for key in found} == {("1", name)}
+
+
 def test_what_is_not_counted_is_said(warehouse, records, tmp_path):
     load(warehouse, records + records[::2])
     left_out = Counter(map(channel_of, records))

@@ -53,7 +53,7 @@ def report(
         StoreError: PostgreSQL cannot be read.
         UserError: The tables cannot be read, a file cannot be written, or a package is missing.
     """
-    found = _read(file, url, schema, question)
+    found = _read(file, url, schema, question, detailed=html_path is not None)
     if html_path is not None:
         from tap_vero_segment.report.html import page  # noqa: PLC0415
 
@@ -72,14 +72,16 @@ def report(
     return text(found, **layout._asdict()) + "\n"
 
 
-def _read(file: Path | None, url: str | None, schema: str, question: Question) -> Report:
+def _read(
+    file: Path | None, url: str | None, schema: str, question: Question, *, detailed: bool
+) -> Report:
     if file is not None:
         from tap_vero_segment.report.warehouse import read_duckdb  # noqa: PLC0415
 
-        return read_duckdb(file, schema, question)
+        return read_duckdb(file, schema, question, detailed=detailed)
     from tap_vero_segment.report.warehouse import read_postgres  # noqa: PLC0415
 
-    return read_postgres(url or "", schema, question)
+    return read_postgres(url or "", schema, question, detailed=detailed)
 
 
 def _write(path: Path, text: str) -> None:
