@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from requests.auth import AuthBase, HTTPBasicAuth
 from schemathesis.checks import not_a_server_error
 from schemathesis.config import SchemathesisConfig
+from schemathesis.pytest.lazy import get_all_tests
 from schemathesis.specs.openapi.checks import (
     allow_header_conformance,
     content_type_conformance,
@@ -40,10 +41,11 @@ from tests.support.collector import (
     Collector,
 )
 from tests.support.payloads import EMAIL_TYPES, OTHER_TYPES, documented
+from tests.support.rounds import WEEKLY, by_rounds, rounds
 from tests.support.store import NobodyErased
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 CHECKS = [
     not_a_server_error,
@@ -54,13 +56,42 @@ CHECKS = [
     unsupported_method,
     allow_header_conformance,
 ]
-EXAMPLES = 15
+EXAMPLES = rounds(15, least=4)
 """For each operation, with the right secrets and again without, besides the systematic ones."""
+METHODS = {"get", "head", "post"}
 
 CONFIG = SchemathesisConfig.from_dict(
     {"generation": {"max-examples": EXAMPLES, "deterministic": True, "database": "none"}}
 )
 SCHEMA = schemathesis.openapi.from_dict(openapi_document(), config=CONFIG)
+
+
+def operations() -> Iterator[str]:
+    """Of those described alike, as GET and HEAD are or /v1/p and /v1/page, one is enough."""
+    described = set()
+    for path, methods in openapi_document()["paths"].items():
+        for method, operation in methods.items():
+            if method in METHODS:
+                names = ("operationId", "summary")
+                kind = json.dumps([operation[key] for key in operation if key not in names])
+                if WEEKLY or kind not in described:
+                    yield f"{method.upper()} {path}"
+                described.add(kind)
+
+
+OPERATIONS = list(operations())
+
+
+def try_out(operation: str, test: Callable[[schemathesis.Case], None]) -> None:
+    """Run a test with the cases of an operation.
+
+    ``SCHEMA.parametrize()`` makes them while tests are collected, in each of pytest's processes,
+    which takes seconds.
+    """
+    [made] = get_all_tests(
+        schema=SCHEMA.include(name=operation), test_func=test, settings=None, given_kwargs=None
+    )
+    made.ok()[1]()
 
 
 class RightSecrets(AuthBase):
@@ -144,16 +175,25 @@ def test_the_figures_and_names_of_the_document_are_those_of_the_code():
     assert paths["/static/{name}"]["get"]["parameters"][0]["schema"]["enum"] == [*STATIC_FILES]
 
 
-@SCHEMA.parametrize()
-def test_the_collector_does_as_the_document_says_for_those_who_may(case, shared, trusted):
-    if isinstance(case.body, dict) and "writeKey" in case.body:
-        case.body["writeKey"] = WRITE_KEY
-    case.call_and_validate(base_url=shared.url, session=trusted, checks=CHECKS)
+@by_rounds
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_collector_does_as_the_document_says_for_those_who_may(operation, shared, trusted):
+    def whatever_is_made_up(case):
+        if isinstance(case.body, dict) and "writeKey" in case.body:
+            case.body["writeKey"] = WRITE_KEY
+        case.call_and_validate(base_url=shared.url, session=trusted, checks=CHECKS)
+
+    try_out(operation, whatever_is_made_up)
 
 
-@SCHEMA.parametrize()
-def test_the_collector_does_as_the_document_says_for_those_who_may_not(case, shared, stranger):
-    case.call_and_validate(base_url=shared.url, session=stranger, checks=[*CHECKS, ignored_auth])
+@by_rounds
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_collector_does_as_the_document_says_for_those_who_may_not(operation, shared, stranger):
+    def whatever_is_made_up(case):
+        checks = [*CHECKS, ignored_auth]
+        case.call_and_validate(base_url=shared.url, session=stranger, checks=checks)
+
+    try_out(operation, whatever_is_made_up)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.support.forked_tap import TapForks, receive_number, serve_forks
+from tests.support.forked_tap import TapForks, receive_number, run_forked, serve_forks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,4 +122,4 @@ if __name__ == "__main__":
 
     from tap_vero_segment.collector.cli import main
 
-    main(prog_name="vero-collector")
+    run_forked(partial(main, prog_name="vero-collector"))

@@ -6,23 +6,28 @@ with its own pipes, signals and exit status, in which the command line does what
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
+import selectors
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Self
 
 from tests.support.collector import clean_environment
 from tests.support.tap import TAP, Messages, Run, read_messages, tap_command
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 _ROOT = Path(__file__).parents[2]
@@ -189,43 +194,81 @@ class ForkedTap:
 
 def serve_forks(listener: socket.socket, program: str) -> None:
     """Serve requests while the tests run; return in each process that is to be the program."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     tests = os.getppid()
-    listener.settimeout(1)
-    while True:
-        try:
-            session, _ = listener.accept()
-        except TimeoutError:
-            if os.getppid() != tests:
-                sys.exit()
-            continue
-        if os.fork() == 0:
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        while os.getppid() == tests:
+            for key, _ in selector.select(timeout=1):
+                if key.fileobj is not listener:
+                    selector.unregister(key.fileobj)
+                    _report_the_end(key.fd, *key.data)
+                    continue
+                session, _ = listener.accept()
+                request, outputs = _receive(session)
+                pid = os.fork()
+                if not pid:
+                    break
+                for output in outputs:
+                    os.close(output)
+                session.sendall(pid.to_bytes(_NUMBER))
+                selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, session))
+            else:
+                continue
             break
-        session.close()
+        else:
+            sys.exit()
+        others = [key for key in selector.get_map().values() if key.fileobj is not listener]
+    for key in others:  # runs under way are not this process's matter
+        os.close(key.fd)
+        key.data[1].close()
     listener.close()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    head, descriptors, _, _ = socket.recv_fds(session, _NUMBER, 2)
-    payload = b""
-    while len(payload) < int.from_bytes(head):
-        payload += session.recv(1 << 16)
-    request = json.loads(payload)
-    pid = os.fork()
-    if pid:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        session.sendall(pid.to_bytes(_NUMBER))
-        _, status = os.waitpid(pid, 0)
-        session.sendall(status.to_bytes(_NUMBER))
-        os._exit(0)
     session.close()
-    for descriptor, number in zip(descriptors, (1, 2), strict=True):
-        os.dup2(descriptor, number)
-        os.close(descriptor)
+    for output, number in zip(outputs, (1, 2), strict=True):
+        os.dup2(output, number)
+        os.close(output)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
     time.tzset()
     sys.argv = [program, *request["arguments"]]
+
+
+def _receive(session: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    head, outputs, _, _ = socket.recv_fds(session, _NUMBER, 2)
+    payload = b""
+    while len(payload) < int.from_bytes(head):
+        payload += session.recv(1 << 16)
+    return json.loads(payload), outputs
+
+
+def _report_the_end(handle: int, pid: int, session: socket.socket) -> None:
+    os.close(handle)
+    _, status = os.waitpid(pid, 0)
+    with suppress(OSError):  # nobody may want to know
+        session.sendall(status.to_bytes(_NUMBER))
+    session.close()
+
+
+def run_forked(program: Callable[[], object]) -> NoReturn:
+    """Run a program in such a process, and end as Python does without taking all modules apart.
+
+    That would take several times as long as most commands do: each page of memory that it writes to
+    is copied for it.
+    """
+    try:
+        program()
+        status = 0
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        status = end.code or 0
+    threading._shutdown()  # noqa: SLF001
+    atexit._run_exitfuncs()  # noqa: SLF001
+    with suppress(OSError):  # which Python would report on its own way out
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 if __name__ == "__main__":
@@ -238,4 +281,4 @@ if __name__ == "__main__":
     TapVeroSegment.print_version(print_fn=str)  # imports what it needs for it, and keeps it
     gc.freeze()  # what is imported is collected in no run, and so copied for none
     serve_forks(socket.socket(fileno=int(sys.argv[1])), "tap-vero-segment")
-    TapVeroSegment.cli()
+    run_forked(TapVeroSegment.cli)

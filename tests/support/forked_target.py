@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.support.collector import clean_environment
-from tests.support.forked_tap import RunningTap, TapForks, serve_forks
+from tests.support.forked_tap import RunningTap, TapForks, run_forked, serve_forks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,4 +108,4 @@ if __name__ == "__main__":
         # A constant that is none would change nothing.
         assert hasattr(module_object, constant)
         setattr(module_object, constant, tuple(value) if isinstance(value, list) else value)
-    TargetSegment.cli()
+    run_forked(TargetSegment.cli)

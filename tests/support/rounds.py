@@ -7,6 +7,8 @@ import os
 import pytest
 
 PERCENT = int(os.environ.get("VERO_TESTS_ROUNDS", "10"))
+WEEKLY = PERCENT >= 100
+"""Whether to try as well what takes long and tells hardly more than the rest."""
 
 by_rounds = pytest.mark.rounds
 """Marks a test that finds more with more rounds."""

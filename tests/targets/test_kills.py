@@ -16,7 +16,7 @@ from meltano.core.state_store.base import MeltanoState
 
 from tests.support.collector import clean_environment
 from tests.support.payloads import many
-from tests.support.rounds import PERCENT, rounds
+from tests.support.rounds import WEEKLY, rounds
 from tests.support.store import fill
 from tests.support.stored import ids_by_stream, stored, url_of
 from tests.support.streams import DEFAULT_STREAMS
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # The weekly rounds; the target of this project has quicker ones in duckdb/test_faults.py.
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(PERCENT < 100, reason="each week: VERO_TESTS_ROUNDS is not 100"),
+    pytest.mark.skipif(not WEEKLY, reason="each week: VERO_TESTS_ROUNDS is not 100"),
 ]
 
 EVENTS = {
