@@ -69,9 +69,11 @@ def forks() -> Iterator[None]:
 
 @pytest.fixture
 def collector(tmp_path: Path) -> Iterator[Collector]:
-    """A running collector on an empty store."""
+    """A running collector on an empty store; nobody looks at it later, so that it is killed."""
     with Collector(tmp_path) as running:
         yield running
+        if running.process is not None and running.process.poll() is None:
+            running.kill()
 
 
 @pytest.fixture(scope="session")

@@ -182,7 +182,7 @@ def test_a_scheduler_that_goes_away_ends_the_run_with_a_clear_error(
     tap: ForkedTap, s3: S3, archive: list[ArchiveObject], tmp_path: Path
 ) -> None:
     s3.make_bucket("dask-gone")
-    with Dask(tmp_path) as cluster:
+    with Dask(tmp_path, workers=1) as cluster:
         config = source_of(s3) | to_bucket(s3, "dask-gone", size=50)
         with tap.start(config | {"dask_scheduler": cluster.address}) as running:
             while b"BATCH" not in running.stdout.readline():

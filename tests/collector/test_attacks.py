@@ -18,6 +18,7 @@ from tests.support.collector import READ_TOKEN, WEBHOOK_TOKEN, WRITE_KEY, Collec
 from tests.support.payloads import documented
 from tests.support.raw import connect, read_answer, request
 from tests.support.resident import resident
+from tests.support.rounds import by_rounds, rounds
 
 if TYPE_CHECKING:
     import socket
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 HEALTH_SECONDS = 0.25
 """How soon a collector says that it is alive, whatever strangers do."""
-ROUNDS = 6
+ROUNDS = rounds(9, least=3)
 TRACK = "/v1/track"
 CALL = {"event": "Email Sent", "userId": "7", "messageId": "m", "properties": {}}
 
@@ -119,6 +120,7 @@ def basic(user: str) -> str:
     return f"Authorization: Basic {base64.b64encode(f'{user}:'.encode()).decode()}"
 
 
+@by_rounds
 @pytest.mark.parametrize("name", ATTACKS)
 def test_senders_and_monitors_notice_nothing(attacked, name):
     health = []

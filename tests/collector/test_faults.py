@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from itertools import count, pairwise
 
 import pytest
 import requests
 
-from tests.support import collector as support
 from tests.support.collector import READ_TOKEN, SECRETS, Collector, run_collector, wait_until
 from tests.support.events import read_events, status
 from tests.support.leaks import assert_tells_nothing
@@ -19,18 +16,7 @@ from tests.support.payloads import documented
 HOUR = 3600
 
 
-@pytest.fixture
-def wrapped(monkeypatch):
-    """Collectors are started with :mod:`tests.support.wrapped`."""
-    monkeypatch.setattr(
-        support,
-        "collector_command",
-        lambda *arguments: [sys.executable, "-m", "tests.support.wrapped", *arguments],
-    )
-    monkeypatch.setenv("PYTHONPATH", os.getcwd())  # noqa: PTH109
-
-
-def test_a_clock_that_steps_back_does_not_take_loaded_at_back(tmp_path, wrapped):
+def test_a_clock_that_steps_back_does_not_take_loaded_at_back(tmp_path):
     clock = tmp_path / "clock"
     clock.write_text("0", encoding="utf-8")
     fresh = (documented() | {"user": {"id": number}} for number in count())
@@ -73,7 +59,7 @@ def test_a_clock_that_steps_back_does_not_take_loaded_at_back(tmp_path, wrapped)
         ("write EROFS", False),
     ],
 )
-def test_a_disk_that_fails_acknowledges_nothing_and_recovers(tmp_path, wrapped, fault, ends, body):
+def test_a_disk_that_fails_acknowledges_nothing_and_recovers(tmp_path, fault, ends, body):
     accepted = 400 if body == b"nonsense" else 200
     failing = tmp_path / "failing"
     with Collector(tmp_path, SECRETS | {"TEST_FAILING_DISK_FILE": str(failing)}) as collector:
@@ -114,7 +100,7 @@ def test_a_disk_that_fails_acknowledges_nothing_and_recovers(tmp_path, wrapped, 
     assert_tells_nothing(collector.log())
 
 
-def test_a_clock_that_was_ahead_once_is_said_and_repaired(tmp_path, wrapped):
+def test_a_clock_that_was_ahead_once_is_said_and_repaired(tmp_path):
     clock = tmp_path / "clock"
     clock.write_text(str(73 * 365 * 24 * HOUR), encoding="utf-8")
     environment = SECRETS | {"TEST_CLOCK_OFFSET_FILE": str(clock)}

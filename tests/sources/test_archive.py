@@ -273,7 +273,7 @@ def test_a_hundred_thousand_calls_come_out_once_and_then_only_what_is_new(
 @pytest.mark.parametrize("bounds", [{}, {"start_date": "2020-01-01"}], ids=["sweep", "descent"])
 def test_any_place_in_an_archive_gives_what_is_below_it(new_place, bounds):
     place = new_place("team/raw/")
-    past = history(2_000, 20)
+    past = history(600, 12)
     place.put([*past.overwritten, *past.strays])
     place.put(past.objects)
     objects = place.as_listed(past.objects)

@@ -177,8 +177,7 @@ def test_broken_off_it_goes_on(open_writer, url, monkeypatch, steps):
         assert counted(reader) == scan(reader)
 
 
-def test_a_store_that_is_open_elsewhere_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("tap_vero_segment.stores.sqlite.connection.BUSY_TIMEOUT", 20)
+def test_a_store_that_is_open_elsewhere_is_left_alone(tmp_path):
     url = f"sqlite:///{tmp_path}/vero-events.db"
     with closing(open_writer(url, "store")) as writer:
         writer.write(events(3), [])

@@ -1,18 +1,28 @@
-"""A Dask cluster on this machine: a scheduler and workers, each a process, over TCP."""
+"""A Dask cluster on this machine: a scheduler and workers, each a process, over TCP.
+
+They are forked from one that has imported Dask, which takes longer than all else.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
-import subprocess
+import socket
 import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from tests.support.collector import clean_environment
+from tests.support.forked_collector import ForkedProcess
+from tests.support.forked_tap import TapForks, run_forked, serve_forks
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+class _Forks(TapForks):
+    program = ("-m", "tests.support.dask")
 
 
 class Dask:
@@ -27,20 +37,17 @@ class Dask:
         self._file = folder / "scheduler.json"
         self._folder = folder
         self._wanted = workers
-        self.workers: list[subprocess.Popen[bytes]] = []
+        self.workers: list[ForkedProcess] = []
+        self._forks = _Forks()
 
-    def _start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(self, program: str, *arguments: str) -> ForkedProcess:
         environment = clean_environment() | {"DASK_DISTRIBUTED__DASHBOARD__LINK": ""}
         with self.log.open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", f"distributed.cli.{program}", *arguments],
-                cwd=self._folder,
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
+            outputs = (log.fileno(), log.fileno())
+            command = [program, *arguments]
+            return ForkedProcess(*self._forks.fork(self._folder, command, environment, outputs))
 
-    def add_worker(self) -> subprocess.Popen[bytes]:
+    def add_worker(self) -> ForkedProcess:
         """Start a worker; it can take a moment until it takes tasks."""
         options = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"]
         worker = self._start("dask_worker", self.address, *options)
@@ -48,6 +55,7 @@ class Dask:
         return worker
 
     def __enter__(self) -> Self:
+        self._forks.__enter__()
         self.scheduler = self._start(
             "dask_scheduler",
             *("--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
@@ -73,3 +81,13 @@ class Dask:
         for process in (*self.workers, self.scheduler):
             process.kill()
             process.wait(timeout=30)
+        self._forks.__exit__()
+
+
+if __name__ == "__main__":
+    programs = {
+        name: importlib.import_module(f"distributed.cli.{name}").main
+        for name in ("dask_scheduler", "dask_worker")
+    }
+    serve_forks(socket.socket(fileno=int(sys.argv[1])), "dask")
+    run_forked(programs[sys.argv.pop(1)])

@@ -121,5 +121,7 @@ if __name__ == "__main__":
     serve_forks(socket.socket(fileno=int(sys.argv[1])), "vero-collector")
 
     from tap_vero_segment.collector.cli import main
+    from tests.support.wrapped import wrap
 
+    wrap()
     run_forked(partial(main, prog_name="vero-collector"))

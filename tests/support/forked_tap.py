@@ -76,7 +76,8 @@ class RunningTap:
         """End it, if it has not ended yet."""
         self.stdout.close()
         if self._status is None:
-            self.send_signal(signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just ended
+                self.send_signal(signal.SIGKILL)
             self.wait()
         self.session.close()
 

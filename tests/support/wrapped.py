@@ -1,4 +1,4 @@
-"""``vero-collector`` with something of its surroundings replaced; run as a module in a process.
+"""``vero-collector`` with something of its surroundings replaced.
 
 Each is switched on by a variable of the environment:
 
@@ -17,10 +17,14 @@ from pathlib import Path
 import apsw
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.cli import main
+from tap_vero_segment.collector.metrics import Metrics
+from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.support.disk import Disk
 
 _ERRORS = {"EIO": apsw.IOError, "ENOSPC": apsw.FullError, "EROFS": apsw.ReadOnlyError}
+
+_disks: list[Disk] = []
+"""SQLite forgets one that nothing else holds."""
 
 
 def _shift_clock(file: Path) -> None:
@@ -46,13 +50,12 @@ def _fail(file: Path) -> Disk:
     return disk
 
 
-if __name__ == "__main__":
+def wrap() -> None:
+    """Replace what the variables name."""
     if "TEST_CLOCK_OFFSET_FILE" in os.environ:
         _shift_clock(Path(os.environ["TEST_CLOCK_OFFSET_FILE"]))
-        # The writer's default argument is the clock as it was when the module was read.
-        from tap_vero_segment.stores.sqlite import writer
-
-        writer.SqliteWriter.__init__.__defaults__ = (lambda: times.now(),)  # noqa: PLW0108  # looked up at each call
+        # Their default argument is the clock as it was when the module was read.
+        for kind in (SqliteWriter, Metrics):
+            kind.__init__.__defaults__ = (times.now,)
     if "TEST_FAILING_DISK_FILE" in os.environ:
-        _disk = _fail(Path(os.environ["TEST_FAILING_DISK_FILE"]))
-    main(prog_name="vero-collector")
+        _disks.append(_fail(Path(os.environ["TEST_FAILING_DISK_FILE"])))

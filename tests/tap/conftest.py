@@ -35,7 +35,7 @@ def one_of_each(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with twenty pages of events; nobody writes to it."""
+    """A store with eight pages of events; nobody writes to it."""
     path = tmp_path_factory.mktemp("large") / "vero-events.db"
-    fill(path, many(20_000), group=1_000)
+    fill(path, many(8_000), group=1_000)
     return path

@@ -1,4 +1,4 @@
-"""The command line, in the process that a user starts."""
+"""The command line; some of it in the process that a user starts, without a fork."""
 
 from __future__ import annotations
 
@@ -45,10 +45,8 @@ def test_help_names_every_option(tap: ForkedTap) -> None:
         assert option in text
 
 
-def test_about_as_json_describes_the_settings(tmp_path: Path) -> None:
-    run = run_tap(tmp_path, {}, "--about", "--format", "json")
-    assert run.status == 0
-    about: dict[str, Any] = json.loads(run.stdout)
+def test_about_as_json_describes_the_settings(tap: ForkedTap) -> None:
+    about: dict[str, Any] = json.loads(tap.said("--about", "--format", "json"))
     settings = about["settings"]["properties"]
     assert about["name"] == "tap-vero-segment"
     assert settings.keys() >= SETTINGS | OF_THE_SDK
@@ -92,20 +90,23 @@ def test_discover_needs_no_settings_and_lists_fourteen_streams(tmp_path: Path) -
 
 
 def test_a_discovered_catalog_gives_what_no_catalog_gives(
-    tap: ForkedTap, one_of_each: Path, tmp_path: Path
+    tap: ForkedTap, one_of_each: Path
 ) -> None:
     config = {"source": url_of(one_of_each)}
     without = tap.good(config)
-    with_it = tap.good(config, catalog=discover(tmp_path, config))
+    with tap.start(config, "--discover") as running:
+        catalog = json.load(running.stdout)
+        assert running.wait() == 0
+    with_it = tap.good(config, catalog=catalog)
     assert with_it.records == without.records
     assert with_it.schemas == without.schemas
     assert with_it.state == without.state
 
 
 def test_a_trial_run_writes_one_record_of_each_stream_and_no_error(
-    tmp_path: Path, one_of_each: Path
+    tap: ForkedTap, one_of_each: Path
 ) -> None:
-    run = run_tap(tmp_path, {"source": url_of(one_of_each)}, "--test")
+    run = tap.run({"source": url_of(one_of_each)}, "--test")
     assert run.status == 0, run.stderr
     assert run.messages.counts() == dict.fromkeys(ALL_STREAMS, 1)
     assert "ERROR" not in run.stderr

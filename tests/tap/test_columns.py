@@ -17,11 +17,12 @@ from tests.support.payloads import documented
 from tests.support.store import fill
 from tests.support.stored import url_of
 from tests.support.streams import ALL_STREAMS, catalog_of
-from tests.support.tap import run_tap
 from tests.support.validation import assert_records_fit_their_schemas
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.forked_tap import ForkedTap
 
 FURTHER = [column.name for column in SEGMENT_COLUMNS]
 ADDRESSES = ("full@example.com", "steve@getvero.com", "user@example.com")
@@ -103,16 +104,16 @@ def test_one_address_has_one_hash_in_all_streams_and_runs(store: dict[str, Any])
     assert all(len(each) == 64 for each in hashes)
 
 
-def test_a_hash_needs_a_key(store: dict[str, Any], tmp_path: Path) -> None:
-    done = run_tap(tmp_path, store | {"email_addresses": "hash"})
+def test_a_hash_needs_a_key(store: dict[str, Any], tap: ForkedTap) -> None:
+    done = tap.run(store | {"email_addresses": "hash"})
     assert done.status == 1
     assert done.stderr.strip().endswith(
         "hash_key: email_addresses is hash, which needs a secret key"
     )
 
 
-def test_what_becomes_of_addresses_is_one_of_three(store: dict[str, Any], tmp_path: Path) -> None:
-    done = run_tap(tmp_path, store | {"email_addresses": "mask"})
+def test_what_becomes_of_addresses_is_one_of_three(store: dict[str, Any], tap: ForkedTap) -> None:
+    done = tap.run(store | {"email_addresses": "mask"})
     assert done.status == 1
     assert "email_addresses" in done.stderr
     assert "Traceback" not in done.stderr

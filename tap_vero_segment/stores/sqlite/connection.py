@@ -42,6 +42,9 @@ logger = logging.getLogger("vero-collector")
 BUSY_TIMEOUT: Final = 10_000
 """Milliseconds to wait for another process that writes."""
 
+ALONE_TIMEOUT: Final = 500
+"""Milliseconds to wait for others to close it: readers do so soon, and a collector never does."""
+
 LITTLE_ROOM: Final = 64 * 1024 * 1024
 """Bytes: a disk with less is nearly full; a small one, when a twentieth of it is left."""
 
@@ -126,6 +129,7 @@ def open_to_write(path: Path, setting: str, *, alone: bool = False) -> apsw.Conn
         try:
             if alone:  # before anything else is done with it: sqlite.org/wal.html#noshm
                 connection.pragma("locking_mode", "exclusive")
+            connection.set_busy_timeout(ALONE_TIMEOUT if alone else BUSY_TIMEOUT)
             _prepare(connection, known, path, setting)
         except BaseException:
             let_go(connection)
@@ -184,7 +188,6 @@ def _known(path: Path) -> Known:
 
 
 def _prepare(connection: apsw.Connection, known: Known, path: Path, setting: str) -> None:
-    connection.set_busy_timeout(BUSY_TIMEOUT)
     # Until the store is known to be whole, nothing may fold a damaged log into the file.
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     with connection:  # one snapshot, as another process may be making the store just now
