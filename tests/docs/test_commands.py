@@ -428,6 +428,8 @@ RUN_BY = {
     ".ci/run": {
         "apt-get install postgresql chromium",
         "pip install uv",
+        "uv run pytest",
+        "uv run pytest -m slow",
         "uv run pytest -n0 tests/tap",
     },
     "tests/docs/test_commands.py": {

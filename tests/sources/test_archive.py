@@ -36,7 +36,7 @@ from tests.support.archive import (
 from tests.support.faulty_s3 import LISTING, FaultyS3, Held
 from tests.support.inline_tap import sync_inline
 from tests.support.records import assert_shape
-from tests.support.rounds import by_rounds, rounds
+from tests.support.rounds import WEEKLY, by_rounds, rounds
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY
 from tests.support.stored import ids_by_stream, ids_of
 from tests.support.streams import ALL_STREAMS, bookmark_of, catalog_of, states_never_run_ahead
@@ -104,8 +104,8 @@ def new_place(request, tmp_path: Path) -> Callable[..., Place]:
 
 @pytest.fixture(scope="session")
 def past() -> History:
-    """A hundred thousand calls in forty objects."""
-    return history()
+    """Calls in forty objects, a hundred thousand of them each week."""
+    return history(100_000 if WEEKLY else 10_000)
 
 
 # A whole archive
@@ -213,7 +213,7 @@ def later_than(events: Iterable[Stored], loaded_at: str) -> list[Stored]:
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_calls_come_out_once_and_then_only_what_is_new(
+def test_many_calls_come_out_once_and_then_only_what_is_new(
     tap: ForkedTap, new_place, past: History
 ):
     place = new_place()

@@ -17,7 +17,6 @@ by_rounds = pytest.mark.rounds
 def rounds(most: int, least: int = 2) -> int:
     """Return a share of the rounds: ``VERO_TESTS_ROUNDS`` percent of them, 10 by default.
 
-    The suite is run before each change and has to be quick. ``.ci/run`` then tries these tests with
-    a third of the rounds, and each week all rounds are run.
+    The suite is run before each change and has to be quick; each week all rounds are run.
     """
     return max(least, most * PERCENT // 100)

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.timeout(2 * 3600 if WEEKLY else 900)
 def test_targets_change_what_their_rows_say(tmp_path: Path) -> None:
-    # One test, as all of them share what the tap wrote.
-    tried = [(target, tuple(target.changes) if WEEKLY else target.quick) for target in TARGETS]
+    # One test, as all of them share what the tap wrote. All but our own are tried each week.
+    tried = [(target, tuple(target.changes)) for target in (TARGETS if WEEKLY else TARGETS[:1])]
     variants = {variant for _, of_target in tried for variant in of_target}
     (tmp_path / "feed").mkdir()
     feed = Feed(tmp_path / "feed", WEBHOOKS, sorted(variants))

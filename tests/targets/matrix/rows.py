@@ -59,7 +59,6 @@ class Target(NamedTuple):
         appends: Whether every record is a row of its own, whatever its key.
         changes: What is known to differ from what was sent, in any phase, by variant.
         note: Whose fault it is, and which settings mend it.
-        quick: The variants that each run of the tests tries.
     """
 
     name: str
@@ -72,7 +71,6 @@ class Target(NamedTuple):
     appends: bool = False
     changes: Mapping[str, Changes] = {OBJECTS: frozenset(), TEXT: frozenset()}
     note: str = ""
-    quick: tuple[str, ...] = ()
 
     def install(self) -> list[str]:
         """Install it in an environment of its own; return the command that runs it.
@@ -118,7 +116,7 @@ SECONDS = "times cut to seconds"
 ESCAPES = "line ends, tabs and control characters become escapes"
 
 TARGETS = (
-    Target("target-vero-duckdb", "", "", DuckDB, quick=(OBJECTS, TEXT)),
+    Target("target-vero-duckdb", "", "", DuckDB),
     Target(
         "target-duckdb",
         "target-duckdb==0.8.0",
@@ -149,7 +147,6 @@ TARGETS = (
         "target-jsonl",
         JsonLines,
         appends=True,
-        quick=(OBJECTS,),
     ),
     Target(
         "target-singer-jsonl",
@@ -213,7 +210,6 @@ TARGETS = (
             "The target writes the JSON value `null` where there is no object; "
             "`objects_as_text: true` mends it"
         ),
-        quick=(TEXT,),
     ),
     Target(
         "pipelinewise-target-postgres",
@@ -247,7 +243,6 @@ TARGETS = (
             TEXT: {EMPTY},
         },
         note="CSV does not tell `''` from NULL; `objects_as_text: true` mends the rest",
-        quick=(TEXT,),
     ),
     Target(
         "pipelinewise-target-s3-csv",
