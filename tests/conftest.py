@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.collector import Collector
 from tests.support.forked_collector import FORKS
+from tests.support.forked_tap import TAP_FORKS, ForkedTap
 from tests.support.postgres import Postgres, running_postgres
 
 if TYPE_CHECKING:
@@ -62,9 +63,16 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(scope="session", autouse=True)
 def forks() -> Iterator[None]:
-    """The process that collectors are forked from ends with the tests."""
+    """The processes that others are forked from end with the tests."""
     yield
     FORKS.stop()
+    TAP_FORKS.stop()
+
+
+@pytest.fixture
+def tap(tmp_path: Path) -> ForkedTap:
+    """The tap, each run in a process of its own."""
+    return ForkedTap(TAP_FORKS, tmp_path)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.forked_tap import ForkedTap, TapForks
 from tests.support.s3 import S3
 
 if TYPE_CHECKING:
@@ -15,18 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _CLOUD = ("AWS_", "GOOGLE_", "AZURE_")
-
-
-@pytest.fixture(scope="session")
-def tap_forks() -> Iterator[TapForks]:
-    with TapForks() as forks:
-        yield forks
-
-
-@pytest.fixture
-def tap(tap_forks: TapForks, tmp_path: Path) -> ForkedTap:
-    """The tap, each run in a process of its own."""
-    return ForkedTap(tap_forks, tmp_path)
 
 
 @pytest.fixture(scope="session")

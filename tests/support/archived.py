@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
-import subprocess
+import os
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support.collector import clean_environment, collector_command
+from tests.support.collector import clean_environment
+from tests.support.forked_collector import FORKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def archived(folder: Path) -> Counter[str]:
@@ -27,14 +28,10 @@ def archived(folder: Path) -> Counter[str]:
 
 def killed_when(folder: Path, condition: Callable[[], bool], *arguments: str) -> bool:
     """Start a command of the collector's and kill it on a condition; whether it was alive."""
-    with subprocess.Popen(
-        collector_command(*arguments),
-        cwd=folder,
-        env=clean_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        while process.poll() is None and not condition():
-            time.sleep(0.0005)
-        process.kill()
-        return process.wait() != 0
+    with Path(os.devnull).open("wb") as nowhere:
+        outputs = (nowhere.fileno(), nowhere.fileno())
+        process = FORKS.launch(arguments, folder, clean_environment(), outputs)
+    while process.poll() is None and not condition():
+        time.sleep(0.0005)
+    process.kill()
+    return process.wait() != 0

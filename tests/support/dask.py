@@ -14,8 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from tests.support.collector import clean_environment
-from tests.support.forked_collector import ForkedProcess
-from tests.support.forked_tap import TapForks, run_forked, serve_forks
+from tests.support.forked_tap import ForkedProcess, TapForks, run_forked, serve_forks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +54,6 @@ class Dask:
         return worker
 
     def __enter__(self) -> Self:
-        self._forks.__enter__()
         self.scheduler = self._start(
             "dask_scheduler",
             *("--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
@@ -81,7 +79,7 @@ class Dask:
         for process in (*self.workers, self.scheduler):
             process.kill()
             process.wait(timeout=30)
-        self._forks.__exit__()
+        self._forks.stop()
 
 
 if __name__ == "__main__":

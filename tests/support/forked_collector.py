@@ -10,58 +10,17 @@ import gc
 import importlib
 import os
 import pkgutil
-import signal
 import socket
-import subprocess
 import sys
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.support.forked_tap import TapForks, receive_number, run_forked, serve_forks
+from tests.support.forked_tap import ForkedProcess, TapForks, run_forked, serve_forks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-
-class ForkedProcess:
-    """A command under way, with what tests use of ``subprocess.Popen``."""
-
-    def __init__(self, pid: int, session: socket.socket) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
-        self._session = session
-
-    def send_signal(self, number: int) -> None:
-        # As Popen does: one that has ended gets none.
-        if self.poll() is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
-    def poll(self) -> int | None:
-        with suppress(subprocess.TimeoutExpired):
-            self.wait(timeout=0)
-        return self.returncode
-
-    def wait(self, timeout: float = 60) -> int:
-        """Return the exit status once it has ended; minus the signal that it died of.
-
-        Raises:
-            subprocess.TimeoutExpired: It has not ended by then.
-        """
-        if self.returncode is None:
-            self._session.settimeout(timeout)
-            try:
-                status = receive_number(self._session)
-            except (BlockingIOError, TimeoutError) as error:
-                raise subprocess.TimeoutExpired("vero-collector", timeout) from error
-            self.returncode = os.waitstatus_to_exitcode(status)
-            self._session.close()
-        return self.returncode
 
 
 class CollectorForks(TapForks):
@@ -76,7 +35,6 @@ class CollectorForks(TapForks):
     def can_be(self, env: Mapping[str, str]) -> bool:
         """Whether Python runs with these settings of its own, which it reads once and early."""
         if self._of_python is None:
-            self.__enter__()
             self._of_python = _of_python(os.environ)
         return _of_python(env) == self._of_python
 
@@ -89,11 +47,6 @@ class CollectorForks(TapForks):
     ) -> ForkedProcess:
         """Start a command; its standard output and standard error are two open files."""
         return ForkedProcess(*self.fork(cwd, list(arguments), env, outputs))
-
-    def stop(self) -> None:
-        if self._of_python is not None:
-            self.__exit__()
-            self._of_python = None
 
 
 def _of_python(environment: Mapping[str, str]) -> dict[str, str]:

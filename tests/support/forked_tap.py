@@ -93,8 +93,47 @@ class RunningTap:
         self.close()
 
 
+class ForkedProcess:
+    """A process under way, with what tests use of ``subprocess.Popen``."""
+
+    def __init__(self, pid: int, session: socket.socket) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._session = session
+
+    def send_signal(self, number: int) -> None:
+        # As Popen does: one that has ended gets none.
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def poll(self) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(timeout=0)
+        return self.returncode
+
+    def wait(self, timeout: float = 60) -> int:
+        """Return the exit status once it has ended; minus the signal that it died of.
+
+        Raises:
+            subprocess.TimeoutExpired: It has not ended by then.
+        """
+        if self.returncode is None:
+            self._session.settimeout(timeout)
+            try:
+                status = receive_number(self._session)
+            except (BlockingIOError, TimeoutError) as error:
+                raise subprocess.TimeoutExpired("forked", timeout) from error
+            self.returncode = os.waitstatus_to_exitcode(status)
+            self._session.close()
+        return self.returncode
+
+
 class TapForks:
-    """The process that forks; usable as a context manager."""
+    """The process that forks, started when it is first wanted; usable as a context manager."""
 
     # Unbuffered, as in many containers: a signal then cuts writes short.
     program: tuple[str, ...] = ("-u", "-m", "tests.support.forked_tap")
@@ -102,6 +141,22 @@ class TapForks:
 
     def __init__(self) -> None:
         self.runs = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(
+        self, arguments: list[str], cwd: Path, env: dict[str, str], timeout: float
+    ) -> tuple[int, bytes, bytes]:
+        """Run to the end; return the exit status, the standard output and the standard error."""
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            outputs = (output.fileno(), errors.fileno())
+            process = ForkedProcess(*self.fork(cwd, arguments, env, outputs))
+            try:
+                status = process.wait(timeout)
+            finally:
+                process.kill()
+            output.seek(0)
+            errors.seek(0)
+            return status, output.read(), errors.read()
 
     def start(self, cwd: Path, arguments: list[str], env: dict[str, str]) -> RunningTap:
         errors = cwd / "stderr"
@@ -117,6 +172,7 @@ class TapForks:
         self, cwd: Path, arguments: list[str], env: dict[str, str], outputs: tuple[int, int]
     ) -> tuple[int, socket.socket]:
         """Start a process; return its number, and the socket that its status will come from."""
+        self.__enter__()
         request = json.dumps({"arguments": arguments, "cwd": str(cwd), "env": env}).encode()
         session = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         session.settimeout(60)
@@ -126,6 +182,8 @@ class TapForks:
         return receive_number(session), session
 
     def __enter__(self) -> Self:
+        if self._process is not None:
+            return self
         self._folder = tempfile.TemporaryDirectory(prefix="forks")
         self._address = f"{self._folder.name}/socket"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -140,9 +198,18 @@ class TapForks:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=30)
-        self._folder.cleanup()
+        self.stop()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(timeout=30)
+            self._process = None
+            self._folder.cleanup()
+
+
+TAP_FORKS = TapForks()
+"""For all tests, which stop it at their end."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.collector import clean_environment
 from tests.support.streams import ALL_STREAMS, catalog_of
-from tests.support.tap import read_messages, tap_command
+from tests.support.tap import run_tap, tap_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,17 +53,11 @@ def run_pipeline(
 
 
 def records_of_tap(folder: Path, config: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    done = subprocess.run(
-        tap_command(folder, config, catalog=catalog_of(*ALL_STREAMS)),
-        env=clean_environment(),
-        capture_output=True,
-        timeout=120,
-        check=True,
-    )
-    messages = read_messages(done.stdout.splitlines())
+    run = run_tap(folder, config, catalog=catalog_of(*ALL_STREAMS))
+    assert run.status == 0, run.stderr
     return {
         record["id"]: record
-        for stream, of_stream in messages.records.items()
+        for stream, of_stream in run.messages.records.items()
         if stream != "tracks"
         for record in of_stream
     }

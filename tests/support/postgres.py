@@ -107,6 +107,8 @@ class Postgres:
             "unix_socket_directories": "",
             "max_connections": 100,
             "shared_buffers": "32MB",
+            # Each test's database would be looked at each minute.
+            "autovacuum_naptime": "1h",
         }
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         with self.log_file.open("ab") as log:

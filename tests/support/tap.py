@@ -90,19 +90,34 @@ def run_tap(
     catalog: dict[str, Any] | None = None,
     env: dict[str, str] | None = None,
     timeout: float = 120,
+    forked: bool = True,
 ) -> Run:
-    """Run the tap to its end; only a run that ended well is parsed as messages."""
-    done = subprocess.run(
-        tap_command(folder, config, *arguments, state=state, catalog=catalog),
-        cwd=folder,
-        env=clean_environment() | (env or {}),
-        capture_output=True,
-        timeout=timeout,
-        check=False,
-    )
-    parse = done.returncode == 0 and not {"--discover", "--about", "--version"} & set(arguments)
-    lines = done.stdout.splitlines() if parse else []
-    return Run(done.returncode, read_messages(lines), done.stdout, done.stderr.decode())
+    """Run the tap to its end; only a run that ended well is parsed as messages.
+
+    Args:
+        folder: Its working folder.
+        config: Its settings.
+        arguments: Its other arguments.
+        state: The state that it goes on from.
+        catalog: The catalog that it is given.
+        env: More of its environment.
+        timeout: The seconds that it may take.
+        forked: Fork it from a process that has imported it; otherwise it is one from the start.
+    """
+    command = tap_command(folder, config, *arguments, state=state, catalog=catalog)
+    environment = clean_environment() | (env or {})
+    if forked:
+        from tests.support.forked_tap import TAP_FORKS
+
+        status, output, errors = TAP_FORKS.run(command[len(TAP) :], folder, environment, timeout)
+    else:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, timeout=timeout, check=False
+        )
+        status, output, errors = done.returncode, done.stdout, done.stderr
+    parse = status == 0 and not {"--discover", "--about", "--version"} & set(arguments)
+    lines = output.splitlines() if parse else []
+    return Run(status, read_messages(lines), output, errors.decode())
 
 
 def discover(folder: Path, config: dict[str, Any]) -> dict[str, Any]:

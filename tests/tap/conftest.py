@@ -4,25 +4,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.forked_tap import ForkedTap, TapForks
 from tests.support.payloads import EMAIL_TYPES, OTHER_TYPES, documented, many
 from tests.support.store import fill
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture(scope="session")
-def tap_forks() -> Iterator[TapForks]:
-    with TapForks() as forks:
-        yield forks
-
-
-@pytest.fixture
-def tap(tap_forks: TapForks, tmp_path: Path) -> ForkedTap:
-    """The tap, each run in a process of its own."""
-    return ForkedTap(tap_forks, tmp_path)
 
 
 @pytest.fixture(scope="session")

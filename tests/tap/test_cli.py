@@ -34,7 +34,7 @@ def test_the_console_script_is_the_tap() -> None:
 
 
 def test_version_prints_the_version(tmp_path: Path) -> None:
-    run = run_tap(tmp_path, {}, "--version")
+    run = run_tap(tmp_path, {}, "--version", forked=False)
     assert run.status == 0
     assert f"tap-vero-segment v{version('tap-vero-segment')}".encode() in run.stdout
 
@@ -138,7 +138,7 @@ def test_a_trial_of_the_schemas_needs_no_source(tap: ForkedTap, tmp_path: Path) 
 
 
 def test_a_sync_ends_with_status_0(tmp_path: Path, one_of_each: Path) -> None:
-    run = run_tap(tmp_path, {"source": url_of(one_of_each)})
+    run = run_tap(tmp_path, {"source": url_of(one_of_each)}, forked=False)
     assert run.status == 0
     assert run.messages.counts()["tracks"] == 7
     assert "ERROR" not in run.stderr
