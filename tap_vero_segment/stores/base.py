@@ -648,6 +648,24 @@ class Writer(Protocol):
             How many were deleted; 0: none is left.
         """
 
+    def build_index(self, rest: Callable[[], None] = lambda: None) -> bool:
+        """Add some events to the index that :meth:`Reader.search` goes by, if there are enough.
+
+        Args:
+            rest: Called between pieces of work of some milliseconds, to leave the machine to
+                others; no transaction is open then.
+
+        Returns:
+            Whether something was done, so that there may be more to do.
+        """
+
+    def repair_index(self, rest: Callable[[], None] = lambda: None) -> int:
+        """Delete what is damaged of that index, so that it is built anew; return how many blocks.
+
+        Args:
+            rest: As for :meth:`build_index`.
+        """
+
     def erased_people(self) -> ErasedPeople:
         """Return the people who were erased; the same object as before where nothing changed."""
 

@@ -30,7 +30,7 @@ from tap_vero_segment.stores.base import (
 )
 from tap_vero_segment.stores.erasures import ErasedEvent, ErasureFigures
 from tap_vero_segment.stores.postgres.connection import key_of, open_to_read
-from tap_vero_segment.stores.search import search_all
+from tap_vero_segment.stores.postgres.search import search as search_events
 from tap_vero_segment.track import with_loaded_at, without_loaded_at
 
 if TYPE_CHECKING:
@@ -317,7 +317,7 @@ class PostgresReader(Closing):
         self, search: Search, *, before: int | None = None, after: int | None = None, limit: int
     ) -> SearchPage:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
-        return search_all(self, search, before, after, limit)
+        return search_events(self._session, search, before, after, limit)
 
     def exports(self) -> dict[str, list[Exported]]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""

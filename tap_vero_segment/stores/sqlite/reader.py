@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
-from tap_vero_segment.limits import PAGE_BYTES
 from tap_vero_segment.stores.base import (
     BACKLOG_COUNTED,
     FOUND,
@@ -28,9 +27,14 @@ from tap_vero_segment.stores.base import (
     Total,
 )
 from tap_vero_segment.stores.erasures import ErasedEvent, ErasureFigures
-from tap_vero_segment.stores.search import search_all
+from tap_vero_segment.stores.search import find
 from tap_vero_segment.stores.sqlite.arrivals import read_arrivals
-from tap_vero_segment.stores.sqlite.connection import is_nearly_full, open_to_read, path_of
+from tap_vero_segment.stores.sqlite.connection import (
+    is_nearly_full,
+    open_to_read,
+    path_of,
+    read_page,
+)
 from tap_vero_segment.stores.sqlite.integrity import (
     WHOLE,
     check_all,
@@ -42,6 +46,7 @@ from tap_vero_segment.stores.sqlite.integrity import (
     newest_event,
     translating_errors,
 )
+from tap_vero_segment.stores.sqlite.search import SqliteIndex
 from tap_vero_segment.track import with_loaded_at
 
 if TYPE_CHECKING:
@@ -252,7 +257,8 @@ class SqliteReader(Closing):
         self, search: Search, *, before: int | None = None, after: int | None = None, limit: int
     ) -> SearchPage:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
-        return search_all(self, search, before, after, limit)
+        with self._reading():
+            return find(SqliteIndex(self._connection), search, before, after, limit)
 
     def exports(self) -> dict[str, list[Exported]]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
@@ -326,16 +332,7 @@ class SqliteReader(Closing):
         return ErasureFigures(*row)
 
     def _page(self, query: str, bindings: tuple[Any, ...]) -> tuple[list[Any], bool]:
-        """Return rows, and whether they are all; their bytes count, which alone can be many."""
-        rows: list[Any] = []
-        size = 0
-        with closing(self._connection.execute(query, bindings)) as found:
-            for row in found:
-                size += sum(len(column) for column in row if isinstance(column, bytes))
-                if size > PAGE_BYTES and rows:
-                    return rows, False
-                rows.append(row)
-        return rows, True
+        return read_page(self._connection, query, bindings)
 
     @contextmanager
     def _reading(self) -> Generator[None]:
