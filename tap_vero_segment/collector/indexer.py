@@ -60,8 +60,7 @@ class Indexer:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        # Whoever only stays for a moment needs no index.
-        pause = PAUSE_SECONDS
+        pause = 0.0
         while not self._stopping.wait(pause):
             pause = AGAIN_SECONDS
             try:
@@ -83,13 +82,11 @@ class Indexer:
         """Build all that there is to build, again and again."""
         self._rested = self._clocks()
         if broken := writer.repair_index(self._rest):
-            logger.warning("%d blocks of the search index were damaged: built anew", broken)
-        while True:
+            logger.warning("damaged blocks of the search index: %d, built anew", broken)
+        while not self._stopping.wait(PAUSE_SECONDS):
+            self._rested = self._clocks()
             while writer.build_index(self._rest):
                 self._rest()
-            if self._stopping.wait(PAUSE_SECONDS):
-                raise _StoppingError
-            self._rested = self._clocks()
 
     def _rest(self) -> None:
         """Leave the machine to the rest of the process: the busier that is, the longer.

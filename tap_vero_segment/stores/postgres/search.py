@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from tap_vero_segment.limits import PAGE_BYTES
 from tap_vero_segment.stores.base import StoreError
 from tap_vero_segment.stores.postgres.connection import SAFE_PATH, key_of
-from tap_vero_segment.stores.search import PARTS, Block, Part, find, keys_of, make_part, without
+from tap_vero_segment.stores.search.find import find
+from tap_vero_segment.stores.search.index import Block, Part, part_of, without
+from tap_vero_segment.stores.search.keys import PARTS, keys_of
 from tap_vero_segment.track import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from tap_vero_segment.stores.base import Search, SearchPage
     from tap_vero_segment.stores.postgres.connection import Connection, Session
-    from tap_vero_segment.stores.search import Row
+    from tap_vero_segment.stores.search.index import Row
 
 T = TypeVar("T")
 
@@ -168,7 +170,7 @@ class WritablePostgresIndex:
         """See :class:`tap_vero_segment.stores.search.WritableIndex`."""
         return self._session.commit(lambda connection: _number(connection, _CHANGES))
 
-    def add(self, block: Block, entries: Sequence[Iterable[int]], changes: int) -> bool:
+    def add(self, block: Block, entries: Sequence[bytes], changes: int) -> bool:
         """See :class:`tap_vero_segment.stores.search.WritableIndex`."""
 
         def work(connection: Connection) -> bool:
@@ -176,7 +178,7 @@ class WritablePostgresIndex:
                 return False
             added = block._replace(number=_number(connection, _NEXT_NUMBER)).checked()
             numbers = range(added.number * PARTS, (added.number + 1) * PARTS)
-            parts = dict(zip(numbers, map(make_part, numbers, entries), strict=True))
+            parts = dict(zip(numbers, map(part_of, numbers, entries), strict=True))
             connection.execute(_CHANGED)
             connection.execute(_ADD_BLOCK, added)
             connection.execute(_ADD_PARTS, _columns(parts))

@@ -28,7 +28,7 @@ from tap_vero_segment.stores.postgres.erasing import (
 )
 from tap_vero_segment.stores.postgres.pruning import prune
 from tap_vero_segment.stores.postgres.search import WritablePostgresIndex, reading_calls
-from tap_vero_segment.stores.search import build, repair
+from tap_vero_segment.stores.search.index import build, repair
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tap_vero_segment.stores.erasures import ErasedPeople, Erasure
-from tap_vero_segment.stores.search import keys_of
+from tap_vero_segment.stores.search.keys import keys_of
 from tap_vero_segment.stores.sqlite.integrity import newest_event
 from tap_vero_segment.stores.sqlite.pruning import delete
 from tap_vero_segment.stores.sqlite.search import forget_events
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import apsw
 
     from tap_vero_segment.stores.erasures import Deletion
-    from tap_vero_segment.stores.search import Key
+    from tap_vero_segment.stores.search.keys import Key
 
 _VERSION: Final = """
 SELECT coalesce(max(number), 0), count(finished_at) FROM erasures

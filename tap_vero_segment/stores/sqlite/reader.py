@@ -27,7 +27,7 @@ from tap_vero_segment.stores.base import (
     Total,
 )
 from tap_vero_segment.stores.erasures import ErasedEvent, ErasureFigures
-from tap_vero_segment.stores.search import find
+from tap_vero_segment.stores.search.find import find
 from tap_vero_segment.stores.sqlite.arrivals import read_arrivals
 from tap_vero_segment.stores.sqlite.connection import (
     is_nearly_full,

@@ -7,7 +7,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_vero_segment.limits import PAGE_BYTES
-from tap_vero_segment.stores.search import PARTS, Block, Part, make_part, without
+from tap_vero_segment.stores.search.index import Block, Part, part_of, without
+from tap_vero_segment.stores.search.keys import PARTS
 from tap_vero_segment.stores.sqlite.connection import read_page
 from tap_vero_segment.stores.sqlite.integrity import check_alone, check_page
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
     import apsw
 
-    from tap_vero_segment.stores.search import Key, Row
+    from tap_vero_segment.stores.search.index import Row
+    from tap_vero_segment.stores.search.keys import Key
 
 _BLOCKS: Final = "SELECT number, after, until, first, oldest, newest, checksum FROM search_blocks"
 _PART: Final = "SELECT entries, checksum FROM search_parts WHERE number = ?"
@@ -111,7 +113,7 @@ class SqliteIndex:
         count: int = self._connection.execute(_CHANGES).get
         return count
 
-    def add(self, block: Block, entries: Sequence[Iterable[int]], changes: int) -> bool:
+    def add(self, block: Block, entries: Sequence[bytes], changes: int) -> bool:
         """See :class:`tap_vero_segment.stores.search.WritableIndex`."""
         with self._transaction():
             if self.changes() != changes:
@@ -124,7 +126,7 @@ class SqliteIndex:
             self._connection.executemany(
                 _ADD_PART,
                 [
-                    (number, *make_part(number, some))
+                    (number, *part_of(number, some))
                     for number, some in zip(numbers, entries, strict=True)
                 ],
             )

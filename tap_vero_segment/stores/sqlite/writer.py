@@ -22,7 +22,7 @@ from tap_vero_segment.stores.base import (
     digests_alike,
 )
 from tap_vero_segment.stores.exports import merged
-from tap_vero_segment.stores.search import build, repair
+from tap_vero_segment.stores.search.index import build, repair
 from tap_vero_segment.stores.sqlite.arrivals import add_arrivals, forget_arrivals
 from tap_vero_segment.stores.sqlite.connection import (
     is_nearly_full,

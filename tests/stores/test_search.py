@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import closing
 from itertools import count, pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -19,11 +20,12 @@ import pytest
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_EVENT, COLLECTIONS
 from tap_vero_segment.recipients import address, user_id
-from tap_vero_segment.stores import search as searching
 from tap_vero_segment.stores.base import Event, Search, SearchPage
 from tap_vero_segment.stores.erasures import Deletion
 from tap_vero_segment.stores.open import backup, open_reader, repair_clock, restore
 from tap_vero_segment.stores.postgres.connection import READER_ROLE
+from tap_vero_segment.stores.search import find, index
+from tap_vero_segment.stores.search.keys import PARTS, keys_wanted
 from tap_vero_segment.track import TrackCall, encode
 from tests.stores.test_any_store import prune_all, read
 from tests.support.rounds import by_rounds, rounds
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tap_vero_segment.stores.base import Reader, Writer
+    from tap_vero_segment.stores.search.index import Block, Index, WritableIndex
+    from tap_vero_segment.stores.search.keys import Key
 
 START = times.from_text("2026-11-01T00:00:00Z")
 PEOPLE = 12
@@ -41,7 +45,7 @@ numbers = count()
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(searching, "BLOCK", 20)
+    monkeypatch.setattr(index, "BLOCK", 20)
 
 
 def event(chance: random.Random) -> Event:
@@ -196,17 +200,17 @@ def build_all(writer: Writer) -> None:
         pass
 
 
-def blocks_of(writer: Writer) -> list[searching.Block]:
+def blocks_of(writer: Writer) -> list[Block]:
     return index_of(writer).blocks()
 
 
-def index_of(writer: Any) -> searching.WritableIndex:
+def index_of(writer: Any) -> WritableIndex:
     """The index, as the writer builds it."""
-    found: list[searching.WritableIndex] = []
+    found: list[WritableIndex] = []
     with pytest.MonkeyPatch.context() as patch:
         for module in ("sqlite", "postgres"):
             name = f"tap_vero_segment.stores.{module}.writer.build"
-            patch.setattr(name, lambda index, _rest: found.append(index))
+            patch.setattr(name, lambda built, _rest: found.append(built))
         writer.build_index()
     return found[0]
 
@@ -217,8 +221,8 @@ def test_a_search_finds_what_a_look_at_every_event_finds(
     writer, reader, url, seed, monkeypatch, tmp_path
 ):
     chance = random.Random(seed)
-    monkeypatch.setattr(searching, "SEARCHED", chance.choice([5, 20_000]))
-    monkeypatch.setattr(searching, "SPAN", chance.choice([1 << 40, 1 << 13]))
+    monkeypatch.setattr(find, "SEARCHED", chance.choice([5, 20_000]))
+    monkeypatch.setattr(index, "SPAN", chance.choice([1 << 40, 1 << 13]))
     for _ in range(8):
         writer.write([event(chance) for _ in range(chance.randrange(40))], [])
         match chance.randrange(8):
@@ -246,7 +250,7 @@ def test_a_search_looks_at_few_events(writer, reader, monkeypatch):
     chance = random.Random(1)
     writer.write([event(chance) for _ in range(500)], [])
     build_all(writer)
-    monkeypatch.setattr(searching, "SEARCHED", 100)
+    monkeypatch.setattr(find, "SEARCHED", 100)
 
     for search in (Search(recipient="person3@example.com"), Search(collection="email_bounced")):
         page = reader.search(search, limit=100)
@@ -264,38 +268,50 @@ def test_a_search_looks_at_few_events(writer, reader, monkeypatch):
     assert page == SearchPage([], None, None)
 
 
-def entries_of(index: searching.Index, keys: set[searching.Key]) -> int:
+def entries_of(built: Index, keys: set[Key]) -> int:
     """How many entries there are of some keys, in all blocks."""
     found = 0
-    for block in index.blocks():
+    for block in built.blocks():
         for part, begins in keys:
-            number = block.number * searching.PARTS + part
-            entries = searching.read_part(number, index.parts([number]))
-            found += sum(entry // searching.SPAN == begins for entry in entries or ())
+            number = block.number * PARTS + part
+            entries = index.read_part(number, built.parts([number]))
+            found += sum(entry // index.SPAN == begins for entry in entries or ())
     return found
 
 
-def keys_of_person(person: int) -> set[searching.Key]:
+def keys_of_person(person: int) -> set[Key]:
     search = Search(recipient=f"person{person}@example.com", user_id=str(person))
-    return {key for keys in searching._keys_wanted(search) for key in keys}  # noqa: SLF001
+    return {key for keys in keys_wanted(search) for key in keys}
 
 
-def test_an_erased_person_leaves_nothing_in_the_index(writer, reader):
+def test_an_erased_person_leaves_nothing_in_the_index(writer, reader, url):
     chance = random.Random(2)
     writer.write([event(chance) for _ in range(300)], [])
     build_all(writer)
-    index = index_of(writer)
+    built = index_of(writer)
     before = len(blocks_of(writer))
-    assert entries_of(index, keys_of_person(3)) > 10
-    others = entries_of(index, keys_of_person(4))
+    assert entries_of(built, keys_of_person(3)) > 10
+    others = entries_of(built, keys_of_person(4))
+    gone = [
+        begins * index.SPAN + times.from_text(call["loadedAt"]) - block.first
+        for block in blocks_of(writer)
+        for call in read(reader)
+        if call.get("userId") == "3"
+        and block.after < times.from_text(call["loadedAt"]) <= block.until
+        for _, begins in keys_of_person(3)
+    ]
 
     erase(writer, reader, Search(user_id="3"))
     erase(writer, reader, Search(recipient="person3@example.com"))
 
-    assert entries_of(index, keys_of_person(3)) == 0
-    assert entries_of(index, keys_of_person(4)) == others
+    assert entries_of(built, keys_of_person(3)) == 0
+    assert entries_of(built, keys_of_person(4)) == others
     assert len(blocks_of(writer)) == before
     check(reader, chance)
+    assert writer.scrub() is None
+    if url.startswith("sqlite"):
+        file = Path(url.removeprefix("sqlite:///")).read_bytes()
+        assert not [entry for entry in gone if index.pack([entry]) in file]
 
 
 @pytest.mark.parametrize("deleted", ["erased", "pruned", "built"])
@@ -392,9 +408,9 @@ def test_the_index_follows_a_repaired_clock(open_writer, url):
 
 _BUILD = """
 import sys
-from tap_vero_segment.stores import search
 from tap_vero_segment.stores.open import open_writer
-search.BLOCK = 20
+from tap_vero_segment.stores.search import index
+index.BLOCK = 20
 writer = open_writer(sys.argv[1], "store")
 print("ready", flush=True)
 while writer.build_index():
