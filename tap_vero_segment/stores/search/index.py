@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tap_vero_segment.stores.search.keys import Key
 
-BLOCK: Final = 8_192
+BLOCK: Final = 4_096
 """Events in a block: so many, at most, are looked at one by one as no block has them yet."""
 
 MAX_KEYS: Final = 32 * BLOCK
