@@ -8,7 +8,7 @@ from tap_vero_segment import times
 from tap_vero_segment.limits import PAGE_BYTES
 from tap_vero_segment.stores.base import SearchPage
 from tap_vero_segment.stores.search.index import moments_of, read_part, whole
-from tap_vero_segment.stores.search.keys import PARTS, keys_wanted, matcher
+from tap_vero_segment.stores.search.keys import PARTS, keys_wanted, matcher, within
 from tap_vero_segment.track import with_loaded_at
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def find(
 ) -> SearchPage:
     """Do what :meth:`tap_vero_segment.stores.base.Reader.search` does, in one snapshot."""
     newest_first = after is None
-    low = times.EARLIEST - 1 if after is None else after
-    high = times.LATEST if before is None else before - 1
+    low = times.EARLIEST - 1 if after is None else within(after)
+    high = times.LATEST if before is None else within(before) - 1
     fits = matcher(search)
     found: list[Row] = []
     size = 0

@@ -62,10 +62,10 @@ def matcher(search: Search) -> Callable[[bytes], bool]:
     ]
     # Fixed-width text sorts as time does.
     if search.since is not None:
-        since = times.to_text(search.since)
+        since = times.to_text(within(search.since))
         tests.append(lambda call: call.timestamp >= since)
     if search.until is not None:
-        until = times.to_text(search.until)
+        until = times.to_text(within(search.until))
         tests.append(lambda call: call.timestamp < until)
     has_recipient = None if search.recipient is None else _has_recipient(search.recipient)
     has_text = None if search.text is None else _has_text(search.text)
@@ -80,6 +80,11 @@ def matcher(search: Search) -> Callable[[bytes], bool]:
         return has_recipient is None or has_recipient(line)
 
     return fits
+
+
+def within(moment: int) -> int:
+    """Return the nearest point in time that can be written."""
+    return min(max(moment, times.EARLIEST), times.LATEST)
 
 
 def _is_of(collection: str) -> Callable[[_Call], bool]:
@@ -133,7 +138,7 @@ def _can_have(value: str) -> Callable[[bytes], bool]:
 
     Whether it does takes twenty times as long to say.
     """
-    if digits_of(value):
+    if value.isascii() and digits_of(value):
         # However it is written there: no digit stands between those of a number.
         digits = value.encode()
         return lambda line: b"\\" in line or digits in line.translate(None, _NOT_DIGITS)
