@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left
+from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from zlib import crc32
 
@@ -23,7 +24,7 @@ from tap_vero_segment.stores.search.keys import PARTS, keys_of
 from tap_vero_segment.track import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tap_vero_segment.stores.search.keys import Key
 
@@ -63,7 +64,15 @@ class Block(NamedTuple):
 
     def checked(self) -> Block:
         """Return the block with the checksum that fits."""
-        return self._replace(checksum=crc32(repr(self[:-1]).encode()))
+        return self._replace(checksum=crc32(_pack(*self[:-1])))
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is as it was written."""
+        return self.checksum == crc32(_pack(*self[:-1]))
+
+
+_pack: Final = Struct("<6q").pack
 
 
 class Part(NamedTuple):
@@ -119,8 +128,7 @@ class WritableIndex(Index, Protocol):
 
 def whole(blocks: Iterable[Block]) -> list[Block]:
     """Return the blocks that are as they were written, in order; the others count for nothing."""
-    found = (block for block in blocks if block == block.checked())
-    return sorted(found, key=lambda block: block.until)
+    return sorted((block for block in blocks if block.whole), key=lambda block: block.until)
 
 
 def pack(entries: Iterable[int]) -> bytes:
@@ -133,13 +141,13 @@ def pack(entries: Iterable[int]) -> bytes:
 
 def part_of(number: int, entries: bytes) -> Part:
     """Return a part of some entries."""
-    return Part(entries, crc32(entries, crc32(str(number).encode())))
+    return Part(entries, crc32(entries, number & 0xFFFFFFFF))
 
 
 def read_part(number: int, parts: Mapping[int, Part]) -> Sequence[int] | None:
     """Return the entries of a part; None: it is missing, or is not as it was written."""
     part = parts.get(number)
-    if part is None or part != part_of(number, part.entries):
+    if part is None or part.checksum != crc32(part.entries, number & 0xFFFFFFFF):
         return None
     if sys.byteorder == "little":
         return memoryview(part.entries).cast("Q")
@@ -148,12 +156,13 @@ def read_part(number: int, parts: Mapping[int, Part]) -> Sequence[int] | None:
     return read
 
 
-def moments_of(entries: Sequence[int], begins: int, block: Block) -> Iterator[int]:
-    """Yield the ``loaded_at`` of the events that have a key, as the entries of its part say."""
+def moments_of(entries: Sequence[int], begins: int, block: Block) -> list[int]:
+    """Return the ``loaded_at`` of the events that have a key, as the entries of its part say."""
     start = bisect_left(entries, begins * SPAN)
+    if start == len(entries) or entries[start] >= (begins + 1) * SPAN:  # as in most blocks
+        return []
     end = bisect_left(entries, (begins + 1) * SPAN, start)
-    for entry in entries[start:end]:
-        yield block.first + (entry & SPAN - 1)
+    return [block.first + (entry & SPAN - 1) for entry in entries[start:end]]
 
 
 def without(
@@ -290,7 +299,7 @@ def repair(index: WritableIndex, rest: Callable[[], None]) -> int:
         rest()
         numbers = range(block.number * PARTS, (block.number + 1) * PARTS)
         parts = index.parts(numbers)
-        if block != block.checked() or any(read_part(each, parts) is None for each in numbers):
+        if not block.whole or any(read_part(each, parts) is None for each in numbers):
             broken.append(block.number)
     if broken:
         index.forget(broken)

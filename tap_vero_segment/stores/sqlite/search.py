@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from tap_vero_segment.stores.search.keys import Key
 
 _BLOCKS: Final = "SELECT number, after, until, first, oldest, newest, checksum FROM search_blocks"
-_PART: Final = "SELECT entries, checksum FROM search_parts WHERE number = ?"
+_PARTS: Final = """
+SELECT part.number, part.entries, part.checksum
+FROM json_each(?) AS wanted CROSS JOIN search_parts AS part ON part.number = wanted.value
+"""
 _WITH_IDS: Final = "SELECT loaded_at FROM events WHERE id IN (SELECT value FROM json_each(?))"
 _EVENT: Final = "SELECT loaded_at, previous, call_check, call FROM events WHERE loaded_at = ?"
 _BETWEEN: Final = """
@@ -70,13 +73,8 @@ class SqliteIndex:
 
     def parts(self, numbers: Sequence[int]) -> dict[int, Part]:
         """See :class:`tap_vero_segment.stores.search.Index`."""
-        found: dict[int, Part] = {}
-        execute = self._connection.execute
-        for number in numbers:
-            row: Any = execute(_PART, (number,)).fetchone()
-            if row is not None:
-                found[number] = Part(*row)
-        return found
+        rows: Any = self._connection.execute(_PARTS, (json.dumps(list(numbers)),))
+        return {number: Part(*part) for number, *part in rows}
 
     def with_ids(self, ids: Sequence[str]) -> list[int]:
         """See :class:`tap_vero_segment.stores.search.Index`."""
