@@ -29,6 +29,7 @@ from tap_vero_segment.collector.connection_limits import (
 from tap_vero_segment.collector.destinations import read_destinations
 from tap_vero_segment.collector.eraser import Eraser
 from tap_vero_segment.collector.forwarding import Forwarding, Manner
+from tap_vero_segment.collector.indexer import Indexer
 from tap_vero_segment.collector.logs import (
     FirstEvents,
     announce_address,
@@ -67,6 +68,7 @@ CLIENTS_SECONDS: Final = 4
 """How long clients may take to send what they have begun, and the store to take it."""
 WRITER_SECONDS: Final = 2.5
 READERS_SECONDS: Final = 0.5
+INDEXER_SECONDS: Final = 0.3
 FORWARDERS_SECONDS: Final = 0.5
 """In addition to the time since the end began: they learn of it at once."""
 
@@ -135,7 +137,13 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
     )
     server = _Server(
         config,
-        _Threads(committer, reader_pool, Forwarding(settings.store, destinations, manner), eraser),
+        _Threads(
+            committer,
+            reader_pool,
+            Forwarding(settings.store, destinations, manner),
+            eraser,
+            Indexer(settings.store),
+        ),
         metrics,
         connection_limits,
         _SecretsReloader(app, secrets, reload),
@@ -235,6 +243,7 @@ class _Threads(NamedTuple):
     reader_pool: ReaderPool
     forwarding: Forwarding
     eraser: Eraser | None
+    indexer: Indexer
 
 
 class _Server(uvicorn.Server):
@@ -259,7 +268,7 @@ class _Server(uvicorn.Server):
         settings: Settings,
     ) -> None:
         super().__init__(config)
-        self._committer, self._reader_pool, self._forwarding, self._eraser = threads
+        self._committer, self._reader_pool, self._forwarding, self._eraser, self._indexer = threads
         self._metrics = metrics
         self._storing_refused: asyncio.Task[None] | None = None
         self._next_storing = 0.0
@@ -314,6 +323,8 @@ class _Server(uvicorn.Server):
             self._threads_ended &= self._reader_pool.close(READERS_SECONDS)
             self._forwarding.stop()
             self._threads_ended &= self._forwarding.join(FORWARDERS_SECONDS)
+            self._indexer.stop()
+            self._threads_ended &= self._indexer.join(INDEXER_SECONDS)
 
     async def _open_store(self) -> None:
         """Start the committer, which takes minutes where the whole store has to be checked."""
@@ -332,6 +343,7 @@ class _Server(uvicorn.Server):
             announce_endpoints(self._reloader.secrets)
             announce_address(url, self._public_url, self._reloader.secrets)
             self._forwarding.start()
+            self._indexer.start()
             self._notifier.ready()
 
     async def on_tick(self, counter: int) -> bool:
@@ -356,6 +368,7 @@ class _Server(uvicorn.Server):
         self._store_refused(0.0)
         self._notifier.stopping()
         self._forwarding.stop()
+        self._indexer.stop()
         self._reloader.app.stop()
         self._reloader.app.end_streams()
         # Just before the requests are given up: what waits for such a client cannot be answered.

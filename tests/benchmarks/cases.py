@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tests.benchmarks.data import ten_parts, write_archive
 from tests.benchmarks.harness import Case, Sample, python, run_process
 from tests.benchmarks.pipelines import pipeline_cases
-from tests.benchmarks.stores import postgres_store, sqlite_store
+from tests.benchmarks.stores import postgres_store, scan_sqlite, search_store, sqlite_store
 from tests.support.collector import READ_TOKEN, WEBHOOK_TOKEN, Collector
 from tests.support.postgres import Postgres
 from tests.support.tap import discover
@@ -26,6 +26,7 @@ YARDSTICKS = "tests.benchmarks.yardsticks"
 CONNECTIONS = 64
 LOAD_SECONDS = 5.0
 P99_SECONDS = 0.025
+SEARCH_SECONDS = 0.3
 
 
 class Bench:
@@ -281,6 +282,16 @@ def _store_cases(bench: Bench) -> Iterator[Case]:
     def from_http() -> Sample:
         with Collector(bench.scratch(), store_url=f"sqlite:///{sqlite()}") as collector:
             return bench.tap(number, {"source": collector.url, "token": READ_TOKEN})
+
+    yield Case(
+        "search",
+        "searches for a recipient, SQLite",
+        "a SELECT that looks at every event",
+        20,
+        lambda: search_store(f"sqlite:///{sqlite()}", number),
+        lambda: scan_sqlite(sqlite()),
+        limits={"p99 in s": SEARCH_SECONDS},
+    )
 
     yield Case("http", "tap from the read API", "tap from SQLite", 0.5, from_http, from_sqlite)
 

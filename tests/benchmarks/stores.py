@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import closing
 from itertools import count, islice
 from typing import TYPE_CHECKING
 
+import apsw
 import msgspec
 import psycopg
 
 from tap_vero_segment.inputs.intake import event_of
 from tap_vero_segment.inputs.segment import read_call
+from tap_vero_segment.stores.base import Search
+from tap_vero_segment.stores.open import open_reader, open_writer
 from tap_vero_segment.stores.postgres.writer import PostgresWriter
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.benchmarks.data import calls
+from tests.benchmarks.harness import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
 
 GROUP = 1_000
 BASE = 50_000
+SEARCHES = 100
 
 
 def _events(number: int) -> Iterator[Event]:
@@ -45,6 +52,35 @@ def _fill(writer: Writer, number: int) -> None:
     while group := list(islice(source, GROUP)):
         writer.write(group, [])
     writer.close()
+
+
+def search_store(url: str, number: int) -> Sample:
+    """Look for the recipients of some of a store's events, which has an index of them then.
+
+    Args:
+        url: The store.
+        number: How many events it was filled with.
+    """
+    with closing(open_writer(url, "store")) as writer:
+        while writer.build_index():
+            pass
+    wanted = [event["context"]["traits"]["email"] for event in islice(calls(number), SEARCHES)]
+    took = []
+    with open_reader(url, "store") as reader:
+        for address in wanted:
+            began = time.perf_counter()
+            assert reader.search(Search(recipient=address), limit=50).lines
+            took.append(time.perf_counter() - began)
+    return Sample(sum(took), SEARCHES, extra={"p99 in s": max(took)})
+
+
+def scan_sqlite(path: Path) -> Sample:
+    """Look at every event for a recipient, with one statement."""
+    query = "SELECT count(*) FROM events WHERE instr(lower(call), 'nobody@ticket.example')"
+    began = time.perf_counter()
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute(query).fetchall()
+    return Sample(time.perf_counter() - began, 1)
 
 
 def sqlite_store(folder: Path, number: int) -> Path:

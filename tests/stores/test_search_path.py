@@ -11,9 +11,10 @@ import pytest
 from tap_vero_segment import times
 from tap_vero_segment.report.funnel import Question
 from tap_vero_segment.report.warehouse import read_postgres
-from tap_vero_segment.stores.base import Backlog, Exported, Exports, Refused
+from tap_vero_segment.stores.base import Backlog, Exported, Exports, Refused, Search
 from tap_vero_segment.stores.postgres.reader import PostgresReader
 from tap_vero_segment.stores.postgres.writer import PostgresWriter
+from tap_vero_segment.stores.search import index
 from tests.stores.test_any_store import START, WEEK, events, letters, prune_all
 from tests.support.funnel import PostgreSQL, generated, load
 
@@ -28,11 +29,13 @@ $$ BEGIN RAISE EXCEPTION 'ran {name}'; END $$
 _AGGREGATE = "CREATE AGGREGATE {name}({kind}) (SFUNC = {step}, STYPE = bigint, INITCOND = '0')"
 _OPERATOR = "CREATE OPERATOR {name} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = {step})"
 _FUNCTIONS = {
+    "array_agg": ["bigint"],
     "cardinality": ["text[]"],
     "clock_timestamp": [""],
     "count": [],
     "current_setting": ["text"],
     "div": ["bigint, bigint"],
+    "generate_series": ["integer, integer"],
     "format": ["text, text", "text, text, bigint, bigint"],
     "has_any_column_privilege": ["text, text"],
     "now": [""],
@@ -58,6 +61,7 @@ _OPERANDS = [
 _TYPES = ["text", "bytea", "regnamespace"]
 _TABLES = [
     *("schema_version", "clock", "events", "ids", "partitions", "totals", "dead_letters"),
+    *("search_blocks", "search_parts", "search_changes"),
     *("pg_class", "pg_namespace", "pg_roles"),
 ]
 
@@ -117,7 +121,7 @@ def url(request: pytest.FixtureRequest, postgres: Postgres, database: str) -> st
     return database.replace("vero@", f"{collector}@")
 
 
-def test_nothing_of_another_user_runs_with_the_collectors_rights(url):
+def test_nothing_of_another_user_runs_with_the_collectors_rights(url, monkeypatch):
     now = START
     writer = PostgresWriter(url, "store", lambda: now)
     reader = PostgresReader(url, "source")
@@ -128,6 +132,12 @@ def test_nothing_of_another_user_runs_with_the_collectors_rights(url):
         assert len(reader.lines(0, None, 10)) == len(reader.newest(10)) == 10
         assert len(reader.newest(1, "email_sent")) == 1
         assert reader.event(reader.high_water())
+        monkeypatch.setattr(index, "BLOCK", 5)
+        while writer.build_index():
+            pass
+        assert writer.repair_index() == 0
+        assert len(reader.search(Search(collection="email_sent"), limit=1).lines) == 1
+        assert len(reader.search(Search(), before=now, limit=10).lines) == 10
         assert reader.arrivals(0)
         assert reader.size()
         for _ in range(2):

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import time
 from contextlib import contextmanager
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -386,7 +387,13 @@ def _check_server(session: Session, setting: str) -> None:
     if encoding != "UTF8":
         raise SettingError(setting, f"the database's encoding is {encoding}, and must be UTF8")
     if fsync != ("on",):
-        logger.warning("the PostgreSQL server runs with fsync off: a crash of it can lose events")
+        _warn_of_lost_events()
+
+
+@cache
+def _warn_of_lost_events() -> None:
+    """Say it once, however many writers a collector has."""
+    logger.warning("the PostgreSQL server runs with fsync off: a crash of it can lose events")
 
 
 def _version(connection: Connection) -> int:

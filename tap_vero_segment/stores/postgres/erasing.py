@@ -10,6 +10,7 @@ import psycopg
 from tap_vero_segment.stores.base import StoreError
 from tap_vero_segment.stores.erasures import ErasedPeople, Erasure
 from tap_vero_segment.stores.postgres.pruning import LOCK_CLOCK, take_from_totals
+from tap_vero_segment.stores.postgres.search import forget_events, lock_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -62,7 +63,10 @@ COUNT_DROPPED: Final = """
 INSERT INTO vero_collector.dropped AS d VALUES (1, %s)
 ON CONFLICT (id) DO UPDATE SET calls = d.calls + excluded.calls
 """
-_VACUUM: Final = "VACUUM vero_collector.events, vero_collector.ids, vero_collector.dead_letters"
+_VACUUM: Final = """
+VACUUM vero_collector.events, vero_collector.ids, vero_collector.dead_letters,
+    vero_collector.search_parts
+"""
 
 VACUUM_SILENCE: Final = 3_600.0
 """Seconds that a VACUUM of a large table may take without a word."""
@@ -126,6 +130,8 @@ def erase(
     by_time = {each.loaded_at: each for each in deletions}
 
     def work(connection: Connection) -> Counter[str]:
+        lock_changes(connection)
+        forget_events(connection, list(by_time))
         connection.execute(LOCK_CLOCK)
         gone = connection.execute(_DELETE, (list(by_time),)).fetchall()
         take_from_totals(connection, gone)

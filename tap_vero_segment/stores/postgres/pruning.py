@@ -10,6 +10,7 @@ from psycopg.errors import LockNotAvailable
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from tap_vero_segment.stores.base import StoreError
+from tap_vero_segment.stores.postgres.search import forget_blocks_of, lock_changes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,8 @@ WITH page AS (
     DELETE FROM vero_collector.ids USING gone
     WHERE ids.id = gone.id AND ids.loaded_at = gone.loaded_at
 )
-SELECT collection, count(*) FROM gone GROUP BY collection ORDER BY collection
+SELECT collection, count(*), array_agg(loaded_at) FROM gone
+GROUP BY collection ORDER BY collection
 """
 _TAKE_FROM_TOTALS: Final = """
 UPDATE vero_collector.totals t SET
@@ -186,10 +188,12 @@ def _has(session: Session, bounds: dict[str, int]) -> bool:
 
 def _delete_page(session: Session, partition: _Partition, bounds: dict[str, int]) -> int:
     def work(connection: Connection) -> int:
+        lock_changes(connection)
         if partition.newest:  # the only one that collectors write to
             connection.execute(LOCK_CLOCK)
         gone = connection.execute(_DELETE_PAGE, {**bounds, "page": PAGE}).fetchall()
-        for collection, count in gone:
+        for collection, count, moments in gone:
+            forget_blocks_of(connection, moments)
             connection.execute(
                 _TAKE_FROM_TOTALS,
                 {
@@ -198,6 +202,6 @@ def _delete_page(session: Session, partition: _Partition, bounds: dict[str, int]
                     "collection": collection,
                 },
             )
-        return sum(count for _, count in gone)
+        return sum(count for _, count, _ in gone)
 
     return session.commit(work)

@@ -13,6 +13,7 @@ from tap_vero_segment import times
 from tap_vero_segment.stores.base import ARRIVALS_SLOT, StoreBusyError, throttled
 from tap_vero_segment.stores.postgres.connection import open_to_write
 from tap_vero_segment.stores.postgres.pruning import WEEK
+from tap_vero_segment.stores.postgres.search import forget_blocks_after, lock_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,11 +163,13 @@ class Moving:
             How many were moved, whether that was all, and the last one's old and new time.
         """
         connection.execute("SET LOCAL lock_timeout = '2s'")
+        lock_changes(connection)
         connection.execute(_LOCK_CLOCK)
         page = connection.execute(_NEXT, (self._after, PAGE)).fetchall()
         if not page:
             self._finish(connection)
             return 0, True, self._after, self._reached
+        forget_blocks_after(connection, self._reached)
         first = self._reached + 1
         moves = [(was, first + place, *rest) for place, (was, *rest) in enumerate(page)]
         last, end = moves[-1][:2]

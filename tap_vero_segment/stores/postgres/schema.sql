@@ -126,6 +126,33 @@ CREATE TABLE vero_collector.passed_over (
     calls bigint NOT NULL               -- that came and are none of the collections
 );
 
+-- The index of events: see tap_vero_segment.stores.search.
+CREATE TABLE vero_collector.search_blocks (
+    number   bigint PRIMARY KEY,
+    after    bigint NOT NULL,           -- it has the events with after < loaded_at <= until
+    until    bigint NOT NULL,
+    first    bigint NOT NULL,           -- a loaded_at
+    oldest   bigint NOT NULL,           -- a timestamp
+    newest   bigint NOT NULL,           -- a timestamp
+    checksum bigint NOT NULL
+);
+
+CREATE TABLE vero_collector.search_parts (
+    number   bigint PRIMARY KEY,        -- 256 times the block's, and 0 to 255
+    entries  bytea NOT NULL,
+    checksum bigint NOT NULL
+);
+-- Hashes cannot be compressed.
+ALTER TABLE vero_collector.search_parts ALTER entries SET STORAGE EXTERNAL;
+
+-- How often blocks were changed or events deleted: what is made of events of before is thrown away.
+-- Locked, before the clock, by whoever changes the one or the other.
+CREATE TABLE vero_collector.search_changes (
+    id    integer PRIMARY KEY CHECK (id = 1),
+    count bigint NOT NULL
+) WITH (fillfactor = 10);
+INSERT INTO vero_collector.search_changes VALUES (1, 0);
+
 -- The people who were erased, by a keyed hash of an address or a user's id.
 CREATE TABLE vero_collector.erasure_key (
     id  integer PRIMARY KEY CHECK (id = 1),

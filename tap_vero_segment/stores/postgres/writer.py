@@ -27,6 +27,8 @@ from tap_vero_segment.stores.postgres.erasing import (
     vacuum,
 )
 from tap_vero_segment.stores.postgres.pruning import prune
+from tap_vero_segment.stores.postgres.search import WritablePostgresIndex, reading_calls
+from tap_vero_segment.stores.search.index import build, repair
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -281,6 +283,15 @@ class PostgresWriter:
     def prune(self, before: int, until: int = times.LATEST) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         return prune(self._session, before, until)
+
+    def build_index(self, rest: Callable[[], None] = lambda: None) -> bool:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        with reading_calls():
+            return build(WritablePostgresIndex(self._session), rest)
+
+    def repair_index(self, rest: Callable[[], None] = lambda: None) -> int:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        return repair(WritablePostgresIndex(self._session), rest)
 
     def erased_people(self) -> ErasedPeople:
         """See :class:`tap_vero_segment.stores.base.Writer`."""

@@ -6,15 +6,16 @@ import logging
 import os
 import shutil
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
 from tap_vero_segment.errors import SettingError
+from tap_vero_segment.limits import PAGE_BYTES
 from tap_vero_segment.stores.base import StoreBrokenError
 from tap_vero_segment.stores.sqlite.errors import store_error
 from tap_vero_segment.stores.sqlite.high_water_mark import NOTHING, Known, check_mark, read_mark
@@ -151,6 +152,21 @@ def is_nearly_full(folder: Path) -> bool:
     """
     usage = shutil.disk_usage(folder)
     return usage.free < min(LITTLE_ROOM, usage.total // 20)
+
+
+def read_page(
+    connection: apsw.Connection, query: str, bindings: tuple[Any, ...]
+) -> tuple[list[Any], bool]:
+    """Return rows, and whether they are all: :data:`PAGE_BYTES` of them, or a larger one alone."""
+    rows: list[Any] = []
+    size = 0
+    with closing(connection.execute(query, bindings)) as found:
+        for row in found:
+            size += sum(len(column) for column in row if isinstance(column, bytes))
+            if size > PAGE_BYTES and rows:
+                return rows, False
+            rows.append(row)
+    return rows, True
 
 
 def let_go(connection: apsw.Connection) -> None:

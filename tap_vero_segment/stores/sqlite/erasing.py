@@ -6,8 +6,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tap_vero_segment.stores.erasures import ErasedPeople, Erasure
+from tap_vero_segment.stores.search.keys import keys_of
 from tap_vero_segment.stores.sqlite.integrity import newest_event
 from tap_vero_segment.stores.sqlite.pruning import delete
+from tap_vero_segment.stores.sqlite.search import forget_events
+from tap_vero_segment.track import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     import apsw
 
     from tap_vero_segment.stores.erasures import Deletion
+    from tap_vero_segment.stores.search.keys import Key
 
 _VERSION: Final = """
 SELECT coalesce(max(number), 0), count(finished_at) FROM erasures
@@ -30,7 +34,7 @@ SELECT given.digest, ?2, coalesce(?3, known.suppress, 0), coalesce(known.events,
     coalesce(known.dead_letters, 0)
 FROM (SELECT ?1 AS digest) AS given LEFT JOIN erasures AS known ON known.digest = given.digest
 """
-_COLLECTIONS: Final = "SELECT loaded_at, collection FROM events WHERE loaded_at = ?"
+_EVENT: Final = "SELECT loaded_at, collection, call FROM events WHERE loaded_at = ?"
 _NOTE: Final = "INSERT INTO erased_events (loaded_at, id, erased_at) VALUES (?, ?, ?)"
 _COUNT: Final = """
 UPDATE erasures SET events = events + ?, dead_letters = dead_letters + ? WHERE digest = ?
@@ -80,13 +84,16 @@ def erase(
 ) -> Counter[str]:
     """Delete events and note that they were erased; return how many, by their collections."""
     by_time = {each.loaded_at: each for each in deletions}
-    found: list[Any] = [
-        row
-        for loaded_at in by_time
-        for row in connection.execute(_COLLECTIONS, (loaded_at,)).fetchall()
-    ]
+    found: list[tuple[int, str]] = []
+    keys: dict[int, set[Key]] = {}
+    for loaded_at in by_time:
+        row: Any = connection.execute(_EVENT, (loaded_at,)).fetchone()
+        if row is not None:
+            found.append(row[:2])
+            keys[loaded_at] = keys_of(decode(row[2]))
 
     def note(gone: list[int]) -> None:
+        forget_events(connection, [(each, keys[each]) for each in gone])
         newest: int = connection.execute("SELECT max(loaded_at) FROM erased_events").get or 0
         now = max(clock(), newest + 1, max(gone, default=0) + 1)
         connection.executemany(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
+
+from tap_vero_segment.stores.sqlite.search import forget_blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,7 +70,12 @@ def prune(
         StoreError: Likewise.
     """
     while rows := connection.execute(_PAGE, (before, until, PAGE)).fetchall():
-        deleted = delete(connection, transaction, cast("list[tuple[int, str]]", rows))
+        deleted = delete(
+            connection,
+            transaction,
+            cast("list[tuple[int, str]]", rows),
+            partial(forget_blocks_of, connection),
+        )
         if deleted:  # if not, another process has been quicker
             return deleted.total()
     return 0
@@ -77,7 +85,7 @@ def delete(
     connection: apsw.Connection,
     transaction: Callable[[], AbstractContextManager[None]],
     events: Sequence[tuple[int, str]],
-    note: Callable[[list[int]], None] = lambda _: None,
+    note: Callable[[list[int]], None],
 ) -> Counter[str]:
     """Delete events in one transaction.
 

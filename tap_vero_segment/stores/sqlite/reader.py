@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
-from tap_vero_segment.limits import PAGE_BYTES
 from tap_vero_segment.stores.base import (
     BACKLOG_COUNTED,
     FOUND,
@@ -22,13 +21,20 @@ from tap_vero_segment.stores.base import (
     Found,
     KeptDeadLetter,
     Refused,
+    SearchPage,
     Span,
     Summary,
     Total,
 )
 from tap_vero_segment.stores.erasures import ErasedEvent, ErasureFigures
+from tap_vero_segment.stores.search.find import find
 from tap_vero_segment.stores.sqlite.arrivals import read_arrivals
-from tap_vero_segment.stores.sqlite.connection import is_nearly_full, open_to_read, path_of
+from tap_vero_segment.stores.sqlite.connection import (
+    is_nearly_full,
+    open_to_read,
+    path_of,
+    read_page,
+)
 from tap_vero_segment.stores.sqlite.integrity import (
     WHOLE,
     check_all,
@@ -40,11 +46,13 @@ from tap_vero_segment.stores.sqlite.integrity import (
     newest_event,
     translating_errors,
 )
+from tap_vero_segment.stores.sqlite.search import SqliteIndex
 from tap_vero_segment.track import with_loaded_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from tap_vero_segment.stores.base import Search
     from tap_vero_segment.stores.sqlite.integrity import Row
 
 _PAGE: Final = """
@@ -245,6 +253,13 @@ class SqliteReader(Closing):
                 check_alone(self._connection, row[2:])
         return [Found(event_id, name, row[-1]) for event_id, name, *row in rows]
 
+    def search(
+        self, search: Search, *, before: int | None = None, after: int | None = None, limit: int
+    ) -> SearchPage:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        with self._reading():
+            return find(SqliteIndex(self._connection), search, before, after, limit)
+
     def exports(self) -> dict[str, list[Exported]]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
         found: dict[str, list[Exported]] = {}
@@ -317,16 +332,7 @@ class SqliteReader(Closing):
         return ErasureFigures(*row)
 
     def _page(self, query: str, bindings: tuple[Any, ...]) -> tuple[list[Any], bool]:
-        """Return rows, and whether they are all; their bytes count, which alone can be many."""
-        rows: list[Any] = []
-        size = 0
-        with closing(self._connection.execute(query, bindings)) as found:
-            for row in found:
-                size += sum(len(column) for column in row if isinstance(column, bytes))
-                if size > PAGE_BYTES and rows:
-                    return rows, False
-                rows.append(row)
-        return rows, True
+        return read_page(self._connection, query, bindings)
 
     @contextmanager
     def _reading(self) -> Generator[None]:

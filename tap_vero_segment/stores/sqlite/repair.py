@@ -17,6 +17,7 @@ from tap_vero_segment.stores.sqlite.arrivals import add_arrivals
 from tap_vero_segment.stores.sqlite.connection import let_go, open_to_write, path_of
 from tap_vero_segment.stores.sqlite.high_water_mark import HighWaterMark, Known
 from tap_vero_segment.stores.sqlite.integrity import call_check, newest, translating_errors
+from tap_vero_segment.stores.sqlite.search import forget_blocks_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -150,6 +151,7 @@ class Moving:
     def _move(self, page: list[tuple[int, str, bytes]], first: int) -> None:
         """Move a page of events, which all the others that are to be moved come after."""
         connection = self._connection
+        forget_blocks_after(connection, self._reached)
         previous: int | None = None  # the first one's has been set already
         arrived: Counter[tuple[int, str]] = Counter()
         for becomes, (was, collection, call) in enumerate(page, start=first):

@@ -100,6 +100,34 @@ CREATE TABLE arrivals (
     PRIMARY KEY (start, collection)
 ) STRICT, WITHOUT ROWID;
 
+-- The index of events: see tap_vero_segment.stores.search.
+CREATE TABLE search_blocks (
+    number   INTEGER PRIMARY KEY,
+    after    INTEGER NOT NULL,        -- it has the events with after < loaded_at <= until
+    until    INTEGER NOT NULL,
+    first    INTEGER NOT NULL,        -- a loaded_at
+    oldest   INTEGER NOT NULL,        -- a timestamp
+    newest   INTEGER NOT NULL,        -- a timestamp
+    checksum INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE search_parts (
+    number   INTEGER PRIMARY KEY,     -- 256 times the block's, and 0 to 255
+    entries  BLOB NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT;
+
+CREATE TRIGGER forget_parts AFTER DELETE ON search_blocks BEGIN
+    DELETE FROM search_parts WHERE number >= OLD.number * 256 AND number < OLD.number * 256 + 256;
+END;
+
+-- How often blocks were changed or events deleted: what is made of events of before is thrown away.
+CREATE TABLE search_changes (
+    id    INTEGER PRIMARY KEY CHECK (id = 1),
+    count INTEGER NOT NULL
+) STRICT;
+INSERT INTO search_changes VALUES (1, 0);
+
 -- The people who were erased, by a keyed hash of an address or a user's id.
 CREATE TABLE erasure_key (
     id  INTEGER PRIMARY KEY CHECK (id = 1),

@@ -36,8 +36,10 @@ _INTERIOR: Final = 0x05
 _CONTENT: Final = {
     "events": ("loaded_at", "call", "body"),
     "dead_letters": ("id", "body", "reason"),
+    "search_parts": ("number", "entries"),
 }
-"""The tables that hold what a sender has sent: their keys, and their columns that can be long."""
+"""The tables that hold what a sender has sent, or hashes of it: their keys, and their columns that
+can be long."""
 
 _NO_CONTENT: Final = 40
 """Bytes of unused space that hold nothing of a sender's: the place of former pointers to rows, and
@@ -113,23 +115,25 @@ def _fill(connection: apsw.Connection, table: str, leaf: _Leaf) -> None:
     Grown in place it covers what lies there, and ``secure_delete`` overwrites it as it shrinks. It
     must not grow by a byte more, or the page would be split and leave copies itself.
     """
-    key, long, other = _CONTENT[table]
-    query = f"SELECT {long}, {other} FROM {table} WHERE {key} = ?"  # noqa: S608
+    key, *names = _CONTENT[table]
+    query = f"SELECT {', '.join(names)} FROM {table} WHERE {key} = ?"  # noqa: S608
     row: Any = connection.execute(query, (leaf.rowid,)).fetchone()
     if row is None:  # deleted since
         return
     columns = [b"" if value is None else value for value in row]
     columns = [value.encode() if isinstance(value, str) else value for value in columns]
     rest = leaf.payload - sum(len(value) + _length(_kind(value)) for value in columns)
-    spare = leaf.size - _length(leaf.rowid) - rest - _length(_kind(b""))
+    others = (len(names) - 1) * _length(_kind(b""))
+    spare = leaf.size - _length(leaf.rowid) - rest - others
     # The record and the row say their lengths in front, in some bytes more or less.
     for size in range(spare, max(0, spare - 12), -1):
-        payload = rest + size + _length(2 * size + 12) + _length(_kind(b""))
+        payload = rest + size + _length(2 * size + 12) + others
         whole = payload + _length(payload) + _length(leaf.rowid)
         if whole <= leaf.size and payload <= leaf.longest:
-            update = f"UPDATE {table} SET {long} = ?, {other} = ? WHERE {key} = ?"  # noqa: S608
-            empty = "" if isinstance(row[1], str) else b""
-            connection.execute(update, (bytes(size), empty, leaf.rowid))
+            changes = ", ".join(f"{name} = ?" for name in names)
+            update = f"UPDATE {table} SET {changes} WHERE {key} = ?"  # noqa: S608
+            empty = ["" if isinstance(value, str) else b"" for value in row[1:]]
+            connection.execute(update, (bytes(size), *empty, leaf.rowid))
             connection.execute(update, (*row, leaf.rowid))
             return
 

@@ -22,6 +22,7 @@ from tap_vero_segment.stores.base import (
     digests_alike,
 )
 from tap_vero_segment.stores.exports import merged
+from tap_vero_segment.stores.search.index import build, repair
 from tap_vero_segment.stores.sqlite.arrivals import add_arrivals, forget_arrivals
 from tap_vero_segment.stores.sqlite.connection import (
     is_nearly_full,
@@ -50,6 +51,7 @@ from tap_vero_segment.stores.sqlite.integrity import (
 from tap_vero_segment.stores.sqlite.opened_files import OpenedFiles
 from tap_vero_segment.stores.sqlite.pruning import prune
 from tap_vero_segment.stores.sqlite.scrubbing import scrub
+from tap_vero_segment.stores.sqlite.search import SqliteIndex
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -285,6 +287,16 @@ class SqliteWriter:
             return prune(self._connection, self._transaction, before, until)
         except apsw.Error as error:
             raise store_error(error) from error
+
+    def build_index(self, rest: Callable[[], None] = lambda: None) -> bool:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        with translating_errors():
+            return build(SqliteIndex(self._connection, self._transaction), rest)
+
+    def repair_index(self, rest: Callable[[], None] = lambda: None) -> int:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        with translating_errors():
+            return repair(SqliteIndex(self._connection, self._transaction), rest)
 
     def erased_people(self) -> ErasedPeople:
         """See :class:`tap_vero_segment.stores.base.Writer`."""

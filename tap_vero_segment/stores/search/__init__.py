@@ -1,0 +1,1 @@
+"""Finding events by whom and what they are about."""
