@@ -286,6 +286,51 @@ FOUND: Final = 1_000
 """The most events that :meth:`Reader.beginning` returns at once."""
 
 
+class Search(NamedTuple):
+    """What is known of events that are looked for; an event has to fit all of it.
+
+    Attributes:
+        recipient: The address or number that the message went to: capital letters make no
+            difference, nor does the way in which a number is written.
+        user_id: The user's id.
+        email_id: The message's id, which all of its events share.
+        campaign: The campaign's id or its name, in which capital letters make no difference.
+        id: The event's id, the ``messageId`` of its track call.
+        text: Any of these.
+        collection: The slug of the event's collection.
+        since: The event's ``timestamp`` is then or later; microseconds since 1970.
+        until: It is before then.
+    """
+
+    recipient: str | None = None
+    user_id: str | None = None
+    email_id: str | None = None
+    campaign: str | None = None
+    id: str | None = None
+    text: str | None = None
+    collection: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+
+class SearchPage(NamedTuple):
+    """A page of the events that were looked for; times in microseconds since 1970.
+
+    Attributes:
+        lines: The events as :meth:`Reader.lines` returns them, the newest first.
+        older: What :meth:`Reader.search` takes as ``before`` for the page of older ones; None:
+            there are no older ones.
+        newer: What it takes as ``after`` for the page of newer ones; None: there are none.
+        searched_to: Where the search broke off, as it would have taken too long: nothing is known
+            of events beyond this ``loaded_at``, to which the next page goes on. None: it did not.
+    """
+
+    lines: list[bytes]
+    older: int | None
+    newer: int | None
+    searched_to: int | None = None
+
+
 class Reader(Closable, Protocol):
     """A store's reading half. It may be used from one thread at a time."""
 
@@ -396,6 +441,19 @@ class Reader(Closable, Protocol):
 
         Returns:
             Some of them. Only an empty page says that there is nothing more.
+        """
+
+    def search(
+        self, search: Search, *, before: int | None = None, after: int | None = None, limit: int
+    ) -> SearchPage:
+        """Return the events that fit a search, in a time that does not go with how many there are.
+
+        Args:
+            search: What is looked for.
+            before: The newest ones with an earlier ``loaded_at``; microseconds since 1970.
+            after: The oldest ones with a later one, of which the newest comes first all the same;
+                not together with ``before``. Neither: the newest ones.
+            limit: The most to return, one or more; :data:`PAGE_BYTES` at most.
         """
 
     def exports(self) -> dict[str, list[Exported]]:

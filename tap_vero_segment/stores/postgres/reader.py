@@ -22,6 +22,7 @@ from tap_vero_segment.stores.base import (
     Found,
     KeptDeadLetter,
     Refused,
+    SearchPage,
     Span,
     StoreError,
     Summary,
@@ -29,11 +30,13 @@ from tap_vero_segment.stores.base import (
 )
 from tap_vero_segment.stores.erasures import ErasedEvent, ErasureFigures
 from tap_vero_segment.stores.postgres.connection import key_of, open_to_read
+from tap_vero_segment.stores.search import search_all
 from tap_vero_segment.track import with_loaded_at, without_loaded_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tap_vero_segment.stores.base import Search
     from tap_vero_segment.stores.postgres.connection import Connection
 
 _CHECKED_AT_ONCE: Final = 1_000
@@ -309,6 +312,12 @@ class PostgresReader(Closing):
             lambda connection: connection.execute(_BEGINNING, values, binary=True).fetchall()
         )
         return [Found(*row) for row in rows]
+
+    def search(
+        self, search: Search, *, before: int | None = None, after: int | None = None, limit: int
+    ) -> SearchPage:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        return search_all(self, search, before, after, limit)
 
     def exports(self) -> dict[str, list[Exported]]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""

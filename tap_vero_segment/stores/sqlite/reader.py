@@ -22,11 +22,13 @@ from tap_vero_segment.stores.base import (
     Found,
     KeptDeadLetter,
     Refused,
+    SearchPage,
     Span,
     Summary,
     Total,
 )
 from tap_vero_segment.stores.erasures import ErasedEvent, ErasureFigures
+from tap_vero_segment.stores.search import search_all
 from tap_vero_segment.stores.sqlite.arrivals import read_arrivals
 from tap_vero_segment.stores.sqlite.connection import is_nearly_full, open_to_read, path_of
 from tap_vero_segment.stores.sqlite.integrity import (
@@ -45,6 +47,7 @@ from tap_vero_segment.track import with_loaded_at
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from tap_vero_segment.stores.base import Search
     from tap_vero_segment.stores.sqlite.integrity import Row
 
 _PAGE: Final = """
@@ -244,6 +247,12 @@ class SqliteReader(Closing):
             for row in rows:
                 check_alone(self._connection, row[2:])
         return [Found(event_id, name, row[-1]) for event_id, name, *row in rows]
+
+    def search(
+        self, search: Search, *, before: int | None = None, after: int | None = None, limit: int
+    ) -> SearchPage:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        return search_all(self, search, before, after, limit)
 
     def exports(self) -> dict[str, list[Exported]]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
