@@ -20,6 +20,7 @@ from tap_vero_segment import times
 from tap_vero_segment.collection import BY_EVENT, COLLECTIONS
 from tap_vero_segment.collection import columns as columns_of
 from tap_vero_segment.collector.live_page.auth import LIFE_SECONDS
+from tap_vero_segment.collector.live_page.snapshot import SHOWN
 from tap_vero_segment.collector.live_page.views import PageError, html
 from tap_vero_segment.collector.redaction import readable, without_secrets
 from tap_vero_segment.collector.searching import (
@@ -238,10 +239,14 @@ class _Row(NamedTuple):
             record["event"],
             call.timestamp,
             lag_in_words(call),
-            hit.recipient,
-            hit.campaign,
+            _short(hit.recipient),
+            _short(hit.campaign),
             record["email_id"],
         )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 class _Story(NamedTuple):
