@@ -47,7 +47,7 @@ EXAMPLES = {
         "collector/finding",
         [
             "events --recipient ann@example.com",
-            "events --campaign Welcome --since 2026-11-01 --csv > welcome.csv",
+            "events --campaign Welcome --since 2026-11-01 --csv",
         ],
     ),
     "sample": ("start/demo", ["sample --fresh"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -17,8 +18,9 @@ import requests
 from tap_vero_segment import times
 from tap_vero_segment.collector.commands import events as command
 from tap_vero_segment.collector.endpoints.events import MAX_LIMIT
-from tap_vero_segment.stores.base import SearchPage
+from tap_vero_segment.stores.base import Search, SearchPage
 from tap_vero_segment.terminal import table
+from tests.support.asgi import ask, running
 from tests.support.collector import (
     Collector,
     clean_environment,
@@ -28,6 +30,7 @@ from tests.support.collector import (
 from tests.support.events import parse, read_events
 from tests.support.leaks import assert_tells_nothing
 from tests.support.payloads import documented
+from tests.support.store import NobodyErased
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -315,7 +318,7 @@ def test_what_a_terminal_would_obey_is_printed_as_text(tmp_path):
     assert r"\x1b[2J red" in done.stdout
 
 
-class _Scanning:
+class Scanning:
     """A store whose searches break off, as where no index leads."""
 
     pages = (
@@ -332,15 +335,32 @@ class _Scanning:
         self.before.append(before)
         return self.pages[len(self.before) - 1]
 
+    def close(self) -> None:
+        pass
+
 
 def test_the_command_goes_on_where_a_search_breaks_off(monkeypatch, caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr(command, "PROGRESS_SECONDS", -1.0)
-    store: Any = _Scanning()
-    wish = command.Wish(None, None, None, 20)  # type: ignore[arg-type]
-    assert command._pages(store, wish) == ([b"one", b"two"], None)  # noqa: SLF001
+    store: Any = Scanning()
+    assert command._pages(store, command.Wish(Search(), None, None, 20)) == (  # noqa: SLF001
+        [b"one", b"two"],
+        None,
+    )
     assert store.before == [None, 40, 30]
     assert [record.message for record in caplog.records] == [
         f"searching: {count} events found so far, at {times.to_text(at)}"
         for count, at in ((0, 40), (1, 30))
     ]
+
+
+def test_a_response_says_where_a_search_broke_off():
+    store: Any = Scanning()
+
+    async def scenario():
+        async with running(NobodyErased, lambda: store) as app:  # type: ignore[arg-type]
+            return await ask(app, "GET", "/v1/events/search")
+
+    response = asyncio.run(scenario())
+    assert (response.status, response.body) == (200, b"")
+    assert response.headers["searched-to"] == response.headers["older"] == times.to_text(40)

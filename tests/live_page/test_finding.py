@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from tap_vero_segment.collector.live_page.finding import MAX_INDENTED, MAX_TYPED, PAGE
+from tap_vero_segment.collector.live_page.finding import (
+    MAX_INDENTED,
+    MAX_TYPED,
+    PAGE,
+    Asked,
+    search_page,
+)
 from tap_vero_segment.collector.searching import span_in_words
+from tap_vero_segment.stores.base import SearchPage
 from tests.support.collector import READ_TOKEN, WEBHOOK_TOKEN, WRITE_KEY, Collector
 from tests.support.events import parse, read_events
 from tests.support.leaks import assert_tells_nothing
@@ -21,6 +28,8 @@ from tests.support.watching import Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tap_vero_segment.stores.base import Search
 
 ADDRESS = "Ann+news@Example.com"
 
@@ -109,6 +118,29 @@ def test_pages_go_older_and_newer(collector):
 
 def older_links(page: str) -> str:
     return " ".join(re.findall(r'href="([^"]+)"', page))
+
+
+class Scanning:
+    """A store whose searches break off, as where no index leads."""
+
+    def search(self, search: Search, *, before: Any, after: Any, limit: int) -> SearchPage:
+        del search, before, limit
+        return SearchPage([], 40, 40, searched_to=40) if after is None else SearchPage([], 9, 9, 9)
+
+
+def test_a_page_says_where_a_search_broke_off_and_goes_on():
+    store: Any = Scanning()
+    asked = Asked("token", "mark", {"collection": "email_sent"})
+
+    back = search_page(store, asked).body.decode()
+    up = search_page(store, asked._replace(after=5)).body.decode()
+
+    assert "Nothing was found so far" in back
+    at = '<time datetime="1970-01-01T00:00:00.0000{}Z">1970-01-01 00:00:00</time>'
+    assert f"Searched back to {at.format('40')}" in back
+    assert re.search(r'before=1970-01-01T00:00:00.000040Z#results">Search on →', back)
+    assert f"Searched up to {at.format('09')}" in up
+    assert re.search(r'after=1970-01-01T00:00:00.000009Z#results">← Search on', up)
 
 
 def test_a_search_that_is_no_longer_known_says_so(collector):
