@@ -7,14 +7,13 @@ digest of it alone, so that a page that is loaded again shows its own search and
 
 from __future__ import annotations
 
-import base64
-import json
 import shlex
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
 import msgspec
+from itsdangerous.encoding import base64_decode, base64_encode
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_EVENT, COLLECTIONS
@@ -39,8 +38,9 @@ from tap_vero_segment.terminal import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tap_vero_segment.collector.request import Request
-    from tap_vero_segment.collector.responses import Response
+    from starlette.requests import Request
+    from starlette.responses import Response
+
     from tap_vero_segment.stores.base import Body, Reader, Search
 
 PAGE: Final = 50
@@ -85,7 +85,7 @@ _LABELS: Final = {
 # The form
 
 
-def remember(fields: Mapping[str, str]) -> str:
+def encode_form(fields: Mapping[str, str]) -> str:
     """Return the cookie's value for a form that was sent.
 
     Raises:
@@ -93,31 +93,34 @@ def remember(fields: Mapping[str, str]) -> str:
     """
     given = {name: fields.get(name, "").strip() for name in ("text", *FIELDS)}
     typed = {name: value for name, value in given.items() if value}
-    content = base64.urlsafe_b64encode(msgspec.json.encode(typed)).decode()
+    content = base64_encode(msgspec.json.encode(typed)).decode()
     if len(content) > MAX_COOKIE:
         raise PageError(400, f"That is longer than the {MAX_VALUE} characters to search for.")
     return content
 
 
-def cookie(request: Request, content: str) -> tuple[bytes, bytes]:
-    """Return the header that gives the browser a search to keep; an empty one takes it away."""
-    life = LIFE_SECONDS if content else 0
-    parts = [f"{_COOKIE}={content}", f"Max-Age={life}", "Path=/search", "HttpOnly"]
-    parts.append("SameSite=Strict")
-    if request.scheme == "https":
-        parts.append("Secure")
-    return b"set-cookie", "; ".join(parts).encode()
+def decode_form(content: str) -> dict[str, str]:
+    """Return the form that a cookie keeps, whose digest was right."""
+    fields: dict[str, str] = msgspec.json.decode(base64_decode(content))
+    return fields
+
+
+def remember(response: Response, request: Request, content: str) -> None:
+    """Give the browser a search to keep; an empty one takes it away."""
+    response.set_cookie(
+        _COOKIE,
+        content,
+        max_age=LIFE_SECONDS if content else 0,
+        path="/search",
+        secure=request["scheme"] == "https",
+        httponly=True,
+        samesite="Strict",  # type: ignore[arg-type]  # as RFC 6265bis writes it
+    )
 
 
 def remembered(request: Request) -> str:
     """Return the value of the cookie; empty: the browser has none."""
-    return request.cookie(_COOKIE) or ""
-
-
-def recall(content: str) -> dict[str, str]:
-    """Return the form that a cookie keeps, whose digest was right."""
-    fields: dict[str, str] = json.loads(base64.urlsafe_b64decode(content))
-    return fields
+    return request.cookies.get(_COOKIE, "")
 
 
 def search_of(form: Mapping[str, str]) -> Search:
@@ -192,6 +195,7 @@ def search_page(reader: Reader, asked: Asked) -> Response:
         older=_cursor(found and found.older),
         newer=_cursor(found and found.newer),
         searched_to=_cursor(found and found.searched_to),
+        upwards=asked.after is not None,
     )
 
 
