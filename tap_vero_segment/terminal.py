@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import unicodedata
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Collection, Generator, Sequence
 
 logger = logging.getLogger("vero-collector")
 
@@ -19,22 +20,71 @@ PROGRESS_SECONDS: Final = 5.0
 """How often a line says how far work has come, where no terminal shows a bar."""
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lay out rows under a header, text to the left, figures to the right; return the lines."""
-    widths = [max(len(row[index]) for row in (header, *rows)) for index in range(len(header))]
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None = None,
+    cut: Collection[str] = (),
+) -> list[str]:
+    """Lay out rows under a header, text to the left, figures to the right; return the lines.
+
+    Args:
+        header: The columns' names.
+        rows: A cell for each column.
+        width: Characters of a line: columns are cut so that lines fit; None: nothing is cut.
+        cut: The columns that may be, the widest first, down to the length of their names.
+    """
+    widths = [max(map(_width, column)) for column in zip(header, *rows, strict=True)]
+    least = [
+        _width(name) if name in cut else present
+        for name, present in zip(header, widths, strict=True)
+    ]
+    while width is not None and sum(widths) + 2 * len(widths) - 2 > width:
+        left = [index for index in range(len(widths)) if widths[index] > least[index]]
+        if not left:
+            break
+        widths[max(left, key=widths.__getitem__)] -= 1
 
     def line(row: Sequence[str]) -> str:
-        cells = (
-            cell.rjust(width) if _is_figure(cell) else cell.ljust(width)
-            for cell, width in zip(row, widths, strict=True)
-        )
+        cells = (_fill(cell, width) for cell, width in zip(row, widths, strict=True))
         return "  ".join(cells).rstrip()
 
     return [line(header), "  ".join("-" * width for width in widths), *(line(row) for row in rows)]
 
 
+def _fill(cell: str, width: int) -> str:
+    """Make a cell as wide as its column: cut, or filled up with blanks."""
+    blanks = " " * (width - _width(cell))
+    if _width(cell) > width:
+        while _width(cell) >= width > 0:
+            cell = cell[:-1]
+        cell += "…"
+        blanks = " " * (width - _width(cell))
+    return blanks + cell if _is_figure(cell) else cell + blanks
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1
+        for each in text
+    )
+
+
 def _is_figure(cell: str) -> bool:
     return set(cell) <= set("0123456789,.% -")
+
+
+_FORMULA: Final = ("=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}",
+                   "\N{FULLWIDTH HYPHEN-MINUS}", "\N{FULLWIDTH COMMERCIAL AT}")  # fmt: skip
+"""What makes a spreadsheet take a cell for a formula, and run it."""
+
+
+def spreadsheet_safe(cell: str) -> str:
+    """Return a cell of a CSV with a ``'`` in front, if a spreadsheet would run it as a formula."""
+    return f"'{cell}" if cell.lstrip().startswith(_FORMULA) else cell
 
 
 def printable(text: str) -> str:

@@ -111,6 +111,7 @@ class App:
         self._router = Router(
             [
                 Route("/v1/events", self._events),
+                Route("/v1/events/search", self._search),
                 Route("/v1/erasures", self._erasures),
                 Route("/health", self._health.health),
                 Route("/ready", self._health.ready),
@@ -221,6 +222,10 @@ class App:
     async def _events(self, request: StarletteRequest) -> Response:
         self._check_read_token(request)
         return await events.get(request, self._reader_pool)
+
+    async def _search(self, request: StarletteRequest) -> Response:
+        self._check_read_token(request)
+        return await events.search(request, self._reader_pool)
 
     async def _erasures(self, request: StarletteRequest) -> Response:
         self._check_read_token(request)

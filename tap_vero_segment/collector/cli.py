@@ -43,6 +43,13 @@ EXAMPLES = {
     "serve": ("collector/running", ["serve", "serve --port 8400 --log-format json"]),
     "status": ("collector/running", ["status", "status --json"]),
     "check": ("collector/monitoring", ["check --newest-within 24h --max-dead-letters 0"]),
+    "events": (
+        "collector/finding",
+        [
+            "events --recipient ann@example.com",
+            "events --campaign Welcome --since 2026-11-01 --csv",
+        ],
+    ),
     "sample": ("start/demo", ["sample --fresh"]),
     "demo": ("start/demo", ["demo", "demo --port 8400"]),
     "report": (
@@ -590,6 +597,56 @@ def check(
     if alert_url and (problem := of.alert(alert_url, found)):
         click.echo(f"vero-collector: the alert could not be sent: {problem}", err=True)
     context.exit(1)
+
+
+@main.command()
+@_store_option(envvar=settings.variable("store"), show_envvar=True)
+@click.option("--recipient", metavar="ADDRESS", help="The address or number it was sent to.")
+@click.option("--user-id", metavar="ID", help="Vero's id of the user.")
+@click.option("--email-id", metavar="ID", help="The message's id, which all of its events share.")
+@click.option("--campaign", metavar="TEXT", help="The campaign's id, or its whole name.")
+@click.option("--id", metavar="ID", help="The event's id.")
+@click.option("--collection", metavar="NAME", help="Only this collection, such as email_bounced.")
+@click.option("--since", metavar="TIME", help="Only what happened then or later; in UTC.")
+@click.option("--until", metavar="TIME", help="Only what happened before; in UTC.")
+@click.option("--before", metavar="TIME", help="Only what was loaded before: the next page.")
+@click.option("--after", metavar="TIME", help="Only what was loaded just after.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="The most events to print.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print track calls as JSON, one a line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print all columns as CSV.")
+def events(store: str, *, limit: int, as_json: bool, as_csv: bool, **told: str | None) -> None:
+    """Find events by recipient, user, message, campaign or id, and print the newest ones.
+
+    An event has to fit all that is given; without anything, these are the newest events. Addresses
+    and campaigns are compared without regard to capital letters. The last line says how many
+    events these are, and how to get the next ones.
+    """
+    from tap_vero_segment.collector.commands import events as of  # noqa: PLC0415
+    from tap_vero_segment.collector.searching import read_search, read_time  # noqa: PLC0415
+
+    if as_json and as_csv:
+        msg = "--json cannot be combined with --csv"
+        raise click.UsageError(msg)
+    fields = {name: value for name, value in told.items() if value is not None}
+    before, after = (read_time(fields, name, "--") for name in ("before", "after"))
+    if before is not None and after is not None:
+        msg = "--before cannot be combined with --after"
+        raise click.UsageError(msg)
+    wish = of.Wish(read_search(fields, "--"), before, after, limit)
+    if as_json or as_csv:
+        printed = of.as_json(store, wish) if as_json else of.as_csv(store, wish)
+    else:
+        terminal = sys.stdout.isatty()
+        printed = of.as_table(store, wish, shutil.get_terminal_size().columns if terminal else None)
+    for line in printed.lines:
+        click.echo(line)
+    click.echo(printed.closing, err=as_json or as_csv)
 
 
 @main.command()

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import csv
 from io import StringIO
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tap_vero_segment.report.funnel import COLUMNS, STEPS
+from tap_vero_segment.terminal import spreadsheet_safe
 
 if TYPE_CHECKING:
     from tap_vero_segment.report.funnel import Line
     from tap_vero_segment.report.warehouse import Report
-
-_FORMULA: Final = ("=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}",
-                   "\N{FULLWIDTH HYPHEN-MINUS}", "\N{FULLWIDTH COMMERCIAL AT}")  # fmt: skip
-"""What makes a spreadsheet take a cell for a formula, and run it."""
 
 
 def spreadsheet(report: Report) -> str:
@@ -35,8 +32,8 @@ def spreadsheet(report: Report) -> str:
 
 def _cells(line: Line) -> list[str | int | float | None]:
     return [
-        _harmless(line.campaign_id or ""),
-        _harmless(line.campaign),
+        spreadsheet_safe(line.campaign_id or ""),
+        spreadsheet_safe(line.campaign),
         str(line.week or ""),
         *(line.events[step.name] for step in STEPS),
         *(line.recipients[step.name] for step in STEPS),
@@ -46,7 +43,3 @@ def _cells(line: Line) -> list[str | int | float | None]:
             if step.of
         ),
     ]
-
-
-def _harmless(cell: str) -> str:
-    return f"'{cell}" if cell.lstrip().startswith(_FORMULA) else cell

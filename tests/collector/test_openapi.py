@@ -31,6 +31,7 @@ from tap_vero_segment.collection import BY_EVENT, BY_STREAM, BY_VERO_TYPE
 from tap_vero_segment.collector.app import VERO, openapi_document
 from tap_vero_segment.collector.endpoints import events, tracking
 from tap_vero_segment.collector.live_page.views import STATIC_FILES
+from tap_vero_segment.collector.searching import MAX_VALUE
 from tap_vero_segment.limits import MAX_BODY, MAX_CALL, MAX_CALLS, MAX_FORM
 from tests.support.asgi import running
 from tests.support.collector import (
@@ -164,9 +165,16 @@ def test_the_figures_and_names_of_the_document_are_those_of_the_code():
     document = openapi_document()
     paths, schemas = document["paths"], document["components"]["schemas"]
     limit = paths["/v1/events"]["get"]["parameters"][1]["schema"]
+    search = {
+        each["name"]: each["schema"] for each in paths["/v1/events/search"]["get"]["parameters"]
+    }
     text = json.dumps(document)
 
     assert (limit["maximum"], limit["default"]) == (events.MAX_LIMIT, events.DEFAULT_LIMIT)
+    assert (*search,) == events.SEARCHED
+    assert search["limit"] == limit
+    assert search["recipient"]["maxLength"] == MAX_VALUE
+    assert search["collection"]["enum"] == [*BY_STREAM]
     assert schemas["Batch"]["properties"]["batch"]["maxItems"] == MAX_CALLS
     assert all(f"{bytes_} bytes" in text for bytes_ in (MAX_BODY, MAX_CALL, MAX_FORM))
     assert schemas["Webhook"]["properties"]["type"]["examples"] == list(BY_VERO_TYPE)

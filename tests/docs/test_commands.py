@@ -330,6 +330,20 @@ def test_history_is_brought_in(blocks: list[str], reader: Reader, tmp_path: Path
     assert "imported: 20\n" in printed
 
 
+@walk("collector/finding.md")
+def test_events_are_found(blocks: list[str], reader: Reader, collector: Collector) -> None:
+    (block,) = blocks
+    reader.type("pip install --quiet .")
+    assert collector.post(documented("bounced")).status_code == 200
+    commands = put_in(block, {"ann@example.com": "STEVE@getvero.com", "2026-11-01": "2015-06-01"})
+
+    printed = reader.type(commands, VERO_COLLECTOR_STORE=collector.store_url)
+
+    assert printed.count("Email Bounced") == 3
+    written = (reader.clone / "events.csv").read_text(encoding="utf-8")
+    assert "email_bounced,Email Bounced,123" in written
+
+
 @walk("operating/deploy.md", "operating/backup.md", "operating/schedule.md")
 def test_deploying(blocks: list[str], reader: Reader, collector: Collector) -> None:
     """No user is made and no container built here: what the commands name is there."""

@@ -86,6 +86,13 @@ def is_live(page: Page) -> None:
     expect(page.locator("#live")).to_have_text("live")
 
 
+def search_for(page: Page, text: str) -> None:
+    page.locator("header").get_by_role("link", name="Search").click()
+    page.get_by_label("Search for").fill(text)
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator("#results")).to_be_visible()
+
+
 def row(page: Page, name: str) -> list[str]:
     cells = page.locator("#rows tr", has=page.get_by_role("rowheader", name=name)).locator("td")
     return [text.strip() for text in cells.all_inner_texts()][:3]
@@ -127,9 +134,9 @@ def test_events_show_as_they_come(collector, open_page):
     assert json.loads(opened.locator("pre").inner_text()) == event
     opened.get_by_role("link", name="Open on its own page").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Email Opened")
-    assert json.loads(page.locator("pre").inner_text()) == event
+    assert json.loads(page.locator("#call").inner_text()) == event
 
-    page.get_by_role("link", name="All events").click()
+    page.get_by_role("link", name="Live page").click()
     page.get_by_label("Show").select_option("Email Opened")
     page.get_by_role("button", name="Filter").click()
     expect(page.locator("#events > li")).to_have_count(1)
@@ -244,7 +251,9 @@ def test_markup_shows_as_text_and_runs_nothing(collector, open_page):
         assert page.evaluate("window.ran") is None
         assert page.locator("main script, main img").count() == 0
         page.goto(f"{collector.url}{path}")
-        expect(page.locator("pre")).to_contain_text("<script>")
+        expect(page.locator("pre").first).to_contain_text("<script>")
+    search_for(page, MARKUP)
+    expect(page.locator(".hits bdi").first).to_have_text(MARKUP)
     assert page.evaluate("window.ran") is None
 
 
@@ -293,12 +302,47 @@ def test_without_scripts_only_the_liveness_is_missing(collector, open_page):
     expect(page.locator("#events > li")).to_have_count(1)
     page.locator(".event summary").click()
     page.get_by_role("link", name="Open on its own page").click()
-    expect(page.locator("pre")).to_contain_text('"event": "Email Opened"')
-    page.get_by_role("link", name="All events").click()
+    expect(page.locator("#call")).to_contain_text('"event": "Email Opened"')
+    page.get_by_text("Read it with cURL").click()
+    expect(page.locator("#read")).to_contain_text(f"{collector.url}/v1/events/search?id=")
+    search_for(page, "STEVE@getvero.com")
+    expect(page.locator(".hits tbody tr")).to_have_count(2)
+    page.get_by_role("link", name="Live page").click()
     page.get_by_text("Show the URL").click()
     expect(page.locator("#webhook-url")).to_have_text(f"{collector.url}/vero/{WEBHOOK_TOKEN}")
     page.get_by_role("button", name="Replay").click()
     expect(page.get_by_role("status").first).to_contain_text("still cannot be mapped")
+
+
+def test_an_event_is_found_opened_and_copied(collector, open_page):
+    for vero_type in ("sent", "opened"):
+        collector.post(documented(vero_type))
+    sent, opened = read_events(collector)
+    page = open_page(permissions=["clipboard-read", "clipboard-write"], viewport=PHONE)
+
+    def copied(name: str, what: str) -> str:
+        page.locator(f"[data-copy={name}]").click()
+        expect(page.locator(f"[data-copy={name}]")).to_have_text("Copied")
+        text: str = page.evaluate("navigator.clipboard.readText()")
+        assert text.startswith(what)
+        return text
+
+    search_for(page, "steve@getvero.com")
+    page.locator(".hits").get_by_role("link", name="Email Sent").click()
+    assert json.loads(copied("call", "{")) == sent
+    assert collector.url in copied("read", "curl ")
+    assert f"{collector.url}/vero/" in copied("post", "curl ")
+    page.locator(".story").first.get_by_role("link", name="Email Opened").click()
+    expect(page).to_have_url(f"{collector.url}/event/{opened['loadedAt']}")
+    # Back is back at what was found, though nothing of it is in the URL.
+    page.go_back()
+    page.go_back()
+    expect(page.locator(".hits tbody tr")).to_have_count(2)
+    page.reload()
+    expect(page.get_by_label("Search for")).to_have_value("steve@getvero.com")
+    page.locator(".hits").get_by_role("link", name="Email Opened").click()
+    page.locator(".card", has_text="This recipient").get_by_role("button", name="Show all").click()
+    expect(page.locator("#results")).to_contain_text("Recipient: steve@getvero.com")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -326,6 +370,17 @@ def test_axe_finds_nothing_serious(collector, open_page, scheme):
     for path in [link.get_attribute("href") for link in links]:
         page.goto(f"{collector.url}{path}")
         check(page)
+    search_for(page, "steve@getvero.com")
+    check(page)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    check(page)
+    page.locator(".hits a").first.click()
+    for details in page.locator("details").all():
+        details.locator("summary").click()
+    check(page)
+    page.goto(f"{collector.url}/search?s=0")
+    expect(page.get_by_role("alert")).to_contain_text("no longer known")
+    check(page)
 
 
 def check(page: Page) -> None:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from requests import Response
 
-BEHIND_LOGIN = ("/live", "/event/2026-11-23T09:24:00.000000Z", "/dead-letter/1")
-FORMS = ("/logout", "/replay", "/test-event")
+BEHIND_LOGIN = ("/live", "/event/2026-11-23T09:24:00.000000Z", "/dead-letter/1", "/search")
+FORMS = ("/logout", "/replay", "/test-event", "/search")
 
 
 @pytest.fixture(scope="module")

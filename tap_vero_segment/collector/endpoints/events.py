@@ -1,4 +1,4 @@
-"""``GET /v1/events``: the read API, through which a tap on another machine reads the store."""
+"""The read API: what a tap on another machine reads, and the search for events."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from tap_vero_segment import times
 from tap_vero_segment.collector.error_reasons import ErrorReason
 from tap_vero_segment.collector.request import bare
 from tap_vero_segment.collector.responses import NDJSON, NO_STORE, RETRY_AFTER, HTTPError
-from tap_vero_segment.errors import UserError
+from tap_vero_segment.collector.searching import FIELDS, read_search, read_time
+from tap_vero_segment.errors import SettingError, UserError
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from starlette.requests import Request
 
@@ -28,6 +29,9 @@ logger = logging.getLogger("vero-collector")
 
 MAX_LIMIT: Final = 10_000
 DEFAULT_LIMIT: Final = 1_000
+
+SEARCHED: Final = (*FIELDS, "before", "after", "limit")
+"""The parameters of a search, in order."""
 
 HIGH_WATER: Final = "high-water-mark"
 """The header that says how far the store went when the page was read, as fixed-width UTC text."""
@@ -52,13 +56,55 @@ async def get(request: Request, reader_pool: ReaderPool) -> Response:
     return await _get(request, reader_pool, _page)
 
 
+async def search(request: Request, reader_pool: ReaderPool) -> Response:
+    """Respond with a page of NDJSON: a track call a line that was searched for, the newest first.
+
+    Raises:
+        HTTPError: As :func:`get`.
+    """
+    query = request.query_params
+    limit = _limit(query)
+    if unknown := query.keys() - set(SEARCHED):
+        msg = f"parameters: {len(unknown)} of them are not known; use {', '.join(SEARCHED)}"
+        raise HTTPError(400, msg)
+    try:
+        asked = read_search(query)
+        before, after = (read_time(query, name) for name in ("before", "after"))
+    except SettingError as error:
+        raise HTTPError(400, str(error)) from error
+    if before is not None and after is not None:
+        raise HTTPError(400, "after: it cannot be combined with before; leave one of them out")
+
+    def page(reader: Reader) -> Response:
+        found = reader.search(asked, before=before, after=after, limit=limit)
+        cursors = {
+            name: times.to_text(moment)
+            for name, moment in (
+                ("older", found.older),
+                ("newer", found.newer),
+                ("searched-to", found.searched_to),
+            )
+            if moment is not None
+        }
+        body = b"".join(b"%b\n" % line for line in found.lines)
+        return Response(body, headers=NO_STORE | cursors, media_type=NDJSON)
+
+    return await _read(request, reader_pool, page)
+
+
 async def _get(
     request: Request, reader_pool: ReaderPool, page: Callable[[Reader, int, int], Response]
 ) -> Response:
     after, limit = _parameters(request)
+    return await _read(request, reader_pool, lambda reader: page(reader, after, limit))
+
+
+async def _read(
+    request: Request, reader_pool: ReaderPool, page: Callable[[Reader], Response]
+) -> Response:
     await bare(request).expect_response()
     try:
-        return await reader_pool.read(lambda reader: page(reader, after, limit))
+        return await reader_pool.read(page)
     except (StoreError, UserError) as error:
         logger.error("the store cannot be read: %s", error)  # noqa: TRY400
         raise HTTPError(
@@ -106,8 +152,12 @@ def _parameters(request: Request) -> tuple[int, int]:
         cursor = times.from_text(after) if after else 0
     except ValueError as error:
         raise HTTPError(400, f"after: {error}") from error
+    return cursor, _limit(query)
+
+
+def _limit(query: Mapping[str, str]) -> int:
     limit = query.get("limit", str(DEFAULT_LIMIT))
     size = int(limit) if re.fullmatch("[0-9]{1,5}", limit) else 0
     if not 1 <= size <= MAX_LIMIT:
         raise HTTPError(400, f"limit: a whole number from 1 to {MAX_LIMIT}")
-    return cursor, size
+    return size

@@ -19,7 +19,7 @@ from tap_vero_segment.collection import BY_STREAM
 from tap_vero_segment.collector.commands.dead_letters import find_dead_letter
 from tap_vero_segment.collector.committer import RefusedError
 from tap_vero_segment.collector.error_reasons import ErrorReason
-from tap_vero_segment.collector.live_page import actions, feed, snapshot, views
+from tap_vero_segment.collector.live_page import actions, feed, finding, snapshot, views
 from tap_vero_segment.collector.live_page.auth import (
     Session,
     Sessions,
@@ -27,7 +27,6 @@ from tap_vero_segment.collector.live_page.auth import (
     is_own,
     set_cookie,
 )
-from tap_vero_segment.collector.live_page.snapshot import entry_of
 from tap_vero_segment.collector.live_page.views import (
     HEADERS,
     PageError,
@@ -36,7 +35,7 @@ from tap_vero_segment.collector.live_page.views import (
     redirect,
 )
 from tap_vero_segment.collector.redaction import readable
-from tap_vero_segment.collector.request import bare
+from tap_vero_segment.collector.request import bare, same_secret
 from tap_vero_segment.collector.responses import JSON, RETRY_AFTER, enabled
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.limits import MAX_FORM
@@ -67,6 +66,7 @@ _EVENT_STREAM: Final = {
     "x-accel-buffering": "no",  # nginx would keep events back until it has a pageful
 }
 _FAILED: Final = "The store failed, nothing was kept."
+_NO_EVENT: Final = "There is no such event; it may have been pruned or erased."
 _UNREADABLE: Final = "The store cannot be read at present."
 _LOADED_AT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 _NUMBER: Final = re.compile("[0-9]{1,18}")
@@ -103,6 +103,7 @@ class Page:
             Route("/login", self._login, methods=["POST"]),
             Route("/logout", self._logout, methods=["POST"]),
             Route("/live", self._behind_login(self._live)),
+            Route("/search", self._search, methods=["GET", "POST"]),
             Route("/event/{at:path}", self._behind_login(self._event)),
             Route("/dead-letter/{number:path}", self._behind_login(self._letter)),
             Route("/test-event", self._button(self._send_test_event), methods=["POST"]),
@@ -181,7 +182,9 @@ class Page:
         _, session = await self._form_of_session(request)
         self._sessions.end(session)
         self._feed.wake()  # its streams end
-        return _home_with_cookie(request, None)
+        response = _home_with_cookie(request, None)
+        finding.remember(response, request, "")
+        return response
 
     # What is shown
 
@@ -215,23 +218,47 @@ class Page:
         )
         return _Stream(parts, end)
 
+    async def _search(self, request: Request) -> Response:
+        """Take the form of the search page, or show the page with what the form has found."""
+        if request.method == "POST":
+            fields, session = await self._form_of_session(request)
+            content = finding.encode_form(fields)
+            response = redirect(f"/search?s={session.mark(content)}")
+            finding.remember(response, request, content)
+            return response
+        session = self._session(request)
+        query = request.query_params
+        content, mark = finding.remembered(request), query.get("s", "")
+        form: Mapping[str, str] | None = {}
+        if mark:
+            known = same_secret(mark.encode(errors="replace"), session.mark(content))
+            form = finding.decode_form(content) if known else None
+        before, after = (_time(query.get(name, "")) for name in ("before", "after"))
+        asked = finding.Asked(session.form_token, mark, form, before, after)
+        return await self._read(request, lambda reader: finding.search_page(reader, asked))
+
     async def _event(self, request: Request, session: Session) -> Response:
-        at = request.path_params["at"]
-        loaded_at = _time(at)
-        if loaded_at is None or not (
-            line := await self._read(request, lambda one: one.event(loaded_at))
-        ):
-            raise PageError(404, "There is no such event; it may have been pruned.")
-        body = msgspec.json.format(line, indent=2)
+        loaded_at = _time(request.path_params["at"])
+        if loaded_at is None:
+            raise PageError(404, _NO_EVENT)
         if JSON in request.headers.get("accept", ""):
-            return Response(body, headers=HEADERS, media_type=JSON)
-        return html(
-            "event.html",
-            form_token=session.form_token,
-            at=at,
-            entry=entry_of(line),
-            text=printable(body.decode()),
+            line = await self._read(request, lambda reader: reader.event(loaded_at))
+            if line:
+                body = msgspec.json.format(line, indent=2)
+                return Response(body, headers=HEADERS, media_type=JSON)
+            raise PageError(404, _NO_EVENT)
+        shown = finding.ShownEvent(
+            session.form_token,
+            self._public_url or base_url(request),
+            self._public_url is not None,
+            tuple(itertools.chain(*self._secrets())),
         )
+        page = await self._read(
+            request, lambda reader: finding.event_page(reader, loaded_at, shown)
+        )
+        if page is None:
+            raise PageError(404, _NO_EVENT)
+        return page
 
     async def _letter(self, request: Request, session: Session) -> Response:
         number = _number(request.path_params["number"])
