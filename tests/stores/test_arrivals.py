@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 SLOT = times.from_text("2026-11-23T09:25:00Z")
 MINUTE = 60 * times.SECOND
+HOUR = 60 * MINUTE
 
 
 def test_a_slot_begins_at_a_multiple_of_five_minutes():
     assert ARRIVALS_SLOT == 5 * MINUTE
-    assert ARRIVALS_KEPT == 48 * 60 * MINUTE
+    assert ARRIVALS_KEPT == 31 * 24 * 60 * MINUTE
     assert SLOT % ARRIVALS_SLOT == 0
 
 
@@ -66,6 +67,12 @@ def test_new_events_are_counted_by_collection_and_slot(open_writer, url, seed):
         after = counted[len(counted) // 2].start
         assert reader.arrivals(after) == [row for row in counted if row.start >= after]
         assert reader.arrivals(after + 1) == [row for row in counted if row.start > after]
+        hours: Counter[tuple[int, str]] = Counter()
+        for row in counted:
+            hours[row.start - row.start % HOUR, row.collection] += row.events
+        assert reader.arrivals(0, HOUR) == [
+            Arrivals(stream, start, count) for (start, stream), count in sorted(hours.items())
+        ]
 
 
 def test_a_commit_that_spans_two_slots_counts_in_both(open_writer, url):
@@ -98,7 +105,7 @@ def test_a_resolved_letter_counts(writer, reader):
     assert reader.arrivals(0) == scan(reader)
 
 
-def test_slots_are_kept_for_48_hours_before_the_newest_one(open_writer, url):
+def test_slots_are_kept_for_31_days_before_the_newest_one(open_writer, url):
     now = 0
     writer = open_writer(lambda: now)
     with open_reader(url, "store") as reader:

@@ -15,7 +15,8 @@ ON CONFLICT (start, collection) DO UPDATE SET events = events + excluded.events
 """
 _FORGET: Final = "DELETE FROM arrivals WHERE start < ?"
 _SINCE: Final = """
-SELECT collection, start, events FROM arrivals WHERE start >= ? ORDER BY start, collection
+SELECT collection, start - start % ?1 AS slot, sum(events) FROM arrivals WHERE start >= ?2
+GROUP BY slot, collection ORDER BY slot, collection
 """
 
 
@@ -36,7 +37,7 @@ def forget_arrivals(connection: apsw.Connection, slot: int) -> None:
     connection.execute(_FORGET, (slot * ARRIVALS_SLOT - ARRIVALS_KEPT,))
 
 
-def read_arrivals(connection: apsw.Connection, after: int) -> list[Arrivals]:
-    """Return what was counted for slots that begin at a time or later."""
-    rows: list[Any] = connection.execute(_SINCE, (after,)).fetchall()
+def read_arrivals(connection: apsw.Connection, after: int, step: int) -> list[Arrivals]:
+    """Return what was counted for slots that begin at a time or later, added up by longer ones."""
+    rows: list[Any] = connection.execute(_SINCE, (step, after)).fetchall()
     return [Arrivals(*row) for row in rows]
