@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 MARKUP = "</pre><script>window.ran = 1</script><img src=x onerror='window.ran = 1'>\"&\u202e"
-PHONE = {"width": 360, "height": 740}
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1280, "height": 900}
 
 expect.set_options(timeout=20_000)
 
@@ -87,7 +88,7 @@ def is_live(page: Page) -> None:
 
 
 def row(page: Page, name: str) -> list[str]:
-    cells = page.locator("#rows tr", has=page.get_by_role("rowheader", name=name)).locator("td")
+    cells = page.locator(".rows tr", has=page.get_by_role("rowheader", name=name)).locator("td")
     return [text.strip() for text in cells.all_inner_texts()][:3]
 
 
@@ -139,12 +140,44 @@ def test_events_show_as_they_come(collector, open_page):
     expect(page.locator("#events > li")).to_have_count(2)
     expect(page.locator("#events > li").first).to_contain_text("second@example.com")
 
-    page.get_by_role("button", name="Pause").click()
-    collector.post(documented("opened") | {"user": {"id": 3}})
-    expect(page.get_by_role("button", name="Resume (1 more)")).to_be_visible()
-    assert page.locator("#events > li").count() == 2
-    page.get_by_role("button", name="Resume").click()
-    expect(page.locator("#events > li")).to_have_count(3)
+
+def test_the_list_stands_still_while_somebody_reads_it(collector, open_page):
+    """A pointer over it, the focus in it, an open event and a pause each hold it."""
+    number = 0
+
+    def post() -> None:
+        nonlocal number
+        number += 1
+        collector.post(documented("opened") | {"user": {"id": number}})
+
+    post()
+    page = open_page()
+    is_live(page)
+    shown, fresh = page.locator("#events > li"), page.locator("#fresh")
+    title = page.get_by_role("heading", name="Latest events")
+    pause = page.get_by_role("button", name="Pause")
+
+    def holds(begin: Callable[[], Any], end: Callable[[], Any]) -> None:
+        before = shown.count()
+        begin()
+        for several in (1, 2):
+            post()
+            expect(fresh).to_have_text(f"{several} new")
+        assert shown.count() == before
+        end()
+        expect(shown).to_have_count(before + 2)
+        expect(fresh).to_be_hidden()
+
+    summary = shown.first.locator("summary")
+    holds(summary.hover, title.hover)
+    holds(summary.focus, title.focus)
+    holds(summary.click, lambda: (title.hover(), summary.click(), title.hover(), title.focus()))
+    holds(pause.click, page.get_by_role("button", name="Resume").click)
+    # The button lets go, and what is open stays so.
+    title.hover()
+    holds(lambda: (shown.last.locator("summary").click(), title.hover()), fresh.click)
+    expect(title).to_be_focused()
+    expect(shown.last.get_by_role("region", name="track call")).to_be_visible()
 
 
 def test_a_dead_letter_is_replayed_and_goes(collector, open_page):
@@ -159,20 +192,52 @@ def test_a_dead_letter_is_replayed_and_goes(collector, open_page):
 
     letters.filter(has_text="not JSON").get_by_role("button", name="Replay").click()
     expect(page.locator("#done")).to_contain_text("still cannot be mapped, and stays")
+    assert page.url == f"{collector.url}/"
     letters.filter(has_text="an old fault").get_by_role("link", name="Show").click()
     expect(page.locator("pre")).to_contain_text('"type": "opened"')
+    expect(page.get_by_role("button", name="Copy the body")).to_be_visible()
     page.get_by_role("button", name="Replay").click()
 
     expect(page.locator("#done")).to_have_text("The dead letter is an event now.")
     expect(page.locator("#done")).to_be_focused()
+    assert page.url == f"{collector.url}/dead-letters"
+    page.get_by_role("link", name="Live page").click()
     expect(letters).to_have_count(1)
     expect(page.locator("#events > li")).to_contain_text("Email Opened")
 
 
-def quarantine(collector: Collector, body: bytes) -> None:
+def test_many_dead_letters_are_replayed_and_deleted(collector, open_page):
+    for number in range(60):
+        quarantine(collector, json.dumps(documented("sent") | {"user": {"id": number}}).encode())
+        quarantine(collector, b"no JSON %d" % number, "not JSON")
+    page = open_page()
+    page.get_by_role("link", name="120").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Dead letters: 120")
+    page.get_by_role("link", name="Older").click()
+    page.get_by_role("link", name="Older").click()
+    expect(page.locator(".letters > li")).to_have_count(20)
+    page.get_by_role("link", name="List: not JSON").click()
+    expect(page.locator(".letters > li")).to_have_count(50)
+    expect(page.locator(".letters > li").first).to_contain_text("not JSON")
+
+    page.get_by_role("button", name="Replay all: an old fault").click()
+    expect(page.locator("#progress")).to_contain_text("New events: 60")
+    page.get_by_role("link", name="Delete all: all").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Delete 60 dead letters?")
+    page.get_by_role("link", name="Keep").click()
+    page.get_by_role("link", name="Delete dead letter 120").click()
+    page.get_by_role("button", name="Delete for good").click()
+    expect(page.locator("#done")).to_have_text("The dead letter was deleted.")
+    page.get_by_role("link", name="Delete all: not JSON").click()
+    page.get_by_role("button", name="Delete for good").click()
+    expect(page.locator("#progress")).to_have_text("Dead letters deleted: 59")
+    expect(page.get_by_text("There are no dead letters")).to_be_visible()
+
+
+def quarantine(collector: Collector, body: bytes, reason: str = "an old fault") -> None:
     """As an older release would have, which did not know better."""
     writer = open_writer(collector.store_url, "store")
-    writer.write([], [DeadLetter(times.now(), "vero", "an old fault", body)])
+    writer.write([], [DeadLetter(times.now(), "vero", reason, body)])
     writer.close()
 
 
@@ -299,6 +364,12 @@ def test_without_scripts_only_the_liveness_is_missing(collector, open_page):
     expect(page.locator("#webhook-url")).to_have_text(f"{collector.url}/vero/{WEBHOOK_TOKEN}")
     page.get_by_role("button", name="Replay").click()
     expect(page.get_by_role("status").first).to_contain_text("still cannot be mapped")
+    page.get_by_role("link", name="7 days").click()
+    expect(page.get_by_role("img", name="2 events in the last 7 days")).to_be_visible()
+    page.locator("#figure-letters").click()
+    page.get_by_role("link", name="Delete all: not JSON").click()
+    page.get_by_role("button", name="Delete for good").click()
+    expect(page.get_by_role("status").first).to_contain_text("Dead letters deleted: 1")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

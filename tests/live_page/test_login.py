@@ -26,8 +26,15 @@ if TYPE_CHECKING:
 
     from requests import Response
 
-BEHIND_LOGIN = ("/live", "/event/2026-11-23T09:24:00.000000Z", "/dead-letter/1")
-FORMS = ("/logout", "/replay", "/test-event")
+BEHIND_LOGIN = (
+    "/live",
+    "/event/2026-11-23T09:24:00.000000Z",
+    "/dead-letter/1",
+    "/dead-letters",
+    "/dead-letters/delete",
+    "/chart",
+)
+FORMS = ("/logout", "/replay", "/delete", "/test-event")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,11 @@ from urllib.parse import urlencode
 import msgspec
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.commands.dead_letters import find_dead_letter
+from tap_vero_segment.collector.commands.dead_letters import (
+    DELETED_AT_ONCE,
+    discard_those_left,
+    find_dead_letter,
+)
 from tap_vero_segment.collector.commands.replay import Replay
 from tap_vero_segment.collector.committer import RefusedError
 from tap_vero_segment.collector.live_page.snapshot import LetterEntry, entry_of_letter
@@ -37,8 +41,6 @@ SAMPLE_BYTES: Final = 16 * 1024
 """A longer body is no sample: to make it readable can take a second."""
 SAMPLE_SHOWN: Final = 2_000
 """Characters of a sample."""
-AT_ONCE: Final = 200
-"""Dead letters that are deleted in one transaction."""
 SOON_SECONDS: Final = 2.0
 """How long a response waits for the end of what its button has begun."""
 
@@ -238,7 +240,7 @@ class Many:
         """Yield the numbers of the dead letters, the highest first."""
         before = those.until + 1
         while heads := await self._reader_pool.read(
-            lambda reader: reader.letter_heads(AT_ONCE, before, those.reason)  # noqa: B023
+            lambda reader: reader.letter_heads(DELETED_AT_ONCE, before, those.reason)  # noqa: B023
         ):
             yield [head.number for head in heads]
             before = heads[-1].number
@@ -284,15 +286,7 @@ async def delete(numbers: Sequence[int], committer: Committer) -> int:
         RefusedError: The collector takes nothing at present.
         StoreError: The store failed; nothing was deleted.
     """
-
-    def work(writer: Writer) -> int:
-        missing = writer.discard(numbers)
-        left = [number for number in numbers if number not in set(missing)]
-        if missing and left:
-            writer.discard(left)
-        return len(left)
-
-    return await committer.run(work)
+    return await committer.run(lambda writer: discard_those_left(writer, numbers))
 
 
 def log_deleted(deleted: int) -> None:

@@ -49,7 +49,7 @@ DECLARE
     monday   CONSTANT bigint := 345600000000;   -- the first one after 1970 began
     week     CONSTANT bigint := 604800000000;
     slot     CONSTANT bigint := 300000000;
-    kept     CONSTANT bigint := 172800000000;   -- 48 hours of slots
+    kept     CONSTANT bigint := 2678400000000;   -- 31 days of slots
     alike    CONSTANT bigint := 600000000;      -- ten minutes
     size     CONSTANT integer := coalesce(cardinality(ids), 0);
     newest   bigint;
