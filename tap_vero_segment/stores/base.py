@@ -164,10 +164,13 @@ ARRIVALS_SLOT: Final = 300_000_000
 """Microseconds in a slot of :class:`Arrivals`, which begins at a multiple of them: five minutes."""
 
 ARRIVALS_KEPT: Final = 2_678_400_000_000
-"""Microseconds that slots are kept for: 31 days before the newest one begins.
+"""Microseconds that slots are kept for: 31 days before the newest one begins."""
 
-That is at most 116,064 rows: 8,928 slots of thirteen collections.
-"""
+ARRIVALS_FINE: Final = 172_800_000_000
+"""How long they are kept as they are: 48 hours. Older ones are added up, to one each hour."""
+
+ARRIVALS_HOUR: Final = 3_600_000_000
+"""Microseconds in such a slot, which begins at a multiple of them."""
 
 LAST_LETTER: Final = 2**63 - 1
 """No dead letter has a higher number."""
@@ -364,9 +367,10 @@ class Reader(Closable, Protocol):
         gone.
 
         Args:
-            after: Of the slots of five minutes that begin then or later; microseconds since 1970.
+            after: Slots that begin then or later; microseconds since 1970.
             step: The length of the slots that are returned, in microseconds: a multiple of
-                :data:`ARRIVALS_SLOT`.
+                :data:`ARRIVALS_SLOT`; what is older than :data:`ARRIVALS_FINE` is known by the
+                hour.
         """
 
     def newest(self, limit: int, collection: str | None = None) -> list[bytes]:

@@ -19,7 +19,7 @@ from tap_vero_segment.collector.commands.replay import Replay
 from tap_vero_segment.collector.committer import RefusedError
 from tap_vero_segment.collector.live_page.snapshot import LetterEntry, entry_of_letter
 from tap_vero_segment.collector.redaction import readable
-from tap_vero_segment.errors import UserError
+from tap_vero_segment.errors import UserError, describe_fault
 from tap_vero_segment.stores.base import LAST_LETTER, StoreError
 from tap_vero_segment.terminal import printable
 
@@ -230,6 +230,9 @@ class Many:
         except (StoreError, UserError, OSError) as error:
             logger.error("%s dead letters stopped: %s", what.lower(), error)  # noqa: TRY400
             result = f"{what} stopped: the store failed. Try again."
+        except Exception as error:  # noqa: BLE001  # whose text could name recipients
+            logger.error("%s dead letters: a fault: %s", what.lower(), describe_fault(error))  # noqa: TRY400
+            result = f"{what} stopped: a fault of the collector. See its log."
         self._advance(0, result)
 
     def _advance(self, done: int, result: str = "") -> None:

@@ -64,7 +64,7 @@ CREATE TABLE vero_collector.totals (
 ) WITH (fillfactor = 50);
 
 CREATE TABLE vero_collector.arrivals (
-    start      bigint NOT NULL,         -- of a slot of five minutes, microseconds since 1970
+    start      bigint NOT NULL,         -- of a slot, microseconds since 1970
     collection text NOT NULL,
     events     bigint NOT NULL,
     PRIMARY KEY (start, collection)

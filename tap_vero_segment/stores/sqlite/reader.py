@@ -240,7 +240,8 @@ class SqliteReader(Closing):
         self, limit: int, before: int = LAST_LETTER, reason: str | None = None
     ) -> list[LetterHead]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
-        query, bindings = _LETTER_HEADS_OF, (before, reason, limit)
+        bindings: tuple[Any, ...] = (before, reason, limit)
+        query = _LETTER_HEADS_OF
         if reason is None:
             query, bindings = _LETTER_HEADS, (before, limit)
         with self._reading():

@@ -42,7 +42,7 @@ CREATE TABLE dead_letters (
             ltrim(substr(reason, instr(reason, ': ') + 1)),
             instr(ltrim(substr(reason, instr(reason, ': ') + 1)), ': ') + 1
         )), reason), 1, 300
-    ))
+    )) STORED
 ) STRICT;
 CREATE INDEX dead_letters_by_reason ON dead_letters (reason_group, id, received_at);
 
@@ -107,7 +107,7 @@ CREATE TABLE totals (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE arrivals (
-    start      INTEGER NOT NULL,      -- of a slot of five minutes, microseconds since 1970
+    start      INTEGER NOT NULL,      -- of a slot, microseconds since 1970
     collection TEXT NOT NULL,
     events     INTEGER NOT NULL,
     PRIMARY KEY (start, collection)
