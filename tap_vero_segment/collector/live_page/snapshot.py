@@ -9,8 +9,8 @@ import msgspec
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_EVENT, COLLECTIONS
-from tap_vero_segment.collector.live_page import sparkline
 from tap_vero_segment.collector.error_reasons import STATUSES
+from tap_vero_segment.collector.live_page import sparkline
 from tap_vero_segment.stores.base import ARRIVALS_SLOT
 
 if TYPE_CHECKING:
