@@ -1,6 +1,7 @@
 """Every state of the pages, light and dark, on a phone and on a desktop: by axe, with pictures.
 
-The pictures go into the folder that VERO_SCREENSHOTS names; two of them are in docs/images.
+The pictures go into the folder that VERO_SCREENSHOTS names. ``day-desktop-light`` and
+``day-phone-dark`` are ``page-light`` and ``page-phone`` in docs/images.
 """
 
 from __future__ import annotations
