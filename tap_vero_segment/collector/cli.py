@@ -80,7 +80,7 @@ EXAMPLES = {
     "restore": ("operating/backup", ["restore copy.db", "restore --replace copy.db"]),
     "repair-clock": ("collector/clock", ["repair-clock --dry-run", "repair-clock"]),
     "dead-letters": ("collector/dead-letters", ["dead-letters list", "dead-letters replay"]),
-    "list": ("collector/dead-letters", ["dead-letters list --json"]),
+    "list": ("collector/dead-letters", ["dead-letters list --by-reason"]),
     "show": ("collector/dead-letters", ["dead-letters show 7"]),
     "replay": ("collector/dead-letters", ["dead-letters replay", "dead-letters replay 7 9"]),
     "delete": ("collector/dead-letters", ["dead-letters delete 7 9"]),
@@ -1089,16 +1089,20 @@ def dead_letters() -> None:
 
 
 _NUMBER = click.IntRange(1, 2**63 - 1)
+_reason_option = click.option(
+    "--reason", help="All of this reason, as `dead-letters list --by-reason` prints it."
+)
 
 
 @dead_letters.command("list")
 @_store_option(envvar=settings.variable("store"), show_envvar=True)
+@click.option("--by-reason", is_flag=True, help="Print the reasons and their counts instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
-def list_dead_letters(store: str, *, as_json: bool) -> None:
+def list_dead_letters(store: str, *, by_reason: bool, as_json: bool) -> None:
     """Print each dead letter's number, time, input, size and reason."""
     from tap_vero_segment.collector.commands.dead_letters import list_dead_letters as lines_of  # noqa: PLC0415
 
-    for line in lines_of(store, as_json=as_json):
+    for line in lines_of(store, by_reason=by_reason, as_json=as_json):
         click.echo(line)
 
 
@@ -1121,24 +1125,51 @@ def show_dead_letter(number: int, store: str, *, raw: bool) -> None:
 @dead_letters.command("replay")
 @click.argument("numbers", nargs=-1, type=_NUMBER, metavar="[NUMBER]...")
 @_store_option(envvar=settings.variable("store"), show_envvar=True)
-def replay_dead_letters(numbers: tuple[int, ...], store: str) -> None:
+@_reason_option
+def replay_dead_letters(numbers: tuple[int, ...], store: str, reason: str | None) -> None:
     """Read dead letters again, all of them or some, and store what is an event now.
 
     Mended events come out of the tap as new ones. What still cannot be mapped stays.
     """
     from tap_vero_segment.collector.commands.replay import replay as run  # noqa: PLC0415
 
-    click.echo(run(store, numbers))
+    _check_choice(numbers, reason)
+    click.echo(run(store, numbers, reason))
 
 
 @dead_letters.command("delete")
-@click.argument("numbers", nargs=-1, required=True, type=_NUMBER, metavar="NUMBER...")
+@click.argument("numbers", nargs=-1, type=_NUMBER, metavar="[NUMBER]...")
 @_store_option(envvar=settings.variable("store"), show_envvar=True)
-def delete_dead_letters(numbers: tuple[int, ...], store: str) -> None:
+@_reason_option
+@click.option("--all", "everything", is_flag=True, help="All dead letters that there are now.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete_dead_letters(
+    numbers: tuple[int, ...], store: str, reason: str | None, *, everything: bool, yes: bool
+) -> None:
     """Delete dead letters for good: all that are named, or none where a number has none.
 
     A body that comes again is a dead letter again, under another number.
     """
     from tap_vero_segment.collector.commands.dead_letters import delete_dead_letters as run  # noqa: PLC0415
 
-    click.echo(run(store, numbers))
+    _check_choice(numbers, reason, everything=everything)
+    if not (numbers or reason is not None or everything):
+        msg = "Name the dead letters by their numbers, by --reason, or all of them by --all."
+        raise click.UsageError(msg)
+    if not (yes or sys.stdin.isatty()):
+        msg = "nobody can be asked, as standard input is not a terminal: add --yes"
+        raise UserError(msg)
+
+    def confirm(question: str) -> None:
+        if not yes:
+            click.confirm(question, abort=True)
+
+    click.echo(run(store, numbers, reason, confirm))
+
+
+def _check_choice(
+    numbers: tuple[int, ...], reason: str | None, *, everything: bool = False
+) -> None:
+    if (bool(numbers) + (reason is not None) + everything) > 1:
+        msg = "Give numbers, --reason or --all, and only one of them."
+        raise click.UsageError(msg)

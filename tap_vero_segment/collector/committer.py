@@ -37,6 +37,12 @@ MAX_GROUP: Final = 1_000
 CHECK_SECONDS: Final = 1.0
 """How often the store is checked, also while nothing comes in."""
 
+STUCK_SECONDS: Final = 10.0
+"""How long the writer may be at something until it is tried whether the store answers at all."""
+
+PROBE_SECONDS: Final = 1.0
+"""How long that may take."""
+
 REMINDER_SECONDS: Final = 3600
 """How often the log says again that the clock is behind."""
 
@@ -146,6 +152,7 @@ class Committer:
         self._pending_bytes = 0
         self._accepting = False
         self._broken = False
+        self._failing = False  # the last commit did
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._ended = asyncio.Event()
@@ -268,6 +275,20 @@ class Committer:
         submission = Submission((), (), 0, 0, asyncio.get_running_loop().create_future())
         self._queue.put(submission)
         await submission.done
+
+    async def accepts_writes(self) -> bool:
+        """Return whether the store took what was last written; where not, try whether it does now.
+
+        A full queue, which a moment later is empty, is not the store's fault.
+        """
+        if not self._failing and self.busy_seconds < STUCK_SECONDS:
+            return True
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                await self.probe()
+        except (RefusedError, StoreError, TimeoutError):
+            return False
+        return True
 
     async def run(self, work: Callable[[Writer], T]) -> T:
         """Return what ``work`` does with the store, in the writer thread.
@@ -409,6 +430,8 @@ class Committer:
     def _finish(self, commit: Commit) -> None:
         """Answer a group's requests: in the event loop."""
         group, error = commit.group, commit.error
+        if group:
+            self._failing = error is not None
         self._pending -= sum(not submission.is_probe for submission in group)
         self._pending_bytes -= sum(submission.size for submission in group)
         if isinstance(error, StoreBrokenError):

@@ -255,7 +255,7 @@ class _Run:
         self._until, self._last_letter = times.LATEST, sys.maxsize
         if not self._manner.follow:  # what comes later is for the next run, or this had no end
             self._until = reader.high_water() or 0
-            newest = reader.newest_dead_letters(1)
+            newest = reader.letter_heads(1)
             self._last_letter = newest[0].number if newest else 0
 
     def to_the_end(self) -> None:

@@ -246,6 +246,11 @@ class _Everything(Collector):
                 "Dead letters that the store holds.",
                 store.summary.dead_letters,
             )
+        yield CounterMetricFamily(
+            f"{PREFIX}_dead_letters_deleted_total",
+            "Dead letters that were deleted by hand.",
+            store.summary.letters_deleted,
+        )
         totals = {total.collection: total for total in store.summary.totals}
         held = GaugeMetricFamily(
             f"{PREFIX}_store_events",

@@ -97,6 +97,44 @@ class KeptDeadLetter(NamedTuple):
     letter: DeadLetter
 
 
+class LetterHead(NamedTuple):
+    """What is listed of a dead letter: all except its body.
+
+    Attributes:
+        number: What the store calls it.
+        received_at: When it was received, in microseconds since 1970.
+        input: Where it came in.
+        reason: Why it is no event.
+        bytes: How long its body is.
+    """
+
+    number: int
+    received_at: int
+    input: str
+    reason: str
+    bytes: int
+
+
+class LetterGroup(NamedTuple):
+    """The dead letters of one reason.
+
+    Attributes:
+        reason: The reason; of an import without the file and the line.
+        letters: How many there are.
+        first: The lowest of their numbers.
+        last: The highest.
+        oldest: When the oldest one was received, in microseconds since 1970.
+        newest: The same of the newest one.
+    """
+
+    reason: str
+    letters: int
+    first: int
+    last: int
+    oldest: int
+    newest: int
+
+
 class Total(NamedTuple):
     """What a store holds of one collection; times in microseconds since 1970."""
 
@@ -113,18 +151,29 @@ class Summary(NamedTuple):
         totals: Its events.
         dead_letters: How many there are; None: who reads may not see them.
         passed_over: How many calls came that are none of the collections.
+        letters_deleted: How many dead letters were deleted by hand, ever.
     """
 
     totals: list[Total]
     dead_letters: int | None
     passed_over: int
+    letters_deleted: int = 0
 
 
 ARRIVALS_SLOT: Final = 300_000_000
 """Microseconds in a slot of :class:`Arrivals`, which begins at a multiple of them: five minutes."""
 
-ARRIVALS_KEPT: Final = 172_800_000_000
-"""Microseconds that slots are kept for: 48 hours before the newest one begins."""
+ARRIVALS_KEPT: Final = 2_678_400_000_000
+"""Microseconds that slots are kept for: 31 days before the newest one begins."""
+
+ARRIVALS_FINE: Final = 172_800_000_000
+"""How long they are kept as they are: 48 hours. Older ones are added up, to one each hour."""
+
+ARRIVALS_HOUR: Final = 3_600_000_000
+"""Microseconds in such a slot, which begins at a multiple of them."""
+
+LAST_LETTER: Final = 2**63 - 1
+"""No dead letter has a higher number."""
 
 NEWEST_SEARCHED: Final = 20_000
 """Events that :meth:`Reader.newest` looks at, at most, for those of one collection."""
@@ -136,8 +185,8 @@ class Arrivals(NamedTuple):
     Attributes:
         collection: The slug of the collection.
         start: Where the slot begins, in microseconds since 1970.
-        events: The new ones that have their ``loaded_at`` in it, :data:`ARRIVALS_SLOT` long; those
-            that were pruned since count as well.
+        events: The new ones that have their ``loaded_at`` in it; those that were pruned or erased
+            since count as well.
     """
 
     collection: str
@@ -356,14 +405,17 @@ class Reader(Closable, Protocol):
     def summary(self) -> Summary:
         """Return counts, without scanning the events."""
 
-    def arrivals(self, after: int) -> list[Arrivals]:
+    def arrivals(self, after: int, step: int = ARRIVALS_SLOT) -> list[Arrivals]:
         """Return how many events came, slot by slot, without scanning the events.
 
         Slots in which nothing came are left out, and those older than :data:`ARRIVALS_KEPT` can be
-        gone. An upgraded store counts what comes from then on.
+        gone.
 
         Args:
             after: Slots that begin then or later; microseconds since 1970.
+            step: The length of the slots that are returned, in microseconds: a multiple of
+                :data:`ARRIVALS_SLOT`; what is older than :data:`ARRIVALS_FINE` is known by the
+                hour.
         """
 
     def newest(self, limit: int, collection: str | None = None) -> list[bytes]:
@@ -408,11 +460,27 @@ class Reader(Closable, Protocol):
                 says that there are no more.
         """
 
-    def newest_dead_letters(self, limit: int) -> list[KeptDeadLetter]:
-        """Return the dead letters that came last, the newest first.
+    def letter_heads(
+        self, limit: int, before: int = LAST_LETTER, reason: str | None = None
+    ) -> list[LetterHead]:
+        """Return the dead letters that came last without reading their bodies, the newest first.
 
         Args:
-            limit: The most to return; :data:`PAGE_BYTES` of bodies at most.
+            limit: The most to return.
+            before: Only those with a lower number.
+            reason: Only those of this group.
+
+        Raises:
+            StoreError: They cannot be read, or this database user may not see them.
+        """
+
+    def letter_groups(self) -> list[LetterGroup]:
+        """Return the dead letters by their reasons, the reason of the newest one first.
+
+        It takes a look at each, not at its body.
+
+        Raises:
+            StoreError: They cannot be read, or this database user may not see them.
         """
 
     def span(self, since: int, before: int, after: int, until: int) -> Span | None:
@@ -626,7 +694,7 @@ class Writer(Protocol):
         """
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
-        """Delete dead letters, in one transaction: all of them, or none.
+        """Delete dead letters by hand, and count them, in one transaction: all of them, or none.
 
         Args:
             numbers: Which ones.

@@ -12,6 +12,7 @@ import random
 import shutil
 import subprocess
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -387,7 +388,13 @@ def test_killed_at_any_point_it_goes_on_where_it_was(tmp_path):
 def test_letters_are_deleted_by_their_numbers(store):
     before = letters(store)
 
-    assert good(store, "delete", "3", "1", "3") == "dead letters deleted: 2 (1, 3)\n"
+    for refused in ([], ["3", "--all"], ["--reason", "not JSON", "--all"]):
+        assert run(store, "delete", *refused, "--yes").returncode == 2
+    done = run(store, "delete", "3")  # nobody can be asked
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "add --yes" in done.stderr
+    assert letters(store) == before
+    assert good(store, "delete", "3", "1", "3", "--yes") == "dead letters deleted: 2 (1, 3)\n"
 
     assert letters(store) == [each for each in before if each.number not in {1, 3}]
 
@@ -395,18 +402,45 @@ def test_letters_are_deleted_by_their_numbers(store):
 def test_of_numbers_that_are_not_all_there_none_is_deleted(store):
     before = letters(store)
 
-    done = run(store, "delete", "2", "999")
+    done = run(store, "delete", "2", "999", "--yes")
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "vero-collector: there is no dead letter 999, so nothing was done\n"
     assert letters(store) == before
 
 
-def test_none_is_deleted_without_a_number(store):
+def test_those_of_one_reason_are_deleted_or_replayed(store):
     before = letters(store)
+    counts = Counter(each.letter.reason for each in before)
+    listed = [
+        json.loads(line) for line in good(store, "list", "--by-reason", "--json").splitlines()
+    ]
+    assert {each["reason"]: each["dead_letters"] for each in listed} == counts
+    [header, *rows] = good(store, "list", "--by-reason").splitlines()
+    assert header.split() == ["dead_letters", "oldest", "newest", "reason"]
+    assert len(rows) == len(counts) > 2
 
-    assert run(store, "delete").returncode == 2
-    assert letters(store) == before
+    for command in (["delete", "--yes"], ["replay"]):
+        done = run(store, *command, "--reason", "not a reason")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "there is no dead letter of that reason" in done.stderr
+    said = good(store, "delete", "--reason", "not JSON", "--yes")
+    assert said == f"dead letters deleted: {counts['not JSON']}\n"
+    left = [each for each in before if each.letter.reason != "not JSON"]
+    assert letters(store) == left
+    one = left[0].letter.reason
+    said = good(store, "replay", "--reason", one)
+    assert said.startswith(f"dead letters read again: {counts[one]},")
+    assert [each for each in left if each.letter.reason != one] == [
+        each for each in letters(store) if each.letter.reason != one
+    ]
+
+    left = letters(store)
+    assert good(store, "delete", "--all", "--yes") == f"dead letters deleted: {len(left)}\n"
+    assert letters(store) == []
+    deleted = counts["not JSON"] + len(left)
+    done = run_collector("status", "--json", "--store", url_of(store), cwd=store.parent)
+    assert json.loads(done.stdout)["deleted_dead_letters"] == deleted
 
 
 def test_letters_of_the_shared_store_are_replayed_likewise(database, tmp_path):
@@ -424,7 +458,7 @@ def test_letters_of_the_shared_store_are_replayed_likewise(database, tmp_path):
     [left] = map(json.loads, run_there("list", "--json"))
     assert run_there("show", str(left["number"]))[-1] == "nonsense"
     number = left["number"]
-    assert run_there("delete", str(number)) == [f"dead letters deleted: 1 ({number})"]
+    assert run_there("delete", str(number), "--yes") == [f"dead letters deleted: 1 ({number})"]
     assert run_there("list", "--json") == []
     with open_reader(database, "store") as reader:
         assert len(reader.lines(0, None, 100)) == 30
@@ -549,7 +583,9 @@ def test_a_number_of_no_letter_is_told(store, arguments, status):
     assert status == 2 or len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["show", "1"], ["replay"], ["delete", "1"]])
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["show", "1"], ["replay"], ["delete", "1", "--yes"]]
+)
 def test_where_there_is_no_store_it_says_so_and_makes_none(tmp_path, arguments):
     done = run_collector("dead-letters", *arguments, cwd=tmp_path)
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tap_vero_segment import times
 from tap_vero_segment.stores.base import DeadLetter
 from tap_vero_segment.stores.open import open_writer
-from tests.support.browser import running_browser
 from tests.support.collector import READ_TOKEN, WEBHOOK_TOKEN, Collector
-from tests.support.demo_day import last_moments, write_day
 from tests.support.events import read_events
 from tests.support.payloads import documented
 
@@ -29,17 +22,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-MARKUP = "</pre><script>window.ran = 1</script><img src=x onerror='window.ran = 1'>\"&\u202e"
 PHONE = {"width": 360, "height": 740}
+MARKUP = "</pre><script>window.ran = 1</script><img src=x onerror='window.ran = 1'>\"&\u202e"
 
 expect.set_options(timeout=20_000)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    # Not for longer: while Playwright is there, no other test could run an event loop.
-    with running_browser() as running:
-        yield running
 
 
 @pytest.fixture
@@ -94,7 +80,7 @@ def search_for(page: Page, text: str) -> None:
 
 
 def row(page: Page, name: str) -> list[str]:
-    cells = page.locator("#rows tr", has=page.get_by_role("rowheader", name=name)).locator("td")
+    cells = page.locator(".rows tr", has=page.get_by_role("rowheader", name=name)).locator("td")
     return [text.strip() for text in cells.all_inner_texts()][:3]
 
 
@@ -146,12 +132,44 @@ def test_events_show_as_they_come(collector, open_page):
     expect(page.locator("#events > li")).to_have_count(2)
     expect(page.locator("#events > li").first).to_contain_text("second@example.com")
 
-    page.get_by_role("button", name="Pause").click()
-    collector.post(documented("opened") | {"user": {"id": 3}})
-    expect(page.get_by_role("button", name="Resume (1 more)")).to_be_visible()
-    assert page.locator("#events > li").count() == 2
-    page.get_by_role("button", name="Resume").click()
-    expect(page.locator("#events > li")).to_have_count(3)
+
+def test_the_list_stands_still_while_somebody_reads_it(collector, open_page):
+    """A pointer over it, the focus in it, an open event and a pause each hold it."""
+    number = 0
+
+    def post() -> None:
+        nonlocal number
+        number += 1
+        collector.post(documented("opened") | {"user": {"id": number}})
+
+    post()
+    page = open_page()
+    is_live(page)
+    shown, fresh = page.locator("#events > li"), page.locator("#fresh")
+    title = page.get_by_role("heading", name="Latest events")
+    pause = page.get_by_role("button", name="Pause")
+
+    def holds(begin: Callable[[], Any], end: Callable[[], Any]) -> None:
+        before = shown.count()
+        begin()
+        for several in (1, 2):
+            post()
+            expect(fresh).to_have_text(f"{several} new")
+        assert shown.count() == before
+        end()
+        expect(shown).to_have_count(before + 2)
+        expect(fresh).to_be_hidden()
+
+    summary = shown.first.locator("summary")
+    holds(summary.hover, title.hover)
+    holds(summary.focus, title.focus)
+    holds(summary.click, lambda: (title.hover(), summary.click(), title.hover(), title.focus()))
+    holds(pause.click, page.get_by_role("button", name="Resume").click)
+    # The button lets go, and what is open stays so.
+    title.hover()
+    holds(lambda: (shown.last.locator("summary").click(), title.hover()), fresh.click)
+    expect(title).to_be_focused()
+    expect(shown.last.get_by_role("region", name="track call")).to_be_visible()
 
 
 def test_a_dead_letter_is_replayed_and_goes(collector, open_page):
@@ -166,20 +184,52 @@ def test_a_dead_letter_is_replayed_and_goes(collector, open_page):
 
     letters.filter(has_text="not JSON").get_by_role("button", name="Replay").click()
     expect(page.locator("#done")).to_contain_text("still cannot be mapped, and stays")
+    assert page.url == f"{collector.url}/"
     letters.filter(has_text="an old fault").get_by_role("link", name="Show").click()
     expect(page.locator("pre")).to_contain_text('"type": "opened"')
+    expect(page.get_by_role("button", name="Copy the body")).to_be_visible()
     page.get_by_role("button", name="Replay").click()
 
     expect(page.locator("#done")).to_have_text("The dead letter is an event now.")
     expect(page.locator("#done")).to_be_focused()
+    assert page.url == f"{collector.url}/dead-letters"
+    page.get_by_role("link", name="Live page").click()
     expect(letters).to_have_count(1)
     expect(page.locator("#events > li")).to_contain_text("Email Opened")
 
 
-def quarantine(collector: Collector, body: bytes) -> None:
+def test_many_dead_letters_are_replayed_and_deleted(collector, open_page):
+    for number in range(60):
+        quarantine(collector, json.dumps(documented("sent") | {"user": {"id": number}}).encode())
+        quarantine(collector, b"no JSON %d" % number, "not JSON")
+    page = open_page()
+    page.get_by_role("link", name="120", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Dead letters: 120")
+    page.get_by_role("link", name="Older").click()
+    page.get_by_role("link", name="Older").click()
+    expect(page.locator(".letters > li")).to_have_count(20)
+    page.get_by_role("link", name="List: not JSON").click()
+    expect(page.locator(".letters > li")).to_have_count(50)
+    expect(page.locator(".letters > li").first).to_contain_text("not JSON")
+
+    page.get_by_role("button", name="Replay all: an old fault").click()
+    expect(page.locator("#progress")).to_contain_text("New events: 60")
+    page.get_by_role("link", name="Delete all: all").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Delete 60 dead letters?")
+    page.get_by_role("link", name="Keep").click()
+    page.get_by_role("link", name="Delete dead letter 120").click()
+    page.get_by_role("button", name="Delete for good").click()
+    expect(page.locator("#done")).to_have_text("The dead letter was deleted.")
+    page.get_by_role("link", name="Delete all: not JSON").click()
+    page.get_by_role("button", name="Delete for good").click()
+    expect(page.locator("#progress")).to_have_text("Dead letters deleted: 59")
+    expect(page.get_by_text("There are no dead letters")).to_be_visible()
+
+
+def quarantine(collector: Collector, body: bytes, reason: str = "an old fault") -> None:
     """As an older release would have, which did not know better."""
     writer = open_writer(collector.store_url, "store")
-    writer.write([], [DeadLetter(times.now(), "vero", "an old fault", body)])
+    writer.write([], [DeadLetter(times.now(), "vero", reason, body)])
     writer.close()
 
 
@@ -308,10 +358,17 @@ def test_without_scripts_only_the_liveness_is_missing(collector, open_page):
     search_for(page, "STEVE@getvero.com")
     expect(page.locator(".hits tbody tr")).to_have_count(2)
     page.get_by_role("link", name="Live page").click()
+    page.get_by_text("Connect Vero").click()
     page.get_by_text("Show the URL").click()
     expect(page.locator("#webhook-url")).to_have_text(f"{collector.url}/vero/{WEBHOOK_TOKEN}")
     page.get_by_role("button", name="Replay").click()
     expect(page.get_by_role("status").first).to_contain_text("still cannot be mapped")
+    page.get_by_role("link", name="7 days").click()
+    expect(page.get_by_role("img", name="2 events in the last 7 days")).to_be_visible()
+    page.locator("#figure-letters").click()
+    page.get_by_role("link", name="Delete all: not JSON").click()
+    page.get_by_role("button", name="Delete for good").click()
+    expect(page.get_by_role("status").first).to_contain_text("Dead letters deleted: 1")
 
 
 def test_an_event_is_found_opened_and_copied(collector, open_page):
@@ -343,86 +400,3 @@ def test_an_event_is_found_opened_and_copied(collector, open_page):
     page.locator(".hits").get_by_role("link", name="Email Opened").click()
     page.locator(".card", has_text="This recipient").get_by_role("button", name="Show all").click()
     expect(page.locator("#results")).to_contain_text("Recipient: steve@getvero.com")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(collector, open_page, scheme):
-    # axe itself makes HTML of text, which the page's policy stops.
-    page = open_page(logged_in=False, color_scheme=scheme, bypass_csp=True, viewport=PHONE)
-    check(page)
-    log_in(page)
-    check(page)
-    collector.post(documented("opened"))
-    collector.post(documented("bounced"))
-    collector.post(b"no JSON")
-    page.get_by_role("button", name="Send a test event").click()
-    is_live(page)
-    page.locator(".event summary").first.click()
-    page.get_by_text("Show the URL").click()
-    expect(page.get_by_role("region", name="track call")).to_contain_text("{")
-    check(page)
-    page.set_viewport_size({"width": 1280, "height": 900})
-    check(page)
-    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (max(map(int, re.findall(r"\d+", ground))) < 60) is (scheme == "dark")
-    page.set_viewport_size(PHONE)
-    links = [page.locator(f"{each} a").first for each in ("#events", "#letters")]
-    for path in [link.get_attribute("href") for link in links]:
-        page.goto(f"{collector.url}{path}")
-        check(page)
-    search_for(page, "steve@getvero.com")
-    check(page)
-    page.set_viewport_size({"width": 1280, "height": 900})
-    check(page)
-    page.locator(".hits a").first.click()
-    for details in page.locator("details").all():
-        details.locator("summary").click()
-    check(page)
-    page.goto(f"{collector.url}/search?s=0")
-    expect(page.get_by_role("alert")).to_contain_text("no longer known")
-    check(page)
-
-
-def check(page: Page) -> None:
-    """No serious fault, and nothing that sticks out to the side."""
-    found = Axe().run(page).response["violations"]
-    serious = [one for one in found if one["impact"] in {"serious", "critical"}]
-    assert serious == [], json.dumps(serious, indent=2)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-
-@pytest.mark.skipif("VERO_SCREENSHOTS" not in os.environ, reason="takes pictures for docs/images")
-def test_pictures(tmp_path, browser):
-    """Into the folder that VERO_SCREENSHOTS names."""
-    from PIL import Image  # comes with what draws the benchmark's chart
-
-    folder = Path(os.environ["VERO_SCREENSHOTS"])
-    write_day(f"sqlite:///{tmp_path}/vero-events.db")
-    with Collector(tmp_path) as collector:
-        collector.post({"type": "sms_sent", "user": {"id": 7}})
-        for scheme in ("light", "dark"):
-            context = browser.new_context(
-                color_scheme=scheme, viewport={"width": 1200, "height": 1080}
-            )
-            page = context.new_page()
-            page.goto(collector.url)
-            log_in(page)
-            is_live(page)
-            before = page.locator("#events > li").count()
-            for body in last_moments(scheme):
-                collector.post(body)
-            expect(page.locator("#events > li")).to_have_count(before + len(last_moments(scheme)))
-            page.wait_for_timeout(2_000)  # until what is new looks like the rest
-            page.evaluate(PUBLIC, collector.url)
-            picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-            few_colours = picture.quantize(method=Image.Quantize.MAXCOVERAGE, kmeans=2)
-            few_colours.save(folder / f"page-{scheme}.png", optimize=True)
-            context.close()
-
-
-PUBLIC = """(own) => {
-    for (const node of document.querySelectorAll("[data-base]")) {
-        node.textContent = node.textContent.replaceAll(own, "https://collector.example");
-    }
-}"""
-"""Shows the host of an installation instead of that of the test."""

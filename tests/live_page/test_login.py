@@ -26,8 +26,16 @@ if TYPE_CHECKING:
 
     from requests import Response
 
-BEHIND_LOGIN = ("/live", "/event/2026-11-23T09:24:00.000000Z", "/dead-letter/1", "/search")
-FORMS = ("/logout", "/replay", "/test-event", "/search")
+BEHIND_LOGIN = (
+    "/live",
+    "/event/2026-11-23T09:24:00.000000Z",
+    "/dead-letter/1",
+    "/dead-letters",
+    "/dead-letters/delete",
+    "/chart",
+    "/search",
+)
+FORMS = ("/logout", "/replay", "/delete", "/test-event", "/search")
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import COLLECTIONS
@@ -18,12 +19,12 @@ from tap_vero_segment.collector.live_page.auth import begin
 from tap_vero_segment.collector.live_page.feed import MAX_EVENTS
 from tap_vero_segment.collector.serve import CLIENTS_SECONDS
 from tap_vero_segment.limits import MAX_WATCHERS
-from tap_vero_segment.stores.base import DeadLetter, StoreError
+from tap_vero_segment.stores.base import DeadLetter, StoreError, StoreFullError
 from tap_vero_segment.stores.open import open_writer
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
 from tests.support.asgi import ask, running
-from tests.support.collector import READ_TOKEN, SECRETS, Collector
+from tests.support.collector import READ_TOKEN, SECRETS, WEBHOOK_TOKEN, Collector
 from tests.support.events import read_events
 from tests.support.exposition import scrape
 from tests.support.leaks import assert_tells_nothing
@@ -115,11 +116,11 @@ def test_the_page_tells_what_is_in_the_store(tmp_path, any_store):
     assert {row["collection"]: row["events"] for row in told} == counted
     rows = rows_of(page)
     assert list(rows) == list(counted)
-    for collection, (total, hour, age) in rows.items():
-        assert total == hour == str(counted[collection])
+    for collection, (total, day, age) in rows.items():
+        assert total == day == str(counted[collection])
         assert re.fullmatch(r"\d+ (s|min)" if total != "0" else "—", age)
     assert re.search(r'aria-label="\d+ in the last 24 hours; most, \d+, from \d\d:\d\d', page)
-    assert 'id="figure-letters" href="#dead-letters">1<' in page
+    assert 'id="figure-letters" href="/dead-letters">1<' in page
     assert "not JSON" in page
     assert_tells_nothing(collector.log())
 
@@ -222,6 +223,81 @@ def test_a_dead_letter_is_shown_and_replayed(tmp_path, any_store):
         assert "/dead-letter/" in visitor.see().text
         assert visitor.see(mapped).status_code == 404
     assert_tells_nothing(collector.log())
+
+
+def test_a_store_that_takes_nothing_and_what_is_refused_are_told(tmp_path, monkeypatch):
+    """At once, though the last event came a moment ago; and when it is over."""
+    monkeypatch.setattr(feed, "TICK_SECONDS", 0.01)
+    url = f"sqlite:///{tmp_path}/store.db"
+    body = json.dumps(documented()).encode()
+    path = f"/vero/{WEBHOOK_TOKEN}"
+
+    async def scenario():
+        async with running(
+            lambda: SqliteWriter(url, "store"), lambda: SqliteReader(url, "store")
+        ) as app:
+            session = begin(READ_TOKEN, [READ_TOKEN], time.time())
+            assert session
+            headers = [(b"cookie", f"vero-collector={session.cookie}".encode())]
+            assert (await ask(app, "POST", path, body)).status == 200
+            parts, end = app._page._feed.watch("", None, lambda: True)  # noqa: SLF001
+
+            async def counts() -> dict:
+                async for part in parts:
+                    if b"event: counts" in part:
+                        return json.loads(part.partition(b"data: ")[2].partition(b"\n")[0])
+                raise AssertionError
+
+            told = [await counts()]
+            with monkeypatch.context() as full:
+                for name in ("write", "probe"):
+                    error = StoreFullError("no space is left")
+                    full.setattr(SqliteWriter, name, lambda *_, error=error: _raise(error))
+                other = json.dumps(documented("sent")).encode()
+                assert (await ask(app, "POST", path, other)).status == 503
+                told.append(await counts())
+                pages = [await ask(app, "GET", "/", headers=headers)]
+            told.append(await counts())
+            pages.append(await ask(app, "GET", "/", headers=headers))
+            await parts.aclose()
+            end()
+            return told, [page.body.decode() for page in pages]
+
+    told, pages = asyncio.run(asyncio.wait_for(scenario(), 20))
+
+    assert [counts["writable"] for counts in told] == [True, False, True]
+    states = [re.findall(r'class="state (\w+)"', page) for page in pages]
+    assert states == [["unwritable"], ["arriving"]]
+
+
+def test_refused_requests_are_told_as_they_happen(tmp_path):
+    with Collector(tmp_path) as collector:
+        visitor = Visitor(collector).log_in()
+        assert 'id="refusing" hidden' in visitor.see().text
+        with Watching(visitor) as watching:
+            assert watching.next("counts").data["refused"] == []
+            requests.get(f"{collector.url}/robots.txt", timeout=30)
+            [stranger] = watching.next("counts").data["refused"]
+            requests.post(f"{collector.url}/vero/wrong", b"{}", timeout=30)
+            wrong, _ = watching.next("counts").data["refused"]
+        page = visitor.see().text
+
+    assert (stranger["reason"], stranger["alarms"]) == ("not found", False)
+    assert (wrong["reason"], wrong["status"]) == ("wrong secret", "401, 404")
+    assert (wrong["requests"], wrong["alarms"]) == (1, True)
+    assert abs(wrong["at"] - time.time() * 1_000) < 60_000
+    assert re.search(r'id="refusing">.*<a [^>]*>wrong secret</a>', page)
+
+
+def test_set_up_folds_away_once_something_real_has_come(collector):
+    visitor = Visitor(collector).log_in()
+    assert visitor.see().text.count('<details class="card" id="connect" open>') == 1
+    visitor.press("/test-event")
+    assert visitor.see().text.count('<details class="card" id="connect" open>') == 1
+    collector.post(documented())
+    page = visitor.see("/?collection=email_bounced").text
+    assert '<details class="card" id="connect">' in page
+    assert page.index('id="latest"') < page.index('id="connect"')
 
 
 def test_what_comes_is_told_as_it_comes(collector):

@@ -17,6 +17,8 @@ from tap_vero_segment.stores.base import (
     Event,
     Exported,
     Exports,
+    LetterGroup,
+    LetterHead,
     Refused,
     Span,
     Summary,
@@ -170,8 +172,13 @@ def test_dead_letters_are_kept_once_and_as_they_came(writer, reader):
     assert [letter for _, letter in kept] == some
     assert all(one < later for one, later in pairwise(number for number, _ in kept))
     assert reader.dead_letters(kept[2].number, 2) == kept[3:5]
-    assert reader.newest_dead_letters(3) == kept[:3:-1]
-    assert reader.newest_dead_letters(100) == kept[::-1]
+    heads = [
+        LetterHead(number, letter.received_at, letter.input, letter.reason, len(letter.body))
+        for number, letter in kept[::-1]
+    ]
+    assert reader.letter_heads(3) == heads[:3]
+    assert reader.letter_heads(100) == heads
+    assert reader.letter_heads(2, before=heads[2].number) == heads[3:5]
     summary = reader.summary()
     assert (summary.dead_letters, summary.passed_over) == (7, 9)
 
@@ -267,11 +274,59 @@ def test_letters_are_discarded_all_or_none(writer, reader):
     assert writer.discard([three, one, three]) == []
     assert [each.number for each in reader.dead_letters(0, 10)] == [two, four]
     assert writer.discard([one, two]) == [one]
-    assert reader.summary().dead_letters == 2
+    assert (reader.summary().dead_letters, reader.summary().letters_deleted) == (2, 2)
     assert len(ids(reader)) == 2
 
     writer.write([], letters(1))  # what was deleted may come again
     assert reader.dead_letters(four, 10)[0].letter == kept[0].letter
+
+
+def test_letters_are_grouped_by_their_reasons(writer, reader):
+    reasons = [
+        ("vero", "not JSON", 3),
+        ("import", "a: b/events.ndjson: line 7: not JSON", 2),
+        ("vero", "a fault in the mapping: KeyError", 4),
+        ("import", "events.ndjson: line 7: not JSON", 1),
+        ("import", "events.ndjson: line 9: a fault in the mapping: KeyError", 1),
+        ("import", "no place", 1),
+        ("vero", "long " * 2_000, 1),
+    ]
+    some = [
+        DeadLetter(times.now() - moment, source, reason, b"%d of %d" % (number, index))
+        for index, (source, reason, several) in enumerate(reasons)
+        for number, moment in enumerate([5, 1, 3, 2][:several])
+    ]
+    writer.write([], some)
+    kept = reader.dead_letters(0, 100)
+
+    groups = reader.letter_groups()
+
+    names = ("not JSON", "line 7: not JSON", "a fault in the mapping: KeyError", "no place")
+    of_group = {
+        names[0]: [*kept[:3], kept[9]],
+        names[1]: kept[3:5],  # where the file's name has what ends it
+        names[2]: [*kept[5:9], kept[10]],
+        names[3]: [kept[11]],
+        ("long " * 2_000)[:300]: [kept[12]],
+    }
+    assert groups == sorted(
+        (
+            LetterGroup(
+                reason,
+                len(those),
+                those[0].number,
+                those[-1].number,
+                min(each.letter.received_at for each in those),
+                max(each.letter.received_at for each in those),
+            )
+            for reason, those in of_group.items()
+        ),
+        key=lambda group: -group.last,
+    )
+    for reason, those in of_group.items():
+        numbers = [each.number for each in those]
+        assert [head.number for head in reader.letter_heads(100, reason=reason)] == numbers[::-1]
+        assert reader.letter_heads(100, numbers[0], reason) == []
 
 
 # Exports

@@ -11,7 +11,13 @@ import pytest
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_EVENT
-from tap_vero_segment.stores.base import ARRIVALS_KEPT, ARRIVALS_SLOT, Arrivals, StoreError
+from tap_vero_segment.stores.base import (
+    ARRIVALS_FINE,
+    ARRIVALS_KEPT,
+    ARRIVALS_SLOT,
+    Arrivals,
+    StoreError,
+)
 from tap_vero_segment.stores.open import open_reader
 from tests.stores.test_any_store import events, letters, prune_all, read
 from tests.support.collector import Collector
@@ -22,11 +28,12 @@ if TYPE_CHECKING:
 
 SLOT = times.from_text("2026-11-23T09:25:00Z")
 MINUTE = 60 * times.SECOND
+HOUR = 60 * MINUTE
 
 
 def test_a_slot_begins_at_a_multiple_of_five_minutes():
     assert ARRIVALS_SLOT == 5 * MINUTE
-    assert ARRIVALS_KEPT == 48 * 60 * MINUTE
+    assert ARRIVALS_KEPT == 31 * 24 * 60 * MINUTE
     assert SLOT % ARRIVALS_SLOT == 0
 
 
@@ -66,6 +73,12 @@ def test_new_events_are_counted_by_collection_and_slot(open_writer, url, seed):
         after = counted[len(counted) // 2].start
         assert reader.arrivals(after) == [row for row in counted if row.start >= after]
         assert reader.arrivals(after + 1) == [row for row in counted if row.start > after]
+        hours: Counter[tuple[int, str]] = Counter()
+        for row in counted:
+            hours[row.start - row.start % HOUR, row.collection] += row.events
+        assert reader.arrivals(0, HOUR) == [
+            Arrivals(stream, start, count) for (start, stream), count in sorted(hours.items())
+        ]
 
 
 def test_a_commit_that_spans_two_slots_counts_in_both(open_writer, url):
@@ -98,21 +111,45 @@ def test_a_resolved_letter_counts(writer, reader):
     assert reader.arrivals(0) == scan(reader)
 
 
-def test_slots_are_kept_for_48_hours_before_the_newest_one(open_writer, url):
+def test_slots_are_kept_for_31_days_before_the_newest_one(open_writer, url):
     now = 0
+    begins = SLOT - SLOT % HOUR
     writer = open_writer(lambda: now)
     with open_reader(url, "store") as reader:
-        for number, now in enumerate([SLOT, SLOT + ARRIVALS_SLOT, SLOT + ARRIVALS_KEPT + MINUTE]):  # noqa: B007
+        for number, now in enumerate([begins, begins + HOUR, begins + ARRIVALS_KEPT + MINUTE]):  # noqa: B007
             writer.write(events(number + 1, number), [])
-        assert by_slot(reader) == {SLOT: 1, SLOT + ARRIVALS_SLOT: 2, SLOT + ARRIVALS_KEPT: 3}
+        assert by_slot(reader) == {begins: 1, begins + HOUR: 2, begins + ARRIVALS_KEPT: 3}
 
         now += ARRIVALS_SLOT
         writer.write(events(4, seed=4), [])
-        newest = SLOT + ARRIVALS_KEPT + ARRIVALS_SLOT
-        kept = {SLOT + ARRIVALS_SLOT: 2, SLOT + ARRIVALS_KEPT: 3, newest: 4}
+        newest = begins + ARRIVALS_KEPT + ARRIVALS_SLOT
+        kept = {begins + HOUR: 2, begins + ARRIVALS_KEPT: 3, newest: 4}
         assert by_slot(reader) == kept
         writer.write(events(5, seed=5), [])
         assert by_slot(reader) == kept | {newest: 9}
+
+
+def test_slots_older_than_48_hours_are_added_up_to_hours(open_writer, url):
+    now = 0
+    writer = open_writer(lambda: now)
+    begins = SLOT - SLOT % HOUR
+    counted: Counter[int] = Counter()
+    for seed, hours in enumerate([*range(0, 180, 5), 48 * 60 + 30, 48 * 60 + 65, 49 * 60 + 120]):
+        now = begins + hours * MINUTE
+        writer.write(events(1 + seed % 3, seed), [])
+        counted[now] += 1 + seed % 3
+
+    newest = now
+    expected: Counter[int] = Counter()
+    for at, several in counted.items():
+        whole = newest - ARRIVALS_FINE
+        old = at < whole - whole % HOUR
+        expected[at - at % HOUR if old else at] += several
+    with open_reader(url, "store") as reader:
+        assert by_slot(reader) == expected
+        assert len(expected) == 3 + 3 < len(counted)
+        collections = Counter(each.collection for each in reader.arrivals(0, 12 * HOUR))
+        assert max(collections.values()) <= 2 + 1
 
 
 def test_a_write_that_fails_counts_nothing(open_writer, url):

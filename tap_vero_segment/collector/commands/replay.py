@@ -10,6 +10,7 @@ from tap_vero_segment.collector.commands.dead_letters import (
     check_there,
     every_dead_letter,
     find_dead_letters,
+    numbers_of,
 )
 from tap_vero_segment.errors import describe_fault
 from tap_vero_segment.inputs.body import BodyError, NotAnObjectError, UnmappableError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("vero-collector")
 
 
-def replay(store: str, numbers: Sequence[int]) -> str:
+def replay(store: str, numbers: Sequence[int], reason: str | None = None) -> str:
     """Read dead letters again, and store those that are events now; return what was done.
 
     An event gets a new ``loaded_at``, and keeps its ``received_at``. Safe beside a running
@@ -35,15 +36,18 @@ def replay(store: str, numbers: Sequence[int]) -> str:
 
     Args:
         store: The store's URL.
-        numbers: Which letters; none: all.
+        numbers: Which letters; empty: all.
+        reason: Of all only those of this reason.
 
     Raises:
         SettingError: The store cannot be opened.
         StoreError: The store failed.
-        UserError: There is no letter of one of the numbers; nothing was done.
+        UserError: There is no letter of one of the numbers, or of the reason; nothing was done.
     """
     with open_reader(store, "store") as reader:
         check_there(reader, numbers)
+        if reason is not None:
+            numbers = numbers_of(reader, reason)
         writer = open_writer(store, "store")
         try:
             replaying = Replay(writer)

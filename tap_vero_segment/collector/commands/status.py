@@ -49,12 +49,14 @@ def status(store: str, *, as_json: bool) -> str:
         for name, total in figures["collections"].items()
     ]
     warning = clock_warning(behind)
+    deleted = figures["deleted_dead_letters"]
     return "\n".join(
         [
             *table(("collection", "events", "first loaded_at", "last loaded_at"), rows),
             "",
             f"events: {figures['events']}",
             f"dead letters: {_or_hidden(figures['quarantined'])}",
+            *([f"deleted dead letters: {deleted}"] if deleted else []),
             f"ignored calls (not Vero events): {figures['passed_over']}",
             *map(_in_words, figures["forwards"]),
             f"refused requests: {sum(each.requests for each in refused)}",
@@ -155,5 +157,6 @@ def _figures(summary: Summary) -> dict[str, Any]:
         "first_loaded_at": times.to_text(min(firsts)) if firsts else None,
         "last_loaded_at": times.to_text(max(lasts)) if lasts else None,
         "quarantined": summary.dead_letters,
+        "deleted_dead_letters": summary.letters_deleted,
         "passed_over": summary.passed_over,
     }

@@ -13,6 +13,7 @@ from tap_vero_segment import times
 from tap_vero_segment.collector.commands.dead_letters import find_dead_letter
 from tap_vero_segment.collector.commands.replay import Replay
 from tap_vero_segment.collector.endpoints.storing import keep
+from tap_vero_segment.collector.live_page import dead_letters
 from tap_vero_segment.inputs.intake import Calls, read_vero
 
 if TYPE_CHECKING:
@@ -53,6 +54,18 @@ def _payload(now: int) -> dict[str, Any]:
         "message_id": f"test-event.{secrets.token_hex(8)}@veromail.com",
         "user_agent": "vero-collector",
     }
+
+
+async def delete(number: int, committer: Committer) -> str:
+    """Delete a dead letter; return ``deleted``, or ``gone`` where there is none of that number.
+
+    Raises:
+        RefusedError: The collector takes nothing at present.
+        StoreError: The store failed.
+    """
+    deleted = await dead_letters.delete([number], committer)
+    dead_letters.log_deleted(deleted)
+    return "deleted" if deleted else "gone"
 
 
 async def replay(number: int, reader_pool: ReaderPool, committer: Committer) -> str:

@@ -24,7 +24,7 @@ from tap_vero_segment.limits import MAX_WATCHERS
 from tap_vero_segment.stores.base import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from tap_vero_segment.collector.live_page.snapshot import LetterEntry
     from tap_vero_segment.collector.reader_pool import ReaderPool
@@ -60,10 +60,14 @@ class Feed:
 
     Args:
         reader_pool: Read the store.
+        accepts_writes: Returns whether the store does.
     """
 
-    def __init__(self, reader_pool: ReaderPool) -> None:
+    def __init__(
+        self, reader_pool: ReaderPool, accepts_writes: Callable[[], Awaitable[bool]]
+    ) -> None:
         self._reader_pool = reader_pool
+        self._accepts_writes = accepts_writes
         self._watchers: list[str] = []  # the collection that each of them looks at
         self._poller: asyncio.Task[None] | None = None
         self._latest: Snapshot | None = None
@@ -144,9 +148,12 @@ class Feed:
     async def _read(self) -> Snapshot:
         """Read the store; where that takes long, say so and go on waiting."""
         before, shown = self._latest, {snapshot.EVERYTHING, *self._watchers}
+        writable = await self._accepts_writes()
         reading = asyncio.ensure_future(
             self._reader_pool.read(
-                lambda reader: snapshot.read(reader, times.now(), shown, MAX_EVENTS, before)
+                lambda reader: snapshot.read(
+                    reader, times.now(), shown, MAX_EVENTS, before, writable=writable
+                )
             )
         )
         try:
@@ -180,15 +187,20 @@ class _Watcher:
     def __init__(self, collection: str, cursor: Cursor | None) -> None:
         self._collection = collection
         self._cursor = cursor
-        self._rows: list[snapshot.Row] | None = None
+        self._counts: dict[str, Any] = {}
         self._letters: list[LetterEntry] | None = None
 
     def news(self, latest: Snapshot) -> bytes:
         """Return what he has not seen yet."""
         messages = []
-        if latest.rows != self._rows:
-            self._rows = latest.rows
-            messages.append(_message("counts", {"now": latest.now // 1_000, "rows": latest.rows}))
+        counts = {
+            "rows": latest.rows,
+            "refused": latest.refused,
+            "writable": latest.writable,
+        }
+        if counts != self._counts:
+            self._counts = counts
+            messages.append(_message("counts", {"now": latest.now // 1_000, **counts}))
         if latest.letters is not self._letters:
             self._letters = latest.letters
             letters = {"count": latest.summary.dead_letters, "letters": latest.letters}

@@ -19,7 +19,15 @@ from tap_vero_segment.collection import BY_STREAM
 from tap_vero_segment.collector.commands.dead_letters import find_dead_letter
 from tap_vero_segment.collector.committer import RefusedError
 from tap_vero_segment.collector.error_reasons import ErrorReason
-from tap_vero_segment.collector.live_page import actions, feed, finding, snapshot, views
+from tap_vero_segment.collector.live_page import (
+    actions,
+    chart,
+    dead_letters,
+    feed,
+    finding,
+    snapshot,
+    views,
+)
 from tap_vero_segment.collector.live_page.auth import (
     Session,
     Sessions,
@@ -39,7 +47,7 @@ from tap_vero_segment.collector.request import bare, same_secret
 from tap_vero_segment.collector.responses import JSON, RETRY_AFTER, enabled
 from tap_vero_segment.errors import UserError
 from tap_vero_segment.limits import MAX_FORM
-from tap_vero_segment.stores.base import StoreError
+from tap_vero_segment.stores.base import LetterHead, StoreError
 from tap_vero_segment.terminal import printable
 
 if TYPE_CHECKING:
@@ -96,7 +104,8 @@ class Page:
         self._reader_pool = reader_pool
         self._guesses = guesses
         self._public_url = public_url
-        self._feed = feed.Feed(reader_pool)
+        self._feed = feed.Feed(reader_pool, committer.accepts_writes)
+        self._many = dead_letters.Many(reader_pool, committer)
         self._sessions = Sessions(lambda: secrets().read_token)
         self.routes: list[BaseRoute] = [
             Route("/", self._home),
@@ -108,6 +117,10 @@ class Page:
             Route("/dead-letter/{number:path}", self._behind_login(self._letter)),
             Route("/test-event", self._button(self._send_test_event), methods=["POST"]),
             Route("/replay", self._button(self._replay), methods=["POST"]),
+            Route("/delete", self._button(self._delete), methods=["POST"]),
+            Route("/chart", self._behind_login(self._chart)),
+            Route(dead_letters.PATH, self._behind_login(self._letters)),
+            Route(f"{dead_letters.PATH}/delete", self._behind_login(self._confirm_delete)),
             Mount(views.STATIC_PATH, views.Static()),
         ]
         """Without a read token the application serves none of them."""
@@ -119,6 +132,7 @@ class Page:
     def close(self) -> None:
         """End what would go on for ever."""
         self._feed.close()
+        self._many.close()
 
     # Who may
 
@@ -142,7 +156,8 @@ class Page:
                 raise PageError(503, message, RETRY_AFTER, reason=error.reason) from error
             except (StoreError, UserError) as error:
                 raise _store_failed(_FAILED) from error
-            return redirect(f"/?done={done}")
+            path = dead_letters.PATH if fields.get("back") else "/"
+            return redirect(f"{path}?done={done}")
 
         return guarded
 
@@ -203,8 +218,19 @@ class Page:
             form_token=session.form_token,
             collection=_collection(query),
             done=query.get("done", ""),
+            range=_range(query),
+            writable=await self._committer.accepts_writes(),
         )
         return await self._read(request, lambda reader: views.home(reader, shown, times.now()))
+
+    async def _chart(self, request: Request, session: Session) -> Response:
+        del session
+        query = request.query_params
+        shown, only = _range(query), _collection(query)
+        drawn = await self._read(
+            request, lambda reader: chart.read(reader, shown, only, times.now())
+        )
+        return _json(msgspec.json.encode(drawn))
 
     async def _live(self, request: Request, session: Session) -> Response:
         if request.method == "HEAD":
@@ -241,11 +267,10 @@ class Page:
         loaded_at = _time(request.path_params["at"])
         if loaded_at is None:
             raise PageError(404, _NO_EVENT)
-        if JSON in request.headers.get("accept", ""):
+        if _wants_json(request):
             line = await self._read(request, lambda reader: reader.event(loaded_at))
             if line:
-                body = msgspec.json.format(line, indent=2)
-                return Response(body, headers=HEADERS, media_type=JSON)
+                return _json(msgspec.json.format(line, indent=2))
             raise PageError(404, _NO_EVENT)
         shown = finding.ShownEvent(
             session.form_token,
@@ -272,11 +297,39 @@ class Page:
         if found is None:
             raise PageError(404, "There is no such dead letter; it may be an event by now.")
         kept, text = found
+        letter = kept.letter
+        head = LetterHead(
+            kept.number, letter.received_at, letter.input, letter.reason, len(letter.body)
+        )
+        entry = snapshot.entry_of_letter(head)
+        if _wants_json(request):
+            return _json(msgspec.json.encode({**msgspec.structs.asdict(entry), "body": text}))
+        return html("letter.html", form_token=session.form_token, letter=entry, text=text)
+
+    async def _letters(self, request: Request, session: Session) -> Response:
+        query = request.query_params
+        secrets = list(itertools.chain(*self._secrets()))
+        listing = await self._read(
+            request, lambda reader: dead_letters.read(reader, query, secrets)
+        )
+        if _wants_json(request):
+            return _json(msgspec.json.encode(listing))
+        return views.dead_letters(
+            listing, self._many.progress, session.form_token, query.get("done", "")
+        )
+
+    async def _confirm_delete(self, request: Request, session: Session) -> Response:
+        query = request.query_params
+        number = _number(query["number"]) if "number" in query else None
+        letters, those = await self._read(
+            request, lambda reader: dead_letters.count(reader, query.get("reason"))
+        )
         return html(
-            "letter.html",
+            "delete.html",
             form_token=session.form_token,
-            letter=snapshot.listed(kept),
-            text=text,
+            number=number,
+            letters=letters,
+            those=those,
         )
 
     async def _read(self, request: Request, work: Callable[[Reader], T]) -> T:
@@ -297,8 +350,15 @@ class Page:
         return "test"
 
     async def _replay(self, fields: Mapping[str, str]) -> str:
-        number = _number(fields.get("number", ""))
+        if "number" not in fields:
+            return await self._many.replay(dead_letters.chosen(fields))
+        number = _number(fields["number"])
         return await actions.replay(number, self._reader_pool, self._committer)
+
+    async def _delete(self, fields: Mapping[str, str]) -> str:
+        if "number" not in fields:
+            return await self._many.delete(dead_letters.chosen(fields))
+        return await actions.delete(_number(fields["number"]), self._committer)
 
 
 def _check_origin(request: Request) -> None:
@@ -354,6 +414,20 @@ def _collection(query: Mapping[str, str]) -> str:
     """Return the collection that is asked for; where there is none such, all of them."""
     asked = query.get("collection", "")
     return asked if asked in BY_STREAM else snapshot.EVERYTHING
+
+
+def _range(query: Mapping[str, str]) -> str:
+    """Return how far back the chart is to go; where there is no such range, a day."""
+    asked = query.get("range", "")
+    return asked if asked in chart.RANGES else chart.DEFAULT
+
+
+def _wants_json(request: Request) -> bool:
+    return JSON in request.headers.get("accept", "")
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, headers=HEADERS, media_type=JSON)
 
 
 def _time(text: str) -> int | None:

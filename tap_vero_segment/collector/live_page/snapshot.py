@@ -9,13 +9,14 @@ import msgspec
 
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_EVENT, COLLECTIONS
+from tap_vero_segment.collector.error_reasons import STATUSES
 from tap_vero_segment.collector.live_page import sparkline
 from tap_vero_segment.stores.base import ARRIVALS_SLOT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from tap_vero_segment.stores.base import Arrivals, KeptDeadLetter, Reader, Summary, Total
+    from tap_vero_segment.stores.base import Arrivals, LetterHead, Reader, Refused, Summary, Total
 
 
 SHOWN: Final = 120
@@ -76,8 +77,13 @@ def _first(*values: Any) -> str:
 EVERYTHING: Final = ""
 """Stands for all collections, where events of one can be asked for."""
 
-LETTERS: Final = 20
-"""Dead letters that are listed."""
+LETTERS: Final = 3
+"""Dead letters that are listed; the others are on a page of their own."""
+
+QUIET_REASONS: Final = frozenset(
+    {"answer_not_read", "forbidden", "method", "no_session", "not_found", "not_http", "timeout"}
+)
+"""Reasons of refusals that any public server meets: they are counted, and need nobody's care."""
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -87,6 +93,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
         collection: Its slug.
         events: How many events.
         hour: How many came in the last hour.
+        day: How many came in the last 24 hours.
         last: When the last one came, in milliseconds since 1970; None: never.
         bars: The last 24 hours as an SVG path.
         words: The last 24 hours in words.
@@ -95,6 +102,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     collection: str
     events: int
     hour: int
+    day: int
     last: int | None
     bars: str
     words: str
@@ -118,6 +126,24 @@ class LetterEntry(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+class RefusedEntry(msgspec.Struct, frozen=True, gc=False):
+    """Requests that were refused for a reason.
+
+    Attributes:
+        reason: The reason, in words.
+        status: The statuses that it comes with; empty: with none.
+        requests: How many there were.
+        at: When the last one was, in milliseconds since 1970.
+        alarms: Whether somebody should look into it.
+    """
+
+    reason: str
+    status: str
+    requests: int
+    at: int
+    alarms: bool
+
+
 class Cursor(NamedTuple):
     """How far somebody has seen the events of a collection, or of all.
 
@@ -139,6 +165,8 @@ class Snapshot(NamedTuple):
         rows: A row for each collection, in the order of their table.
         newest: The newest events, the newest first, by collection; of those that were asked for.
         letters: The newest dead letters, the newest first.
+        refused: The requests that were refused, by reason, the last one first.
+        writable: Whether the store accepts writes.
     """
 
     now: int
@@ -146,6 +174,8 @@ class Snapshot(NamedTuple):
     rows: list[Row]
     newest: Mapping[str, list[Entry]]
     letters: list[LetterEntry]
+    refused: list[RefusedEntry]
+    writable: bool
 
     @property
     def last(self) -> int | None:
@@ -168,6 +198,8 @@ def read(
     shown: Collection[str],
     limit: int,
     before: Snapshot | None = None,
+    *,
+    writable: bool = True,
 ) -> Snapshot:
     """Read a store; where nothing has changed since an earlier snapshot, return that one.
 
@@ -177,14 +209,17 @@ def read(
         shown: The collections whose events are shown; ``EVERYTHING``: those of all.
         limit: How many events of each.
         before: What was read earlier.
+        writable: Whether the store accepts writes.
 
     Raises:
         StoreError: It cannot be read.
     """
     summary = reader.summary()
+    refused = [_refused(each) for each in reader.refused()]
     if before is None:
         newest = {collection: _newest(reader, collection, limit) for collection in shown}
-        return Snapshot(now, summary, _rows(reader, summary, now), newest, _letters(reader))
+        rows = _rows(reader, summary, now)
+        return Snapshot(now, summary, rows, newest, _letters(reader), refused, writable)
     newest = {
         collection: before.newest[collection]
         if collection in before.newest
@@ -197,8 +232,18 @@ def read(
     rows = before.rows if same_slot and same_totals else _rows(reader, summary, now)
     same_letters = summary.dead_letters == before.summary.dead_letters
     letters = before.letters if same_letters else _letters(reader)
-    latest = Snapshot(now, summary, rows, newest, letters)
+    latest = Snapshot(now, summary, rows, newest, letters, refused, writable)
     return before if same_slot and latest._replace(now=before.now) == before else latest
+
+
+def _refused(refused: Refused) -> RefusedEntry:
+    return RefusedEntry(
+        refused.reason.replace("_", " "),
+        STATUSES.get(refused.reason, ""),
+        refused.requests,
+        refused.last_at // 1_000,
+        refused.reason not in QUIET_REASONS,
+    )
 
 
 def _newest(reader: Reader, collection: str, limit: int) -> list[Entry]:
@@ -223,6 +268,7 @@ def _rows(reader: Reader, summary: Summary, now: int) -> list[Row]:
                 collection.stream,
                 total.events if total else 0,
                 day.hour,
+                day.events,
                 total.last_loaded_at // 1_000 if total else None,
                 day.bars,
                 day.words,
@@ -231,16 +277,12 @@ def _rows(reader: Reader, summary: Summary, now: int) -> list[Row]:
     return rows
 
 
-def listed(kept: KeptDeadLetter) -> LetterEntry:
+def entry_of_letter(head: LetterHead) -> LetterEntry:
     """Return what is listed of a dead letter."""
     return LetterEntry(
-        kept.number,
-        times.to_text(kept.letter.received_at),
-        kept.letter.input,
-        len(kept.letter.body),
-        kept.letter.reason,
+        head.number, times.to_text(head.received_at), head.input, head.bytes, head.reason
     )
 
 
 def _letters(reader: Reader) -> list[LetterEntry]:
-    return [listed(kept) for kept in reader.newest_dead_letters(LETTERS)]
+    return [entry_of_letter(head) for head in reader.letter_heads(LETTERS)]

@@ -27,11 +27,13 @@ class Sparkline(NamedTuple):
 
     Attributes:
         hour: Events of the last hour; of the last twelve slots, the one under way included.
+        events: Those of all bars.
         bars: An SVG path in a box of ``WIDTH`` times ``HEIGHT``, a bar each half hour.
         words: The same in words.
     """
 
     hour: int
+    events: int
     bars: str
     words: str
 
@@ -57,7 +59,7 @@ def sparkline(arrivals: Iterable[Arrivals], now: int) -> Sparkline:
         bars[min((slot.start - first) // BAR, BARS - 1)] += slot.events
         if slot.start >= hour_begins:
             hour += slot.events
-    return Sparkline(hour, _path(bars), _words(bars, first))
+    return Sparkline(hour, sum(bars), _path(bars), _words(bars, first))
 
 
 def _path(bars: list[int]) -> str:

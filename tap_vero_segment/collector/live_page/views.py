@@ -18,8 +18,8 @@ from starlette.staticfiles import StaticFiles
 from tap_vero_segment import times
 from tap_vero_segment.collection import BY_STREAM, COLLECTIONS
 from tap_vero_segment.collector.commands.repair_clock import clock_warning
-from tap_vero_segment.collector.error_reasons import STATUSES
-from tap_vero_segment.collector.live_page import snapshot, sparkline
+from tap_vero_segment.collector.live_page import chart, snapshot, sparkline
+from tap_vero_segment.collector.live_page.actions import TEST
 from tap_vero_segment.collector.live_page.feed import encode_cursor
 from tap_vero_segment.collector.responses import NO_STORE, HTTPError
 from tap_vero_segment.collector.settings import url_warning
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from tap_vero_segment.collector.error_reasons import ErrorReason
-    from tap_vero_segment.collector.live_page.snapshot import Snapshot
+    from tap_vero_segment.collector.live_page.dead_letters import Listing, Progress
+    from tap_vero_segment.collector.live_page.snapshot import RefusedEntry, Snapshot
     from tap_vero_segment.stores.base import Reader
 
 
@@ -174,6 +175,8 @@ DONE: Final = {
     "known": "The dead letter held nothing new, and is gone.",
     "stays": "The dead letter still cannot be mapped, and stays.",
     "gone": "That dead letter is no longer there.",
+    "deleted": "The dead letter was deleted.",
+    "busy": "Dead letters are being replayed or deleted already. Wait until that has ended.",
 }
 """What is said of what a button has done."""
 
@@ -188,6 +191,8 @@ class Shown(NamedTuple):
         form_token: What this session's forms bring along.
         collection: Whose events are listed; ``EVERYTHING``: those of all.
         done: What a button has done, a key of ``DONE``; anything else: nothing.
+        range: How far back the chart goes, a key of ``chart.RANGES``.
+        writable: Whether the store accepts writes.
     """
 
     base_url: str
@@ -196,6 +201,8 @@ class Shown(NamedTuple):
     form_token: str
     collection: str
     done: str
+    range: str
+    writable: bool
 
 
 def home(reader: Reader, shown: Shown, now: int) -> Response:
@@ -204,7 +211,9 @@ def home(reader: Reader, shown: Shown, now: int) -> Response:
     Raises:
         StoreError: The store cannot be read.
     """
-    seen = snapshot.read(reader, now, {shown.collection}, MAX_EVENTS)
+    seen = snapshot.read(
+        reader, now, {snapshot.EVERYTHING, shown.collection}, MAX_EVENTS, writable=shown.writable
+    )
     webhook_url = (
         None
         if shown.webhook_token is None
@@ -218,12 +227,14 @@ def home(reader: Reader, shown: Shown, now: int) -> Response:
         warning=clock_warning(reader.clock_behind()),
         now=now // 1_000,
         today=times.to_text(now)[:10],
-        refused=[
-            (each.reason.replace("_", " "), STATUSES.get(each.reason, ""), each)
-            for each in reader.refused()
-        ],
-        time_of=times.to_text,
-        state=state(last, now),
+        time_of=lambda at: times.to_text(at * 1_000),
+        refusing=next((each for each in seen.refused if _is_recent(each, now)), None),
+        state=state(last, now, writable=seen.writable),
+        is_set_up=_is_real(seen),
+        chart=chart.read(reader, shown.range, shown.collection, now),
+        chart_box=f"0 0 {chart.WIDTH} {chart.HEIGHT}",
+        ranges=chart.RANGES,
+        range=shown.range,
         last_age=age(last, now),
         last=last,
         seen=seen,
@@ -246,19 +257,54 @@ def _groups(seen: Snapshot) -> list[tuple[str, list[snapshot.Row]]]:
     """Part the rows into those that a tap loads by itself and the others."""
     emails = [row for row in seen.rows if BY_STREAM[row.collection].email]
     others = [row for row in seen.rows if not BY_STREAM[row.collection].email]
-    return [("Loaded by default", emails), ("Loaded when selected", others)]
+    return [("", emails), ("loaded only when selected", others)]
 
 
-def state(last: int | None, now: int) -> str:
+def dead_letters(
+    listing: Listing, progress: Progress | None, form_token: str, done: str
+) -> Response:
+    """Return the page of the dead letters.
+
+    Args:
+        listing: What it shows.
+        progress: What was done to many of them, or is being done.
+        form_token: What this session's forms bring along.
+        done: What a button has done, as in :class:`Shown`.
+    """
+    running = progress is not None and not progress.result
+    return html(
+        "dead_letters.html",
+        listing=listing,
+        progress=progress if running or done == "many" else None,
+        done=DONE.get(done),
+        form_token=form_token,
+    )
+
+
+def _is_real(seen: Snapshot) -> bool:
+    """Return whether something else than test events has come."""
+    newest = seen.newest[snapshot.EVERYTHING]
+    return seen.events() > len(newest) or any(entry.what != TEST for entry in newest)
+
+
+def _is_recent(refused: RefusedEntry, now: int) -> bool:
+    return refused.alarms and now // 1_000 - refused.at < ARRIVING_SECONDS * 1_000
+
+
+def state(last: int | None, now: int, *, writable: bool) -> str:
     """Return how things are.
 
-    ``nothing`` has come yet, events are ``arriving``, it is ``quiet``, or the last event is
-    ``ahead`` of the clock, so that nothing can be said.
+    The store accepts no writes (``unwritable``), ``nothing`` has come yet, events are
+    ``arriving``, it is ``quiet``, or the last event is ``ahead`` of the clock, so that nothing can
+    be said.
 
     Args:
         last: When the last event came, in milliseconds since 1970.
         now: Microseconds since 1970.
+        writable: Whether the store accepts writes.
     """
+    if not writable:
+        return "unwritable"
     if last is None:
         return "nothing"
     since = now // 1_000 - last

@@ -49,7 +49,10 @@ DECLARE
     monday   CONSTANT bigint := 345600000000;   -- the first one after 1970 began
     week     CONSTANT bigint := 604800000000;
     slot     CONSTANT bigint := 300000000;
-    kept     CONSTANT bigint := 172800000000;   -- 48 hours of slots
+    kept     CONSTANT bigint := 2678400000000;  -- 31 days of slots
+    fine     CONSTANT bigint := 172800000000;   -- 48 hours of them as they are
+    hour     CONSTANT bigint := 3600000000;
+    whole    bigint;
     alike    CONSTANT bigint := 600000000;      -- ten minutes
     size     CONSTANT integer := coalesce(cardinality(ids), 0);
     newest   bigint;
@@ -118,6 +121,16 @@ BEGIN
     last_at := first_at + size - 1;
     IF last_at / slot > newest / slot THEN  -- a slot is begun
         DELETE FROM vero_collector.arrivals WHERE start < last_at - last_at % slot - kept;
+        -- Those of old hours are added up.
+        whole := last_at - last_at % slot - fine;
+        whole := whole - whole % hour;
+        WITH gone AS (
+            DELETE FROM vero_collector.arrivals WHERE start < whole AND start % hour > 0
+            RETURNING start, collection, events
+        )
+        INSERT INTO vero_collector.arrivals AS a
+        SELECT g.start - g.start % hour, g.collection, sum(g.events) FROM gone g GROUP BY 1, 2
+        ON CONFLICT (start, collection) DO UPDATE SET events = a.events + excluded.events;
     END IF;
     UPDATE vero_collector.clock SET last = last_at;
     RETURN added;

@@ -10,8 +10,10 @@ from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.limits import PAGE_BYTES
 from tap_vero_segment.stores.base import (
+    ARRIVALS_SLOT,
     BACKLOG_COUNTED,
     FOUND,
+    LAST_LETTER,
     NEWEST_SEARCHED,
     Arrivals,
     Backlog,
@@ -21,6 +23,8 @@ from tap_vero_segment.stores.base import (
     Forward,
     Found,
     KeptDeadLetter,
+    LetterGroup,
+    LetterHead,
     Refused,
     SearchPage,
     Span,
@@ -86,8 +90,11 @@ SELECT loaded_at, call FROM (
 )
 _EVENT: Final = f"{_EVENTS} WHERE loaded_at {_IS} %s"
 _ARRIVALS: Final = f"""
-SELECT collection, start, events FROM vero_collector.arrivals WHERE start {_FROM} %s
-ORDER BY start, collection
+SELECT collection, slot, pg_catalog.sum(events)::bigint FROM (
+    SELECT collection, events,
+        start OPERATOR(pg_catalog.-) (start OPERATOR(pg_catalog.%%) %s::bigint) AS slot
+    FROM vero_collector.arrivals WHERE start {_FROM} %s
+) AS counted GROUP BY slot, collection ORDER BY slot, collection
 """  # noqa: S608
 _BEHIND: Final = """
 SELECT pg_catalog.max(last_loaded_at), extract(epoch FROM pg_catalog.clock_timestamp())
@@ -115,12 +122,23 @@ FROM vero_collector.totals WHERE events {_OVER} 0 GROUP BY collection
 _LETTER: Final = "id, received_at, input, reason, body"
 _ALL_LETTERS: Final = f"SELECT {_LETTER} FROM vero_collector.dead_letters"  # noqa: S608
 _LETTERS: Final = _page(f"{_ALL_LETTERS} WHERE id {_OVER} %s", _LETTER, "body", "id")
-_NEWEST_LETTERS: Final = _page(_ALL_LETTERS, _LETTER, "body", "id DESC")
+_HEADS: Final = f"""
+SELECT id, received_at, input, reason, pg_catalog.octet_length(body)
+FROM vero_collector.dead_letters WHERE id {_BELOW} %s
+"""  # noqa: S608
+_LETTER_HEADS: Final = f"{_HEADS} ORDER BY id DESC LIMIT %s"
+_LETTER_HEADS_OF: Final = f"{_HEADS} AND reason_group {_IS} %s ORDER BY id DESC LIMIT %s"
+_LETTER_GROUPS: Final = """
+SELECT reason_group, pg_catalog.count(*), pg_catalog.min(id), pg_catalog.max(id),
+    pg_catalog.min(received_at), pg_catalog.max(received_at)
+FROM vero_collector.dead_letters GROUP BY reason_group ORDER BY 4 DESC
+"""
 _COUNT_LETTERS: Final = "SELECT pg_catalog.count(*) FROM vero_collector.dead_letters"
 _MAY_SEE_LETTERS: Final = """
 SELECT pg_catalog.has_any_column_privilege('vero_collector.dead_letters', 'SELECT')::integer
 """
 _PASSED_OVER: Final = "SELECT calls FROM vero_collector.passed_over"
+_LETTERS_DELETED: Final = "SELECT letters FROM vero_collector.deleted_dead_letters"
 _SIZE: Final = f"""
 SELECT coalesce(pg_catalog.sum(pg_catalog.pg_total_relation_size(oid)), 0)::bigint
 FROM pg_catalog.pg_class WHERE relkind {_IS} 'r'
@@ -246,10 +264,10 @@ class PostgresReader(Closing):
             return None
         return next(iter(self._lines(_EVENT, (loaded_at,))), None)
 
-    def arrivals(self, after: int) -> list[Arrivals]:
+    def arrivals(self, after: int, step: int = ARRIVALS_SLOT) -> list[Arrivals]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
         rows = self._session.run(
-            lambda connection: connection.execute(_ARRIVALS, (after,)).fetchall()
+            lambda connection: connection.execute(_ARRIVALS, (step, after)).fetchall()
         )
         return [Arrivals(*row) for row in rows]
 
@@ -262,8 +280,9 @@ class PostgresReader(Closing):
                 totals = connection.execute(_TOTALS).fetchall()
                 visible = _value(connection, _MAY_SEE_LETTERS)
                 dead_letters = _value(connection, _COUNT_LETTERS) if visible else None
-                passed_over = _value(connection, _PASSED_OVER)
-            return Summary([Total(*row) for row in totals], dead_letters, passed_over or 0)
+                passed_over = _value(connection, _PASSED_OVER) or 0
+                deleted = _value(connection, _LETTERS_DELETED) or 0
+            return Summary([Total(*row) for row in totals], dead_letters, passed_over, deleted)
 
         return self._session.run(work)
 
@@ -273,15 +292,26 @@ class PostgresReader(Closing):
 
     def dead_letters(self, after: int, limit: int) -> list[KeptDeadLetter]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
-        return self._letters(_LETTERS, (after, limit))
+        rows = self._letter_rows(_LETTERS, (after, limit))
+        return [KeptDeadLetter(number, DeadLetter(*rest)) for number, *rest in rows]
 
-    def newest_dead_letters(self, limit: int) -> list[KeptDeadLetter]:
+    def letter_heads(
+        self, limit: int, before: int = LAST_LETTER, reason: str | None = None
+    ) -> list[LetterHead]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
-        return self._letters(_NEWEST_LETTERS, (limit,))
+        if reason is None:
+            rows = self._letter_rows(_LETTER_HEADS, (before, limit))
+        else:
+            rows = self._letter_rows(_LETTER_HEADS_OF, (before, reason, limit))
+        return [LetterHead(*row) for row in rows]
 
-    def _letters(self, query: str, bindings: tuple[int, ...]) -> list[KeptDeadLetter]:
+    def letter_groups(self) -> list[LetterGroup]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        return [LetterGroup(*row) for row in self._letter_rows(_LETTER_GROUPS)]
+
+    def _letter_rows(self, query: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
         try:
-            rows = self._session.run(
+            return self._session.run(
                 lambda connection: connection.execute(query, bindings, binary=True).fetchall()
             )
         except StoreError as error:
@@ -289,7 +319,6 @@ class PostgresReader(Closing):
                 msg = "this database user may not see dead letters; the collectors' own user may"
                 raise StoreError(msg) from error
             raise
-        return [KeptDeadLetter(number, DeadLetter(*rest)) for number, *rest in rows]
 
     def span(self, since: int, before: int, after: int, until: int) -> Span | None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""

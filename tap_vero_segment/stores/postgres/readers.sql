@@ -14,8 +14,8 @@ GRANT SELECT (loaded_at, collection, call) ON vero_collector.events TO vero_coll
 GRANT SELECT (id, loaded_at) ON vero_collector.ids TO vero_collector_reader;
 GRANT SELECT ON vero_collector.schema_version, vero_collector.totals, vero_collector.passed_over,
     vero_collector.arrivals, vero_collector.refused_requests, vero_collector.erased_events,
-    vero_collector.dropped, vero_collector.search_blocks, vero_collector.search_parts
-    TO vero_collector_reader;
+    vero_collector.dropped, vero_collector.deleted_dead_letters, vero_collector.search_blocks,
+    vero_collector.search_parts TO vero_collector_reader;
 GRANT SELECT (number, destination, until, letter, sent, skipped, refused, failing, failure, failed_at)
     ON vero_collector.forwards TO vero_collector_reader;
 GRANT SELECT (number, erased_at, finished_at, suppress, events, dead_letters)

@@ -64,7 +64,7 @@ CREATE TABLE vero_collector.totals (
 ) WITH (fillfactor = 50);
 
 CREATE TABLE vero_collector.arrivals (
-    start      bigint NOT NULL,         -- of a slot of five minutes, microseconds since 1970
+    start      bigint NOT NULL,         -- of a slot, microseconds since 1970
     collection text NOT NULL,
     events     bigint NOT NULL,
     PRIMARY KEY (start, collection)
@@ -76,7 +76,20 @@ CREATE TABLE vero_collector.dead_letters (
     received_at bigint NOT NULL,
     input       text NOT NULL,
     reason      text NOT NULL,
-    body        bytea NOT NULL
+    body        bytea NOT NULL,
+    -- The reason, without the file and the line that an import puts before it.
+    reason_group text NOT NULL GENERATED ALWAYS AS (substr(
+        CASE WHEN input = 'import' THEN ltrim(substr(
+            ltrim(substr(reason, strpos(reason, ': ') + 1)),
+            strpos(ltrim(substr(reason, strpos(reason, ': ') + 1)), ': ') + 1
+        )) ELSE reason END, 1, 300  -- an index takes no more than 2,700 bytes
+    )) STORED
+);
+CREATE INDEX ON vero_collector.dead_letters (reason_group, id) INCLUDE (received_at);
+
+CREATE TABLE vero_collector.deleted_dead_letters (
+    id      integer PRIMARY KEY CHECK (id = 1),
+    letters bigint NOT NULL             -- that were deleted by hand
 );
 
 -- What archives have: of the events up to a loaded_at, those received before a time.

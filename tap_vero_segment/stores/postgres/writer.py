@@ -58,6 +58,10 @@ _LOCK_LETTERS: Final = """
 SELECT id FROM vero_collector.dead_letters WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE
 """
 _DELETE_LETTERS: Final = "DELETE FROM vero_collector.dead_letters WHERE id = ANY(%s::bigint[])"
+_COUNT_DELETED: Final = """
+INSERT INTO vero_collector.deleted_dead_letters AS d VALUES (1, %s)
+ON CONFLICT (id) DO UPDATE SET letters = d.letters OPERATOR(pg_catalog.+) excluded.letters
+"""
 _CHECK: Final = """
 SELECT last, repairs, extract(epoch FROM pg_catalog.clock_timestamp()) FROM vero_collector.clock
 """
@@ -276,6 +280,7 @@ class PostgresWriter:
             missing = [number for number in wanted if number not in there]
             if not missing:
                 connection.execute(_DELETE_LETTERS, (wanted,))
+                connection.execute(_COUNT_DELETED, (len(wanted),))
             return missing
 
         return self._session.commit(work)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from tap_vero_segment import times
 from tap_vero_segment.closing import Closing
 from tap_vero_segment.stores.base import (
+    ARRIVALS_SLOT,
     BACKLOG_COUNTED,
     FOUND,
+    LAST_LETTER,
     NEWEST_SEARCHED,
     Arrivals,
     Backlog,
@@ -20,6 +22,8 @@ from tap_vero_segment.stores.base import (
     Forward,
     Found,
     KeptDeadLetter,
+    LetterGroup,
+    LetterHead,
     Refused,
     SearchPage,
     Span,
@@ -76,8 +80,18 @@ _LETTERS: Final = """
 SELECT id, digest, received_at, input, reason, body FROM dead_letters WHERE id > ?
 ORDER BY id LIMIT ?
 """
-_NEWEST_LETTERS: Final = """
-SELECT id, digest, received_at, input, reason, body FROM dead_letters ORDER BY id DESC LIMIT ?
+# The length alone is read of a body.
+_LETTER_HEADS: Final = """
+SELECT id, received_at, input, reason, length(body) FROM dead_letters
+WHERE id < ? ORDER BY id DESC LIMIT ?
+"""
+_LETTER_HEADS_OF: Final = """
+SELECT id, received_at, input, reason, length(body) FROM dead_letters
+WHERE id < ? AND reason_group = ? ORDER BY id DESC LIMIT ?
+"""
+_LETTER_GROUPS: Final = """
+SELECT reason_group, count(*), min(id), max(id), min(received_at), max(received_at)
+FROM dead_letters GROUP BY reason_group ORDER BY max(id) DESC
 """
 _SPAN: Final = """
 SELECT min(loaded_at), max(loaded_at), min(received_at), max(received_at)
@@ -195,10 +209,10 @@ class SqliteReader(Closing):
             check_alone(self._connection, row)
             return _line(row)
 
-    def arrivals(self, after: int) -> list[Arrivals]:
+    def arrivals(self, after: int, step: int = ARRIVALS_SLOT) -> list[Arrivals]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
         with self._reading():
-            return read_arrivals(self._connection, after)
+            return read_arrivals(self._connection, after, step)
 
     def summary(self) -> Summary:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
@@ -209,7 +223,10 @@ class SqliteReader(Closing):
             ).fetchall()
             dead_letters: int = self._connection.execute("SELECT count(*) FROM dead_letters").get
             passed_over: int | None = self._connection.execute("SELECT calls FROM passed_over").get
-        return Summary([Total(*row) for row in totals], dead_letters, passed_over or 0)
+            query = "SELECT letters FROM deleted_dead_letters"
+            deleted: int | None = self._connection.execute(query).get
+        rows = [Total(*row) for row in totals]
+        return Summary(rows, dead_letters, passed_over or 0, deleted or 0)
 
     def size(self) -> int:
         """See :class:`tap_vero_segment.stores.base.Reader`: the file and its write-ahead log."""
@@ -218,21 +235,32 @@ class SqliteReader(Closing):
 
     def dead_letters(self, after: int, limit: int) -> list[KeptDeadLetter]:
         """See :class:`tap_vero_segment.stores.base.Reader`."""
-        return self._letters(_LETTERS, (after, limit))
-
-    def newest_dead_letters(self, limit: int) -> list[KeptDeadLetter]:
-        """See :class:`tap_vero_segment.stores.base.Reader`."""
-        return self._letters(_NEWEST_LETTERS, (limit,))
-
-    def _letters(self, query: str, bindings: tuple[int, ...]) -> list[KeptDeadLetter]:
         with self._reading():
-            rows, _ = self._page(query, bindings)
+            rows, _ = self._page(_LETTERS, (after, limit))
             letters = []
             for number, digest, *rest in rows:
                 letter = DeadLetter(*rest)
                 check_dead_letter(number, digest, letter)
                 letters.append(KeptDeadLetter(number, letter))
         return letters
+
+    def letter_heads(
+        self, limit: int, before: int = LAST_LETTER, reason: str | None = None
+    ) -> list[LetterHead]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        bindings: tuple[Any, ...] = (before, reason, limit)
+        query = _LETTER_HEADS_OF
+        if reason is None:
+            query, bindings = _LETTER_HEADS, (before, limit)
+        with self._reading():
+            rows: list[Any] = self._connection.execute(query, bindings).fetchall()
+        return [LetterHead(*row) for row in rows]
+
+    def letter_groups(self) -> list[LetterGroup]:
+        """See :class:`tap_vero_segment.stores.base.Reader`."""
+        with self._reading():
+            rows: list[Any] = self._connection.execute(_LETTER_GROUPS).fetchall()
+        return [LetterGroup(*row) for row in rows]
 
     def span(self, since: int, before: int, after: int, until: int) -> Span | None:
         """See :class:`tap_vero_segment.stores.base.Reader`."""

@@ -35,7 +35,20 @@ CREATE TABLE dead_letters (
     received_at INTEGER NOT NULL,
     input       TEXT NOT NULL,
     reason      TEXT NOT NULL,
-    body        BLOB NOT NULL
+    body        BLOB NOT NULL,
+    -- The reason, without the file and the line that an import puts before it.
+    reason_group TEXT AS (substr(
+        iif(input = 'import', ltrim(substr(
+            ltrim(substr(reason, instr(reason, ': ') + 1)),
+            instr(ltrim(substr(reason, instr(reason, ': ') + 1)), ': ') + 1
+        )), reason), 1, 300
+    )) STORED
+) STRICT;
+CREATE INDEX dead_letters_by_reason ON dead_letters (reason_group, id, received_at);
+
+CREATE TABLE deleted_dead_letters (
+    id      INTEGER PRIMARY KEY CHECK (id = 1),
+    letters INTEGER NOT NULL          -- that were deleted by hand
 ) STRICT;
 
 -- What archives have: of the events up to a loaded_at, those received before a time.
@@ -94,7 +107,7 @@ CREATE TABLE totals (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE arrivals (
-    start      INTEGER NOT NULL,      -- of a slot of five minutes, microseconds since 1970
+    start      INTEGER NOT NULL,      -- of a slot, microseconds since 1970
     collection TEXT NOT NULL,
     events     INTEGER NOT NULL,
     PRIMARY KEY (start, collection)

@@ -111,6 +111,10 @@ _COUNT_PASSED_OVER: Final = """
 INSERT INTO passed_over (id, calls) VALUES (1, ?)
 ON CONFLICT (id) DO UPDATE SET calls = calls + excluded.calls
 """
+_COUNT_DELETED: Final = """
+INSERT INTO deleted_dead_letters (id, letters) VALUES (1, ?)
+ON CONFLICT (id) DO UPDATE SET letters = letters + excluded.letters
+"""
 _ADD_REFUSED: Final = """
 INSERT INTO refused_requests (reason, requests, last_at) VALUES (?, ?, ?)
 ON CONFLICT (reason) DO UPDATE SET
@@ -272,9 +276,11 @@ class SqliteWriter:
         with self._transaction():
             missing = [number for number in sorted(set(numbers)) if not self._has(number)]
             if not missing:
+                gone = set(numbers)
                 self._connection.executemany(
-                    "DELETE FROM dead_letters WHERE id = ?", [(number,) for number in numbers]
+                    "DELETE FROM dead_letters WHERE id = ?", [(number,) for number in gone]
                 )
+                self._connection.execute(_COUNT_DELETED, (len(gone),))
         return missing
 
     def _has(self, number: int) -> bool:

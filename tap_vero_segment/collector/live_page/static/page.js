@@ -1,4 +1,4 @@
-// Shows what comes as it comes, and copies. All of the page works without it but for that.
+// Shows what comes as it comes, and copies. The pages work without it, except for that.
 // It makes nodes and text, never HTML.
 "use strict";
 
@@ -7,6 +7,7 @@ const ANNOUNCE_EVERY = 10_000; // milliseconds: who listens is not talked over
 const ARRIVING = 15 * 60; // seconds, as in view.py
 const FUTURE = 60; // seconds that the last one may be ahead, as clocks do not all agree
 const AGAIN = 5_000; // milliseconds after which a stream that was refused is asked for again
+const CHART_EVERY = 60_000; // milliseconds
 
 const byId = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en-US");
@@ -52,7 +53,8 @@ const behindTLS = location.protocol === "https:" && byId("url-warning")?.dataset
 if (behindTLS) byId("url-warning").hidden = true;
 
 byId("done")?.focus();
-if (byId("done")) history.replaceState(null, "", "/");
+byId("progress")?.focus();
+if (byId("done")) history.replaceState(null, "", location.pathname);
 
 function announce(text) {
   const announcer = byId("announcer");
@@ -70,6 +72,8 @@ function age(seconds) {
 
 const state = byId("state");
 let trouble = ""; // why the page knows nothing of the present: "lost" or "unreadable"
+let writable = !state?.classList.contains("unwritable");
+let refused = null; // what was refused last and should not be; null: as the server has it
 let ahead = state ? Date.now() - Number(state.dataset.now) : 0; // of the collector's clock
 const secondsSince = (last) => Math.floor((Date.now() - ahead - Number(last)) / 1000);
 
@@ -83,20 +87,42 @@ function showAges() {
   }
   const last = state.dataset.last;
   const since = secondsSince(last);
-  const is = trouble || (!last ? "nothing" : since < -FUTURE ? "ahead" : since < ARRIVING ? "arriving" : "quiet");
+  const is = trouble || (!writable ? "unwritable" : !last ? "nothing" : since < -FUTURE ? "ahead" : since < ARRIVING ? "arriving" : "quiet");
   if (last) put(byId("state-age"), age(secondsSince(last)));
   if (!state.classList.contains(is)) {
-    state.classList.remove("nothing", "arriving", "quiet", "ahead", "lost", "unreadable");
+    state.classList.remove("nothing", "arriving", "quiet", "ahead", "lost", "unreadable", "unwritable");
     state.classList.add(is);
   }
+  if (refused) byId("refusing").hidden = secondsSince(refused.at) >= ARRIVING;
 }
 
 // What comes
 
-function showCounts({ now, rows }) {
+function showRefused(all) {
+  refused = all.find(({ alarms }) => alarms) ?? { at: 0, reason: "" };
+  put(byId("refusing-reason"), refused.reason);
+  byId("refused").hidden = all.length === 0;
+  byId("refusals").replaceChildren(
+    ...all.map(({ reason, status, requests, at }) => {
+      const row = byId("refusal-row").content.cloneNode(true);
+      const time = row.querySelector("time");
+      time.dateTime = new Date(at).toISOString();
+      time.textContent = time.dateTime.slice(0, 19).replace("T", " ");
+      row.querySelector(".reason").textContent = status ? `${reason} (${status})` : reason;
+      row.querySelector(".requests").textContent = count(requests);
+      return row;
+    }),
+  );
+}
+
+function showCounts(told) {
+  const { now, rows } = told;
   ahead = Date.now() - now;
+  writable = told.writable;
+  showRefused(told.refused);
   let events = 0;
   let hour = 0;
+  let more = 0;
   let last = 0;
   for (const of of rows) {
     events += of.events;
@@ -111,7 +137,8 @@ function showCounts({ now, rows }) {
       void row.offsetWidth; // so that the animation begins anew
       row.classList.add("changed");
     }
-    put(row.querySelector(".hour"), count(of.hour));
+    put(row.querySelector(".day"), count(of.day));
+    if (row.closest("details")) more += of.events;
     row.classList.toggle("none", of.events === 0);
     row.dataset.last = of.last ?? "";
     const spark = row.querySelector(".spark");
@@ -120,16 +147,50 @@ function showCounts({ now, rows }) {
   }
   put(byId("figure-events"), count(events));
   put(byId("figure-hour"), count(hour));
+  put(byId("more-events"), count(more));
   state.dataset.last = last || "";
   showAges();
 }
 
+// The chart
+
+async function showChart() {
+  if (document.hidden) return;
+  const query = new URLSearchParams({
+    range: byId("chart").dataset.range,
+    collection: byId("latest").dataset.collection,
+  });
+  try {
+    const response = await fetch(`/chart?${query}`);
+    if (!response.ok) return;
+    const { paths, most, words, ticks } = await response.json();
+    for (const bars of byId("chart").querySelectorAll("[data-stream]")) {
+      bars.setAttribute("d", paths[bars.dataset.stream]);
+    }
+    byId("chart").querySelector("svg").setAttribute("aria-label", words);
+    put(byId("chart-most"), most ? `${count(most)} in ${byId("chart").dataset.each}` : "");
+    [...byId("chart-ticks").children].forEach((tick, place) => put(tick, ticks[place]));
+  } catch {
+    // The headline says that it is not connected.
+  }
+}
+
+// The list, which stands still while somebody reads it
+
 const list = byId("events");
 const pause = byId("pause");
+const fresh = byId("fresh");
 let paused = false;
-let held = []; // what came while the list was paused
+let held = []; // what came while the list stood still
+let heldCount = 0; // with those that there is no room for
 let missed = 0;
 let unsaid = 0;
+
+const isRead = () =>
+  paused ||
+  (matchMedia("(hover: hover)").matches && list.matches(":hover")) ||
+  list.contains(document.activeElement) ||
+  list.querySelector("[open]") !== null;
 
 function eventRow({ at, event, collection, who, what }) {
   const row = byId("event-row").content.cloneNode(true);
@@ -148,10 +209,18 @@ function eventRow({ at, event, collection, who, what }) {
 
 function showEvents(message) {
   missed += message.missed;
+  heldCount += message.missed + message.events.length;
   unsaid += message.missed + message.events.length;
-  held = [...message.events, ...held].slice(0, MOST_EVENTS);
-  if (paused) pause.textContent = `Resume (${count(held.length)} more)`;
-  else showHeld();
+  held = [...message.events, ...held];
+  missed += Math.max(0, held.length - MOST_EVENTS);
+  held.length = Math.min(held.length, MOST_EVENTS);
+  letGo();
+}
+
+function letGo() {
+  fresh.hidden = heldCount === 0 || !isRead();
+  put(fresh, `${count(heldCount)} new`);
+  if (heldCount && !isRead()) showHeld();
 }
 
 function showHeld() {
@@ -160,6 +229,8 @@ function showHeld() {
   put(byId("missed"), `Since the page was loaded, ${count(missed)} more came than the list had room for.`);
   list.prepend(...held.map(eventRow));
   held = [];
+  heldCount = 0;
+  fresh.hidden = true;
   // What somebody reads or stands on stays.
   for (const row of [...list.children].slice(MOST_EVENTS)) {
     if (!row.querySelector("[open]") && !row.contains(document.activeElement)) row.remove();
@@ -180,16 +251,16 @@ function letterRow({ number, at, input, bytes, reason }) {
   row.querySelector(".input").textContent = input;
   row.querySelector(".bytes").textContent = count(bytes);
   row.querySelector("a").href = `/dead-letter/${number}`;
-  row.querySelector("a").setAttribute("aria-label", `Show body ${number}`);
+  row.querySelector("a").setAttribute("aria-label", `Show dead letter ${number}`);
   row.querySelector("[name=number]").value = number;
-  row.querySelector("button").setAttribute("aria-label", `Replay body ${number}`);
+  row.querySelector("button").setAttribute("aria-label", `Replay dead letter ${number}`);
   return row;
 }
 
 function showLetters({ count: all, letters }) {
   const figure = byId("figure-letters");
   put(figure, count(all));
-  if (all) figure.href = "#dead-letters";
+  if (all) figure.href = "/dead-letters";
   else figure.removeAttribute("href");
   const section = byId("dead-letters");
   const shown = [...section.querySelectorAll("[name=number]")].map((field) => Number(field.value));
@@ -197,7 +268,6 @@ function showLetters({ count: all, letters }) {
     byId("letters").replaceChildren(...letters.map(letterRow));
   }
   section.hidden = letters.length === 0;
-  byId("more-letters").hidden = all <= letters.length;
   put(byId("letters-count"), count(all));
 }
 
@@ -270,13 +340,21 @@ if (state) {
   setInterval(showAges, 1_000);
   setInterval(announceEvents, ANNOUNCE_EVERY);
   // A details element's toggle does not bubble.
-  list.addEventListener("toggle", (toggled) => showCall(toggled.target), true);
+  list.addEventListener("toggle", (toggled) => showCall(toggled.target).then(letGo), true);
+  for (const left of ["pointerleave", "focusout"]) {
+    list.addEventListener(left, () => setTimeout(letGo)); // when the focus is where it goes
+  }
+  fresh.addEventListener("click", () => {
+    showHeld();
+    byId("latest-title").focus(); // the button is gone
+  });
   pause.hidden = false;
   pause.addEventListener("click", () => {
     paused = !paused;
     pause.textContent = paused ? "Resume" : "Pause";
-    if (!paused) showHeld();
+    letGo();
   });
+  setInterval(showChart, CHART_EVERY);
   listen(byId("latest").dataset.since);
   // A page that is left open in the background's cache would go on listening.
   addEventListener("pagehide", () => stream.close());
