@@ -306,6 +306,22 @@ def test_what_was_received_before_stays_away_and_later_webhooks_come(tmp_path, s
     assert people.without(new)[2] == 0
 
 
+def test_a_dry_run_of_an_import_counts_erased_people_as_the_import_does(tmp_path, store):
+    fill(store, [OTHERS[0], *OWN])
+    erased(tmp_path, store, "--email", ANN)
+    kept = [{"payload": each, "received_at": "2026-01-05T09:24:00Z"} for each in (*OTHERS, *OWN)]
+    lines = [*map(json.dumps, kept), f"no JSON, {ANN}"]
+    (tmp_path / "kept.ndjson").write_text("\n".join(lines))
+
+    tried = run(tmp_path, store, "import", "kept.ndjson", "--dry-run").stdout
+    done = good(tmp_path, store, "import", "kept.ndjson")
+
+    assert tried.replace("would be imported", "imported") == done
+    assert f"dropped, as of erased people: {len(OWN) + 1}" in done
+    assert "dead letters: 0" in done
+    assert len(ids_in(store)) == len(OTHERS)
+
+
 def test_a_replay_does_not_bring_an_erased_person_back(tmp_path, sqlite):
     erased(tmp_path, fill(sqlite, OTHERS) and sqlite, "--email", ANN)
     writer = open_writer(sqlite, "store")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tap_vero_segment.inputs.files import HistoryFile, Record
     from tap_vero_segment.inputs.history import Wrapping
     from tap_vero_segment.stores.base import Event, Found, Reader, Writer
+    from tap_vero_segment.stores.erasures import ErasedPeople
     from tap_vero_segment.track import TrackCall
 
 logger = logging.getLogger("vero-collector")
@@ -95,32 +96,44 @@ def import_files(
     return Report(importing.described(dry_run=dry_run), unread)
 
 
-def _halves(store: str, opened: ExitStack, *, dry_run: bool) -> tuple[list[Reader], Writer]:
-    """Open a store to read and to write.
+def _halves(
+    store: str, opened: ExitStack, *, dry_run: bool
+) -> tuple[list[Reader], Writer, Callable[[], ErasedPeople]]:
+    """Open a store to read and to write; return what looks up who was erased as well.
 
     What a dry run would write goes to another one, deleted at its end, which is read as well.
     """
     readers = []
     written = store
+    erased_people = None
     if dry_run:
         folder = opened.enter_context(tempfile.TemporaryDirectory())
         written = f"sqlite:///{folder}/dry-run.db"
         if not store.startswith("sqlite:") or Path(location_of(store, "store")).exists():
             readers.append(opened.enter_context(open_reader(store, "store")))
+            with closing(open_writer(store, "store")) as real:
+                people = real.erased_people()
+            erased_people = lambda: people  # noqa: E731  # as of now
         else:
             logger.warning("there is no such store yet: all events count as new")
     writer = open_writer(written, "store")
     opened.callback(writer.close)
     readers.append(opened.enter_context(open_reader(written, "store")))
-    return readers, writer
+    return readers, writer, erased_people or writer.erased_people
 
 
 class _Importing:
     """Writes what files hold, batch by batch, and counts it."""
 
-    def __init__(self, readers: Sequence[Reader], writer: Writer) -> None:
+    def __init__(
+        self,
+        readers: Sequence[Reader],
+        writer: Writer,
+        erased_people: Callable[[], ErasedPeople],
+    ) -> None:
         self._readers = readers
         self._writer = writer
+        self._erased_people = erased_people
         self._batch: list[Event] = []
         self._letters: list[DeadLetter] = []
         self._size = 0
@@ -178,7 +191,6 @@ class _Importing:
         letter = letter._replace(body=letter.body[:MAX_BODY])
         self._letters.append(letter)
         self._size += len(letter.body)
-        self._reasons[letter.reason.rpartition(": ")[2]] += 1
         if len(self._letters) >= BATCH or self._size >= BATCH_BYTES:
             self._write()
 
@@ -188,7 +200,7 @@ class _Importing:
         self._batch, self._letters, self._size = [], [], 0
         if not events and not letters:
             return
-        kept, wanted, dropped = self._writer.erased_people().without(events, letters)
+        kept, wanted, dropped = self._erased_people().without(events, letters)
         self._erased += dropped
         fresh = self._fresh(kept)
         self._known.update(event.collection for event in kept)
@@ -197,6 +209,7 @@ class _Importing:
                 self._writer.write(fresh, wanted)
                 self._writer.count_dropped(dropped)
         self._new.update(event.collection for event in fresh)
+        self._reasons.update(letter.reason.rpartition(": ")[2] for letter in wanted)
 
     def _fresh(self, events: Sequence[Event]) -> list[Event]:
         """Return the events that are not stored yet, each once."""
