@@ -455,13 +455,22 @@ def test_segments_delete_notices_erase_where_the_setting_says_so(tmp_path, store
 
 
 @pytest.mark.parametrize(
-    "body",
-    [b"x" * MAX_BODY, b"=" * MAX_BODY + b"@x.de", b"1" * MAX_BODY, b'"user":{' * (MAX_BODY // 8)],
-    ids=["a long word", "much before an address", "digits", "users"],
+    ("body", "seconds"),
+    [
+        (b"x" * MAX_BODY, 1),
+        (b"=" * MAX_BODY + b"@x.de", 1),
+        (b"1" * MAX_BODY, 1),
+        (b'"user":{' * (MAX_BODY // 8), 1),
+        (b"@" * MAX_BODY, 0.25),
+        (b"a@" * (MAX_BODY // 2), 0.5),
+    ],
+    ids=["a long word", "much before an address", "digits", "users", "signs", "halves"],
 )
-def test_a_hostile_dead_letter_is_searched_in_time_that_grows_with_its_size_only(body: bytes):
-    began = time.process_time()
+def test_a_hostile_dead_letter_is_searched_in_time_that_grows_with_its_size_only(body, seconds):
+    spent = []
+    for _ in range(3):
+        began = time.process_time()
+        identities_in(body)
+        spent.append(time.process_time() - began)
 
-    identities_in(body)
-
-    assert time.process_time() - began < 5
+    assert min(spent) < seconds
