@@ -7,6 +7,7 @@ import gzip
 import hmac
 import json
 import random
+import shutil
 import time
 from collections import Counter
 from contextlib import closing
@@ -289,6 +290,29 @@ def test_archives_are_written_anew_and_empty_objects_deleted(tmp_path, sqlite):
     more = fill(sqlite, [of({"id": 99})])
     good(tmp_path, sqlite, "export", "--to", archive.as_uri())
     assert sorted(archived(archive)) == sorted([*ids, *more])
+
+
+def test_an_archive_that_is_gone_for_good_can_be_forgotten(tmp_path, store):
+    fill(store, [*OTHERS, *OWN])
+    archive = tmp_path / "archive"
+    good(tmp_path, store, "export", "--to", archive.as_uri())
+    shutil.rmtree(archive)
+    looked = run(tmp_path, store, "erase", "--email", ANN, "--dry-run")
+    done = run(tmp_path, store, "erase", "--email", ANN, "--yes")
+    for said in (looked, done):
+        assert said.returncode == 1
+        assert f"`vero-collector export --forget {archive.as_uri()}`" in said.stderr
+    assert f"events found: {len(OWN)}" in looked.stdout
+    assert len(ids_in(store)) == len(OTHERS)
+
+    assert "was forgotten" in good(tmp_path, store, "export", "--forget", f"{archive.as_uri()}/")
+    erased(tmp_path, store, "--email", ANN)
+
+    with open_reader(store, "store") as reader:
+        assert reader.erasure_figures().unfinished == 0
+    assert "no archive has any" in run(tmp_path, store, "prune", "--before", "2030-01-01").stderr
+    again = run(tmp_path, store, "export", "--forget", archive.as_uri())
+    assert "--forget: this store was not exported there" in again.stderr
 
 
 def test_what_was_received_before_stays_away_and_later_webhooks_come(tmp_path, store):

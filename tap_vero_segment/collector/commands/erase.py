@@ -200,8 +200,7 @@ class _Erasing:
             figures.events[BY_EVENT[call.event].stream] += 1
         self._count_around(around, people, figures)
         figures.dead_letters = sum(len(page) for page in self._letters(people))
-        for url, objects in self._open_archives(figures):
-            figures.archives[url] = erase_from(objects, people, dry_run=True)
+        self._erase_from_archives(people, figures, dry_run=True)
         return figures
 
     def finish(self, given: Sequence[Identity] = ()) -> Figures:
@@ -213,13 +212,7 @@ class _Erasing:
         around = _Around(given)
         self._delete_events(people, 0, mark, around, figures)
         self._delete_letters(people, figures)
-        for url, objects in self._open_archives(figures):
-            try:
-                figures.archives[url] = erase_from(objects, people)
-            except DamagedError as error:
-                figures.problems.append(f"{url}: an object cannot be read: {error}")
-            except SettingError as error:
-                figures.problems.append(str(error))
+        self._erase_from_archives(people, figures)
         if any(each.suppress for each in people):
             time.sleep(max(0.0, began + COLLECTORS_KNOW - time.monotonic()))
         # What was on its way into the store meanwhile.
@@ -230,7 +223,7 @@ class _Erasing:
             figures.problems.append(problem)
         figures.problems += [
             f"an export to {url} is under way, or broke off: run `vero-collector export --to "
-            f"{url}`, then this again"
+            f"{url}`, then this again{_gone(url)}"
             for url in self._reader.planned_exports()
         ]
         if not figures.problems:
@@ -301,16 +294,28 @@ class _Erasing:
                 yield found
             after = page[-1].number
 
-    def _open_archives(self, figures: Figures) -> Iterator[tuple[str, Objects]]:
-        """Yield the archives; one that is gone is a problem, and costs the others nothing."""
-        yield from self._archives.items()
-        for url in self._exported:
+    def _erase_from_archives(
+        self, people: ErasedPeople, figures: Figures, *, dry_run: bool = False
+    ) -> None:
+        """Erase people from the archives; one that is gone is a problem, and costs the others none.
+
+        Raises:
+            SettingError: One that was named cannot be looked at, before anything is deleted.
+        """
+        for url in (*self._archives, *self._exported):
             try:
-                objects = Objects(url, {}, "archive")
+                objects = self._archives.get(url) or Objects(url, {}, "archive")
+                figures.archives[url] = erase_from(objects, people, dry_run=dry_run)
+            except DamagedError as error:
+                figures.problems.append(f"{url}: an object cannot be read: {error}")
             except SettingError as error:
-                figures.problems.append(str(error))
-                continue
-            yield url, objects
+                if dry_run and url in self._archives:
+                    raise
+                figures.problems.append(f"{error}{'' if url in self._archives else _gone(url)}")
+
+
+def _gone(url: str) -> str:
+    return f" (if this archive is gone for good: `vero-collector export --forget {url}`)"
 
 
 def _find(people: ErasedPeople, call: TrackCall, identities: set[Identity]) -> Erasure | None:
