@@ -816,10 +816,10 @@ def import_history(  # noqa: PLR0913  # an option each
     """Bring in webhooks that were received elsewhere, from files.
 
     SOURCE is a file, a folder or a pattern: a path, or file://, s3://, gs:// or az:// with the
-    provider's usual environment. Files hold payloads, or records around them, as NDJSON, JSON,
-    CSV or Parquet, gzipped or not: raw payloads, Stitch's and Snowplow's tables, tables of your
-    own, and what `export` and GET /v1/events write. Events keep their time of receipt; what is
-    stored already is left as it is. Killed and run again, the import goes on.
+    provider's usual environment; or - for standard input. Files hold payloads, or records around
+    them, as NDJSON, JSON, CSV or Parquet, gzipped or not: raw payloads, Stitch's and Snowplow's
+    tables, tables of your own, and what `export` and GET /v1/events write. Events keep their time
+    of receipt; what is stored already is left as it is. Killed and run again, the import goes on.
     """
     from tap_vero_segment.collector.commands.import_files import import_files as run  # noqa: PLC0415
     from tap_vero_segment.inputs.history import Wrapping  # noqa: PLC0415

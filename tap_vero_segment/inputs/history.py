@@ -201,6 +201,9 @@ def _unwrap_value(value: Any, wrapping: Wrapping, levels: int, *, exact: bool) -
         msg = "the field that holds the payload is neither an object nor text"
         raise UnmappableError(msg)
     body = value.encode(errors="surrogatepass")
+    if value.lstrip().startswith('"'):  # JSON that was kept as JSON once more
+        with suppress(ValueError):
+            body = str(read_json(body)).encode(errors="surrogatepass")
     fields = read_object(body)
     kept = _unwrap(fields, wrapping, levels, exact=True)
     return kept._replace(body=body) if kept is not None and kept.fields is fields else kept

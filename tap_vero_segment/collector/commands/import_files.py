@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from tap_vero_segment import times, track
 from tap_vero_segment.collection import BY_EVENT, COLLECTIONS
 from tap_vero_segment.errors import UserError
-from tap_vero_segment.inputs.files import find_files, read_records
+from tap_vero_segment.inputs.files import (
+    BODY_FIELD,
+    UnreadableError,
+    find_files,
+    read_records,
+)
 from tap_vero_segment.inputs.ids import ALIKE, canonical_json
 from tap_vero_segment.inputs.intake import IMPORT, UNDATED, read_record
 from tap_vero_segment.limits import MAX_BODY
@@ -137,11 +142,13 @@ class _Importing:
         self._batch: list[Event] = []
         self._letters: list[DeadLetter] = []
         self._size = 0
-        self._records = self._ignored = 0
+        self._ignored = 0
         self._known: Counter[str] = Counter()
         self._new: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._erased = 0
+        self._name = ""  # the present file's
+        self._unseen: dict[str, str] = {}  # fields that no record of it has had so far, by options
 
     def read(
         self,
@@ -156,26 +163,28 @@ class _Importing:
             StoreError: The store failed.
             UserError: It cannot be read, or not to its end; what came before is stored.
         """
+        given = {BODY_FIELD: wrapping.body_field, "--received-field": wrapping.received_field}
+        named = {option: name for option, name in given.items() if name is not None}
+        self._name, self._unseen = file.name, named.copy()
         try:
-            for record in read_records(
-                file,
-                file_format,
-                wrapping.body_field,
-                advance,
-            ):
-                self._records += 1
-                self._take(record, file.name, wrapping)
+            for record in read_records(file, file_format, named, advance):
+                self._take(record, wrapping)
         finally:
             self._write()
 
-    def _take(self, record: Record, name: str, wrapping: Wrapping) -> None:
-        where = f"{name}: {record.where}"
+    def _take(self, record: Record, wrapping: Wrapping) -> None:
+        where = f"{self._name}: {record.where}"
         if record.problem is not None:
             self._bury(DeadLetter(UNDATED, IMPORT, f"{where}: {record.problem}", record.raw))
             return
         several = isinstance(record.content, list)
         for content in record.content if several else [record.content]:
             raw = b"" if several else record.raw
+            if self._unseen and isinstance(content, dict):
+                has = {name.lower() for name in content}
+                self._unseen = {
+                    option: name for option, name in self._unseen.items() if name.lower() not in has
+                }
             found = read_record(content, raw, where, wrapping, exact=record.exact)
             if found.event is not None:
                 self._batch.append(found.event)
@@ -195,11 +204,20 @@ class _Importing:
             self._write()
 
     def _write(self) -> None:
-        """Store what was collected."""
+        """Store what was collected.
+
+        Raises:
+            StoreError: The store failed.
+            UnreadableError: A field that was named is nowhere in it; nothing of it is stored.
+        """
         events, letters = self._batch, self._letters
         self._batch, self._letters, self._size = [], [], 0
         if not events and not letters:
             return
+        for option in self._unseen:
+            problem = f"its first records have no field with the name given by {option}"
+            raise UnreadableError(problem, self._name)
+        self._unseen = {}
         kept, wanted, dropped = self._erased_people().without(events, letters)
         self._erased += dropped
         fresh = self._fresh(kept)
