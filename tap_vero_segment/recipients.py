@@ -156,8 +156,9 @@ def addresses_in(text: str) -> set[Identity]:
         if local and domain:
             start, end = local[0][::-1], domain[0].rstrip(".-")
             found.add(f"{start}@{end}")
-            if unglued := _GLUE.split(start)[-1]:
-                found.add(f"{unglued}@{end}")
+            # Behind each of them, as o'hara can have one as well.
+            unglued = (start[glue.end() :] for glue in _GLUE.finditer(start))
+            found.update(f"{each}@{end}" for each in unglued if each)
     return {Identity("address", each) for each in found}
 
 

@@ -148,6 +148,7 @@ OTHERS = [
     of({"id": 12, "email": f"{ANN}.au"}),
     of({"id": 13, "email": "bob@example.com"}),
     of({"id": 14, "email": "eve@example.com"}, campaign={"id": 9, "subject": f"{ANN} invites you"}),
+    of({"id": 15}, "clicked", url=f"https://x.example/?to={quote(ANN)}&from=email"),
 ]
 
 
@@ -176,7 +177,7 @@ def test_an_address_is_erased_wherever_it_stands_as_the_recipients(tmp_path, sto
     assert ids_in(store) == ids[: len(OTHERS)]
     assert letters_in(store) == other_letters
     assert (done["events"], done["dead_letters"]) == (len(OWN), len(own_letters))
-    assert done["mentions"] == 1
+    assert done["mentions"] == 2
     assert_counted_right(store)
     again = erased(tmp_path, store, "--email", ANN)
     assert (again["events"], again["dead_letters"]) == (0, 0)

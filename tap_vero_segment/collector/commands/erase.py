@@ -14,6 +14,7 @@ from tap_vero_segment.archive.objects import Objects
 from tap_vero_segment.collection import BY_EVENT
 from tap_vero_segment.collector.commands.dead_letters import PAGE as LETTERS
 from tap_vero_segment.errors import SettingError, UserError
+from tap_vero_segment.inputs.body import unquote
 from tap_vero_segment.recipients import addresses_in, identities_in, identities_of
 from tap_vero_segment.stores.base import throttled
 from tap_vero_segment.stores.erasures import Deletion
@@ -172,12 +173,14 @@ class _Around:
         self._texts = [one.value.encode() for one in self._addresses]
 
     def is_mentioned(self, line: bytes) -> bool:
-        """Return whether an address of theirs stands in an event."""
+        """Return whether an address of theirs stands in an event, also as part of a URL."""
+        if b"%40" in line:
+            line = unquote(line)
         if len(self._texts) <= FEW:
             lowered = line.lower()
             if not any(text in lowered for text in self._texts):
                 return False
-        return not self._addresses.isdisjoint(addresses_in(line.decode()))
+        return not self._addresses.isdisjoint(addresses_in(line.decode(errors="replace")))
 
 
 class _Erasing:
