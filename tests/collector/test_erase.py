@@ -26,6 +26,7 @@ from tap_vero_segment.recipients import address, identities_in, user_id
 from tap_vero_segment.stores.base import DeadLetter
 from tap_vero_segment.stores.open import open_reader, open_writer
 from tap_vero_segment.stores.sqlite import scrubbing
+from tests.support.archive_fixtures import no_cloud, s3
 from tests.support.archived import archived, killed_when
 from tests.support.collector import (
     READ_TOKEN,
@@ -44,6 +45,10 @@ from tests.support.tap import discover, run_tap, select
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
+
+    from tests.support.s3 import S3
+
+__all__ = ["no_cloud", "s3"]
 
 ANN = "ann.o'hara+news@example.com"
 BEFORE = times.from_text("2026-01-05T09:24:00Z")
@@ -291,6 +296,37 @@ def test_archives_are_written_anew_and_empty_objects_deleted(tmp_path, sqlite):
     more = fill(sqlite, [of({"id": 99})])
     good(tmp_path, sqlite, "export", "--to", archive.as_uri())
     assert sorted(archived(archive)) == sorted([*ids, *more])
+
+
+@by_rounds
+def test_an_archive_in_s3_is_written_anew_however_often_it_is_killed(tmp_path, sqlite, s3: S3):
+    s3.make_bucket("erased")
+    url = "s3://erased/x"
+
+    def lines() -> list[bytes]:
+        client = s3.client()
+        found = client.list_objects_v2(Bucket="erased").get("Contents", [])
+        read = [
+            client.get_object(Bucket="erased", Key=each["Key"])["Body"].read() for each in found
+        ]
+        return [line for each in read for line in gzip.decompress(each).splitlines()]
+
+    ids = []
+    for number in range(6):  # an object each; of the last one nothing stays
+        payloads = [] if number == 5 else [*OTHERS]
+        payloads = [each | {"n": number} for each in (*payloads, *OWN)]
+        ids += fill(sqlite, payloads)[: len(payloads) - len(OWN)]
+        good(tmp_path, sqlite, "export", "--to", url, env=s3.environment)
+    command = ("erase", "--email", ANN, "--yes", "--store", sqlite)
+    for number in range(rounds(20, least=1)):
+        end = time.monotonic() + 0.8 + number * 0.05
+        killed_when(tmp_path, lambda end=end: time.monotonic() > end, *command, env=s3.environment)
+    good(tmp_path, sqlite, "erase", "--email", ANN, "--yes", env=s3.environment)
+
+    assert sorted(json.loads(line)["messageId"] for line in lines()) == sorted(ids)
+    assert len(s3.client().list_objects_v2(Bucket="erased")["Contents"]) == 5
+    with open_reader(sqlite, "store") as reader:
+        assert reader.erasure_figures().unfinished == 0
 
 
 def test_an_archive_that_is_gone_for_good_can_be_forgotten(tmp_path, store):
