@@ -7,14 +7,17 @@ import gzip
 import hmac
 import json
 import random
+import re
 import shutil
 import time
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import apsw
+import psycopg
 import pytest
 import requests
 
@@ -37,6 +40,7 @@ from tests.support.collector import (
     wait_until,
 )
 from tests.support.payloads import documented
+from tests.support.repository import REPOSITORY
 from tests.support.rounds import by_rounds, rounds
 from tests.support.store import new_store
 from tests.support.stored import every_line
@@ -44,7 +48,6 @@ from tests.support.tap import discover, run_tap, select
 
 if TYPE_CHECKING:
     import subprocess
-    from pathlib import Path
 
     from tests.support.s3 import S3
 
@@ -234,6 +237,21 @@ def test_the_files_of_sqlite_keep_no_trace(tmp_path, sqlite):
     # Without its mark all of the store is checked when it is opened to be written.
     (tmp_path / "vero-events.db-mark").unlink()
     open_writer(sqlite, "store").close()
+
+
+def test_the_files_of_postgresql_keep_no_trace_once_its_tables_are_rewritten(tmp_path, database):
+    """By the statements in the documentation; without them, pages keep what was deleted."""
+    fill(database, [*OTHERS[2:3], *OWN] * 100, [f"not JSON {ANN}".encode()])
+    erased(tmp_path, database, "--email", ANN)
+    page = (REPOSITORY / "docs/collector/erasure.md").read_text(encoding="utf-8")
+    with psycopg.connect(database, autocommit=True) as connection:
+        query = "SELECT oid FROM pg_database WHERE datname = current_database()"
+        [(oid,)] = connection.execute(query)
+        [(data,)] = connection.execute("SHOW data_directory")
+        files = Path(data, "base", str(oid))
+        for statement in re.findall("`(VACUUM FULL [^`]*|CHECKPOINT)`", page):
+            connection.execute(statement)
+    assert traces(files, ANN) == []
 
 
 def test_a_reader_that_stays_for_long_is_said_and_it_is_finished_later(
