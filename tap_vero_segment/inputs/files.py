@@ -118,7 +118,7 @@ def find_files(source: str) -> list[HistoryFile]:
 
 
 def _standard_input() -> Iterator[bytes]:
-    while chunk := sys.stdin.buffer.read1(CHUNK):
+    while chunk := sys.stdin.buffer.read(CHUNK):
         yield chunk
 
 
