@@ -452,6 +452,8 @@ def _received(kept: Kept, fields: Fields, wrapping: Wrapping, names: Sequence[st
         unread = True
     if unread:
         msg = "the time of receipt cannot be read: name its field by --received-field"
+        if wrapping.received_field is not None:
+            msg = "the field given by --received-field holds no time in ISO 8601 or since 1970"
         raise UnmappableError(msg)
     return kept
 

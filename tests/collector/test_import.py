@@ -179,6 +179,8 @@ def test_a_field_that_no_record_has_stops_before_anything_is_stored(store, tmp_p
     both = ("--body-field", "hook", "--received-field", "seen")
     bring(store, tmp_path / "other", tmp_path / "kept", *both, status=1)
     assert [call["event"] for call in calls_of(store)] == ["Email Opened"]
+    bring(store, tmp_path / "kept", "--body-field", "hook", "--received-field", "hook")
+    assert "--received-field holds no time" in letters_of(store)[0].reason
 
 
 # An export of this project's own
