@@ -337,7 +337,7 @@ def test_an_archive_in_s3_is_written_anew_however_often_it_is_killed(tmp_path, s
         good(tmp_path, sqlite, "export", "--to", url, env=s3.environment)
     command = ("erase", "--email", ANN, "--yes", "--store", sqlite)
     for number in range(rounds(20, least=1)):
-        end = time.monotonic() + 0.8 + number * 0.05
+        end = time.monotonic() + 0.3 + number * 0.1
         killed_when(tmp_path, lambda end=end: time.monotonic() > end, *command, env=s3.environment)
     good(tmp_path, sqlite, "erase", "--email", ANN, "--yes", env=s3.environment)
 
