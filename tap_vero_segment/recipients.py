@@ -6,6 +6,7 @@ import base64
 import html
 import re
 import zlib
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tap_vero_segment.inputs.body import read_json, unquote
@@ -31,6 +32,8 @@ shorter one would be found in values that have nothing to do with it."""
 _LOCAL: Final = re.compile(r"[^\s\"<>(),:;\\\[\]@]{1,254}")
 _DOMAIN: Final = re.compile(r"[^\s\"<>(),:;\\\[\]@&/?#'|{}=%!]{1,254}")
 """What stands around the ``@`` of an address in longer text. What comes before may be glued on."""
+_LONGEST: Final = 255
+"""One more than the letters of either."""
 _GLUE: Final = re.compile(r"[=&?/'{}|!#$%^*~`]+")
 """What may stand in front of an address, as in ``?to=ann@example.com``, hardly as part of it."""
 _DIGITS: Final = re.compile(r"\+?[0-9]{6,20}")
@@ -45,6 +48,7 @@ _GZIP: Final = b"\x1f\x8b"
 _GZIP_WINDOW: Final = 31  # zlib's way to say: with gzip's header
 _ESCAPE: Final = re.compile(rb"\\u00([0-9A-Fa-f]{2})")
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]{12,}={0,2}")
+_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _LAYERS: Final = 4
 """How often a body may be encoded: a form that holds Base64 that holds gzip, say."""
 
@@ -143,21 +147,19 @@ def named_values(value: Any, *, inside: bool = False) -> Iterator[str]:
 
 def addresses_in(text: str) -> set[Identity]:
     """Return every address that stands anywhere in a text."""
-    found: set[Identity] = set()
-    lowered = text.lower()
-    # From each @ to both sides: a pattern for the whole would try each letter of a long word anew.
-    backwards = lowered[::-1]
-    at = lowered.find("@")
-    while at >= 0:
-        before = _LOCAL.match(backwards, len(lowered) - at)
-        after = _DOMAIN.match(lowered, at + 1)
-        if before and after:
-            local = before[0][::-1]
-            domain = after[0].rstrip(".-")
-            starts = {local, *(part for part in _GLUE.split(local)[-1:] if part)}
-            found.update(Identity("address", f"{start}@{domain}") for start in starts)
-        at = lowered.find("@", at + 1)
-    return found
+    found: set[str] = set()
+    # From each @ to both sides, as a pattern for the whole would try each letter of a long word
+    # anew; and each pair of sides once, as a hostile text can consist of them.
+    for before, after in set(pairwise(text.lower().split("@"))):
+        local = _LOCAL.match(before[:-_LONGEST:-1])  # backwards
+        domain = _DOMAIN.match(after)
+        if local and domain:
+            start, end = local[0][::-1], domain[0].rstrip(".-")
+            found.add(f"{start}@{end}")
+            # Behind each of them, as o'hara can have one as well.
+            unglued = (start[glue.end() :] for glue in _GLUE.finditer(start))
+            found.update(f"{each}@{end}" for each in unglued if each)
+    return {Identity("address", each) for each in found}
 
 
 def identities_in(body: bytes) -> set[Identity]:
@@ -170,7 +172,8 @@ def identities_in(body: bytes) -> set[Identity]:
     for view in _views(body):
         text = view.decode(errors="replace")
         found.update(addresses_in(text))
-        found.update(address(number) for number in _DIGITS.findall(text))
+        digits = {number.lstrip("+") for number in _DIGITS.findall(text)}
+        found.update(Identity("address", number) for number in digits)
         found.update(user_id(one or other) for one, other in _ID_IN_TEXT.findall(text))
         try:
             found.update(_identities_of_json(read_json(view)))
@@ -230,14 +233,14 @@ def _undone(view: bytes) -> Iterator[bytes]:
         yield html.unescape(view.decode(errors="replace")).encode()
     if b"\0" in view:
         yield view.replace(b"\0", b"")
-    decoded = [_base64(text) for text in _BASE64.findall(view)]
+    decoded = [_base64(text) for text in set(_BASE64.findall(view))]
     yield from (each for each in decoded if each.startswith(_GZIP))
     if text := b"\n".join(each for each in decoded if b"@" in each):
         yield text
 
 
 def _base64(text: bytes) -> bytes:
-    plain = text.rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
+    plain = text.rstrip(b"=").translate(_URL_SAFE)
     try:
         return base64.b64decode(plain + b"=" * (-len(plain) % 4))
     except ValueError:

@@ -795,7 +795,6 @@ def report(context: click.Context, /, *, file: Path | None, url: str | None, **t
 @_store_option(envvar=settings.variable("store"), show_envvar=True)
 @click.option(
     "--to",
-    required=True,
     metavar="URL",
     callback=_check_pasted,
     help="The archive: file:///…, s3://…, gs://… or az://…, with the provider's usual environment.",
@@ -806,14 +805,27 @@ def report(context: click.Context, /, *, file: Path | None, url: str | None, **t
     callback=_check_time,
     help="Only events that were received earlier; no offset means UTC.",
 )
-def export(store: str, to: str, before: str | None) -> None:
+@click.option(
+    "--forget",
+    metavar="URL",
+    callback=_check_pasted,
+    help="Forget an archive that is gone for good, and what it had; write nothing.",
+)
+def export(store: str, to: str | None, before: str | None, forget: str | None) -> None:
     """Write what the store holds as an archive in Segment's layout.
 
     The tap reads it as it reads Segment's own. A second export goes on where the first one ended.
     """
     from tap_vero_segment.collector.commands.export import export as run  # noqa: PLC0415
+    from tap_vero_segment.collector.commands.export import forget as run_forget  # noqa: PLC0415
 
-    click.echo(run(store, to, before))
+    if (to is None) == (forget is None):
+        msg = "say where to: --to URL"
+        raise click.UsageError(msg)
+    if forget is not None:
+        click.echo(run_forget(store, forget))
+    else:
+        click.echo(run(store, to or "", before))
 
 
 @main.command("import")
@@ -861,10 +873,10 @@ def import_history(  # noqa: PLR0913  # an option each
     """Bring in webhooks that were received elsewhere, from files.
 
     SOURCE is a file, a folder or a pattern: a path, or file://, s3://, gs:// or az:// with the
-    provider's usual environment. Files hold payloads, or records around them, as NDJSON, JSON,
-    CSV or Parquet, gzipped or not: raw payloads, Stitch's and Snowplow's tables, tables of your
-    own, and what `export` and GET /v1/events write. Events keep their time of receipt; what is
-    stored already is left as it is. Killed and run again, the import goes on.
+    provider's usual environment; or - for standard input. Files hold payloads, or records around
+    them, as NDJSON, JSON, CSV or Parquet, gzipped or not: raw payloads, Stitch's and Snowplow's
+    tables, tables of your own, and what `export` and GET /v1/events write. Events keep their time
+    of receipt; what is stored already is left as it is. Killed and run again, the import goes on.
     """
     from tap_vero_segment.collector.commands.import_files import import_files as run  # noqa: PLC0415
     from tap_vero_segment.inputs.history import Wrapping  # noqa: PLC0415
@@ -969,6 +981,8 @@ def erase(  # noqa: PLR0913  # as many as there are options
     def ask(found: Figures) -> None:
         for line in found.lines("found"):
             click.echo(line, err=as_json)
+        for problem in found.problems:
+            click.echo(f"vero-collector: {problem}", err=True)
         click.confirm("Delete all of this for good?", abort=True, err=as_json)
 
     confirm = ask if asks else None

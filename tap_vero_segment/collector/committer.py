@@ -72,18 +72,24 @@ class RefusedError(Exception):
 
 
 class Submission(NamedTuple):
-    """What one request wants stored, and the future that its answer waits for."""
+    """What one request wants stored, and the future that its answer waits for.
+
+    ``searched_for`` are the erased people that it was searched for before, and ``dropped`` is how
+    many events and dead letters were left out then.
+    """
 
     events: Sequence[Event]
     dead_letters: Sequence[DeadLetter]
     passed_over: int
     size: int
     done: asyncio.Future[None]
+    searched_for: ErasedPeople | None = None
+    dropped: int = 0
 
     @property
     def is_probe(self) -> bool:
         """Whether it only asks if the store accepts writes."""
-        return not (self.events or self.dead_letters or self.passed_over)
+        return not (self.events or self.dead_letters or self.passed_over or self.dropped)
 
 
 class Errand(NamedTuple):
@@ -167,6 +173,11 @@ class Committer:
         """Whether the store had next to no room left when it was last probed."""
 
     @property
+    def people(self) -> ErasedPeople:
+        """The people who were erased, as the writer thread last saw them."""
+        return self._people
+
+    @property
     def busy_seconds(self) -> float:
         """For how long the writer has been at what it is doing; 0 while it waits."""
         since = self._busy_since
@@ -240,6 +251,8 @@ class Committer:
         *,
         passed_over: int = 0,
         size: int = 0,
+        searched_for: ErasedPeople | None = None,
+        dropped: int = 0,
     ) -> None:
         """Store events and dead letters; return when they are synced to disk.
 
@@ -248,6 +261,9 @@ class Committer:
             dead_letters: Bodies that are none.
             passed_over: How many calls came that are none of the collections.
             size: How many bytes of memory they hold while they wait.
+            searched_for: :attr:`people` as they were when this was searched for them; None: the
+                writer thread does that.
+            dropped: How many events and dead letters were left out then.
 
         Raises:
             RefusedError: The queue is full or closed. Nothing was stored.
@@ -255,7 +271,10 @@ class Committer:
         """
         self.check_accepting()
         loop = asyncio.get_running_loop()
-        submission = Submission(events, dead_letters, passed_over, size, loop.create_future())
+        done = loop.create_future()
+        submission = Submission(
+            events, dead_letters, passed_over, size, done, searched_for, dropped
+        )
         self._pending += 1
         self._pending_bytes += size
         self._queue.put(submission)
@@ -493,15 +512,19 @@ def _write_apart(writer: Writer, group: list[Submission], people: ErasedPeople) 
 
 
 def _write(writer: Writer, group: list[Submission], people: ErasedPeople) -> Commit:
-    events = [event for submission in group for event in submission.events]
-    dead_letters = [letter for submission in group for letter in submission.dead_letters]
+    events: list[Event] = []
+    dead_letters: list[DeadLetter] = []
     passed_over = sum(submission.passed_over for submission in group)
     began = time.perf_counter()
     dropped = 0
     try:
-        if people:
-            kept, kept_letters, dropped = people.without(events, dead_letters)
-            events, dead_letters = [*kept], [*kept_letters]
+        for one in group:
+            kept, kept_letters, more = one.events, one.dead_letters, 0
+            if one.searched_for is not people:
+                kept, kept_letters, more = people.without(kept, kept_letters)
+            events += kept
+            dead_letters += kept_letters
+            dropped += one.dropped + more
         if dropped:
             writer.count_dropped(dropped)
             if not (events or dead_letters or passed_over):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import glob
 import re
+import sys
 import tempfile
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -24,17 +25,21 @@ from tap_vero_segment.errors import SettingError, UserError, importing
 from tap_vero_segment.inputs.body import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from tap_vero_segment.archive.objects import StoredObject
 
 SETTING: Final = "SOURCE"
+BODY_FIELD: Final = "--body-field"
 FORMATS: Final = ("ndjson", "json", "csv", "parquet")
 
 _PARQUET: Final = b"PAR1"
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 _HEAD: Final = 64 * 1024
 """Bytes at a file's beginning that tell its format."""
+_NO_TEXT: Final = re.compile(rb"[\x00-\x08\x0e-\x1a]")
+_LOOK: Final = 1024
+"""Bytes in which a file that is not text shows it."""
 _PATTERN: Final = re.compile(r"[*?\[]")
 _PARQUET_ROWS: Final = 500
 _NULLS: Final = frozenset({"", r"\N", "NULL"})
@@ -94,11 +99,13 @@ class Record(NamedTuple):
 def find_files(source: str) -> list[HistoryFile]:
     """Return the files that a path, URL or pattern names; of a folder, all in it.
 
-    Hidden files are left out where they are not named.
+    Hidden files are left out where they are not named. ``-`` is standard input.
 
     Raises:
         UserError: There are none, or they cannot be listed.
     """
+    if source == "-":
+        return [HistoryFile("standard input", 0, _standard_input, _no_part_of_it)]
     scheme = urlsplit(source).scheme
     if scheme == "file":
         return _local_files(unquote(urlsplit(source).path), source)
@@ -108,6 +115,16 @@ def find_files(source: str) -> list[HistoryFile]:
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise SettingError(SETTING, f"a path, or a URL that begins with one of {known}")
     return _local_files(source, source)
+
+
+def _standard_input() -> Iterator[bytes]:
+    while chunk := sys.stdin.buffer.read(CHUNK):
+        yield chunk
+
+
+def _no_part_of_it() -> Any:
+    msg = "Parquet cannot be read from standard input: give the file"
+    raise UnreadableError(msg)
 
 
 def _local_files(path: str, source: str) -> list[HistoryFile]:
@@ -206,7 +223,7 @@ def _of_object(objects: Objects, stored: StoredObject) -> HistoryFile:
 def read_records(
     file: HistoryFile,
     file_format: str | None,
-    column: str | None,
+    named: Mapping[str, str],
     counted: Callable[[int], None],
 ) -> Iterator[Record]:
     """Yield a file's records.
@@ -214,7 +231,7 @@ def read_records(
     Args:
         file: The file; its content says whether it is gzip.
         file_format: One of :data:`FORMATS`; None: its content tells.
-        column: The column of a table that should hold payloads; None: it is found by its name.
+        named: The columns that a table should have, by the options that name them.
         counted: Is given the number of bytes of each piece that was read.
 
     Raises:
@@ -234,11 +251,11 @@ def read_records(
         records: Iterator[Record] = iter(())
         if found == "parquet":
             records = _parquet(file, counted)
-        elif head or damage:
+        elif head.strip() or damage:
             records = _READERS[found](_chain(head, pieces, damage))
         for record in records:
             if record.where == _COLUMNS:
-                _check_columns(record.content, column)
+                _check_columns(record.content, named)
             else:
                 yield record
     except (UnreadableError, DamagedError, ReplacedObjectError, OSError) as error:
@@ -276,6 +293,9 @@ def _format_of(head: bytes) -> str:
         msg = "it is UTF-16: convert it to UTF-8"
         raise UnreadableError(msg)
     start = head.lstrip()
+    if _NO_TEXT.search(start, 0, _LOOK) and not start.startswith((b"{", b"[")):
+        msg = "it is neither text nor Parquet: unpack it first, unless it is packed by gzip once"
+        raise UnreadableError(msg)
     if start.startswith(b"["):
         return "json"
     if start.startswith(b"{"):
@@ -297,20 +317,21 @@ _KNOWN_COLUMN: Final = re.compile(
 )
 
 
-def _check_columns(columns: list[str], column: str | None) -> None:
+def _check_columns(columns: list[str], named: Mapping[str, str]) -> None:
     """Refuse a table that holds no webhooks, before each of its rows is a dead letter.
 
     Raises:
         UnreadableError: It is such a table.
     """
-    if column is None and not any(map(_KNOWN_COLUMN.match, columns)):
+    for option, name in named.items():
+        if name.lower() not in map(str.lower, columns):
+            msg = f"there is no column with the name given by {option}"
+            raise UnreadableError(msg)
+    if BODY_FIELD not in named and not any(map(_KNOWN_COLUMN.match, columns)):
         msg = (
-            "no column of a known name holds payloads: name it by --body-field, or set --format "
+            f"no column of a known name holds payloads: name it by {BODY_FIELD}, or set --format "
             "if this is another format"
         )
-        raise UnreadableError(msg)
-    if column is not None and column.lower() not in map(str.lower, columns):
-        msg = "there is no column with the name given by --body-field"
         raise UnreadableError(msg)
 
 
@@ -420,7 +441,11 @@ def _csv(pieces: Iterable[bytes]) -> Iterator[Record]:
         escapechar="\\" if escaped else None,
         doublequote=not escaped,
     )
-    columns = [name.strip() for name in next(reader, [])]
+    try:
+        columns = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        msg = "its first line is no line of CSV: set --format, or end its lines with a line feed"
+        raise UnreadableError(msg) from error
     yield Record(_COLUMNS, b"", columns)
     while True:
         where = f"line {lines.begin_row()}"
@@ -510,14 +535,12 @@ def _parquet(file: HistoryFile, counted: Callable[[int], None]) -> Iterator[Reco
             table = pq.ParquetFile(opened)
             schema = table.schema_arrow
             yield Record(_COLUMNS, b"", schema.names)
+            types = [_in_micros(field.type) for field in schema]
             number = 0
             for batch in table.iter_batches(_PARQUET_ROWS):
-                # Of times in billionths of a second, Python's own know no more than millionths.
                 columns = [
-                    batch.column(index).cast(pa.timestamp("us", field.type.tz), safe=False)
-                    if pa.types.is_timestamp(field.type) and field.type.unit == "ns"
-                    else batch.column(index)
-                    for index, field in enumerate(schema)
+                    batch.column(index).cast(wanted, safe=False)
+                    for index, wanted in enumerate(types)
                 ]
                 for values in zip(*(column.to_pylist() for column in columns), strict=True):
                     number += 1
@@ -525,10 +548,27 @@ def _parquet(file: HistoryFile, counted: Callable[[int], None]) -> Iterator[Reco
                     content = {name: _plain(value) for name, value in row.items()}
                     content = {name: value for name, value in content.items() if value is not None}
                     yield Record(f"row {number}", b"", content, exact=False)
-        except pa.ArrowException as error:
+        except (pa.ArrowException, ValueError, OverflowError) as error:  # a time beyond 9999
             msg = "it is not Parquet that can be read to its end"
             raise UnreadableError(msg) from error
     counted(file.size)
+
+
+def _in_micros(kind: Any) -> Any:
+    """Return a type of a table without billionths of a second, which Python's times do not know."""
+    import pyarrow as pa  # noqa: PLC0415  # an extra
+
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_time64(kind):
+        return pa.time64("us")
+    if pa.types.is_duration(kind):
+        return pa.duration("us")
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_in_micros(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_in_micros(kind.value_type)))
+    return kind
 
 
 def _plain(value: Any) -> Any:  # noqa: PLR0911  # a line for each type

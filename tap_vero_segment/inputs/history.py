@@ -201,6 +201,9 @@ def _unwrap_value(value: Any, wrapping: Wrapping, levels: int, *, exact: bool) -
         msg = "the field that holds the payload is neither an object nor text"
         raise UnmappableError(msg)
     body = value.encode(errors="surrogatepass")
+    if value.lstrip().startswith('"'):  # JSON that was kept as JSON once more
+        with suppress(ValueError):
+            body = str(read_json(body)).encode(errors="surrogatepass")
     fields = read_object(body)
     kept = _unwrap(fields, wrapping, levels, exact=True)
     return kept._replace(body=body) if kept is not None and kept.fields is fields else kept
@@ -449,6 +452,8 @@ def _received(kept: Kept, fields: Fields, wrapping: Wrapping, names: Sequence[st
         unread = True
     if unread:
         msg = "the time of receipt cannot be read: name its field by --received-field"
+        if wrapping.received_field is not None:
+            msg = "the field given by --received-field holds no time in ISO 8601 or since 1970"
         raise UnmappableError(msg)
     return kept
 

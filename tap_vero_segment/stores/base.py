@@ -645,6 +645,13 @@ class Writer(Protocol):
             written: What it has, now as well; it can be read there.
         """
 
+    def forget_export(self, destination: str) -> bool:
+        """Forget what an archive has, and what was planned; return whether anything was known.
+
+        Args:
+            destination: The archive's URL.
+        """
+
     def add_forward(self, key: str, destination: str, until: int, received_at: int) -> Forward:
         """Note a destination of ``forward``, unless it is known, and return how far it has come.
 

@@ -111,6 +111,9 @@ class ErasedPeople:
     Args:
         key: The store's key.
         erasures: The people.
+
+    Attributes:
+        suppress: Whether anybody is suppressed.
     """
 
     def __init__(self, key: bytes, erasures: Iterable[Erasure] = ()) -> None:
@@ -118,7 +121,7 @@ class ErasedPeople:
         self._key = key
         self._erasures = {erasure.digest: erasure for erasure in erasures}
         self._until = max((each.erased_at for each in self._erasures.values()), default=0)
-        self._suppress = any(each.suppress for each in self._erasures.values())
+        self.suppress = any(each.suppress for each in self._erasures.values())
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -144,7 +147,7 @@ class ErasedPeople:
             identities: What tells whose it is.
             moment: When it was received, or loaded if that was earlier; microseconds since 1970.
         """
-        if moment >= self._until and not self._suppress:
+        if moment >= self._until and not self.suppress:
             return None
         for identity in identities:
             found = self._erasures.get(self.digest(identity))
@@ -158,13 +161,13 @@ class ErasedPeople:
         That is so where it was received before the erasure, and always where the person is
         suppressed. It costs next to nothing where neither can be.
         """
-        if event.received_at >= self._until and not self._suppress:
+        if event.received_at >= self._until and not self.suppress:
             return False
         return self.find(identities_of(decode(event.call)), event.received_at) is not None
 
     def cover_letter(self, letter: _DeadLetter) -> bool:
         """Return whether a dead letter must not be stored, as :meth:`cover`."""
-        if letter.received_at >= self._until and not self._suppress:
+        if letter.received_at >= self._until and not self.suppress:
             return False
         return self.find(identities_in(letter.body), letter.received_at) is not None
 

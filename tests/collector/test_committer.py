@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from types import NoneType
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,11 @@ import pytest
 
 from tap_vero_segment import times
 from tap_vero_segment.collector.committer import Committer, RefusedError
+from tap_vero_segment.collector.endpoints.storing import keep_dead_letter
 from tap_vero_segment.errors import SettingError
 from tap_vero_segment.inputs.intake import read_vero
+from tap_vero_segment.recipients import address, identities_in
+from tap_vero_segment.stores import erasures
 from tap_vero_segment.stores.base import DeadLetter, StoreBrokenError, StoreError, StoreFullError
 from tap_vero_segment.stores.sqlite.reader import SqliteReader
 from tap_vero_segment.stores.sqlite.writer import SqliteWriter
@@ -405,6 +408,37 @@ def test_dead_letters_are_committed_with_the_events(path):
     assert stored(path) == 1
     with SqliteReader(f"sqlite:///{path}", "store") as reader:
         assert reader.summary().dead_letters == 1
+
+
+def test_large_bodies_are_searched_for_suppressed_people_beside_the_writer(path, monkeypatch):
+    """Half a megabyte of addresses takes more than a second, in which all would wait."""
+    url, searchers = f"sqlite:///{path}", []
+    with closing(SqliteWriter(url, "store")) as writer:
+        ann = writer.erased_people().digest(address("ann@example.com"))
+        writer.begin_erasure([ann], suppress=True)
+
+    def search(body):
+        searchers.append(threading.current_thread().name)
+        return identities_in(body)
+
+    monkeypatch.setattr(erasures, "identities_in", search)
+    others = b" ".join(b"%x@example.com" % number for number in range(2_000))
+    letters = [
+        DeadLetter(times.now(), "vero", "not JSON", body)
+        for body in (others, others + b" ann@example.com", b"a small one of ann@example.com")
+    ]
+
+    async def scenario():
+        async with started(lambda: SqliteWriter(url, "store")) as taker:
+            for letter in letters:
+                await keep_dead_letter(letter, taker)
+            assert taker.pending == 0
+
+    run(scenario)
+    assert [name.partition("_")[0] for name in searchers] == ["reading", "reading", "writer"]
+    with SqliteReader(url, "store") as reader:
+        assert [kept.letter.body for kept in reader.dead_letters(0, 9)] == [others]
+        assert reader.erasure_figures().dropped == 2
 
 
 # What clients see of it

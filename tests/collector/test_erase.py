@@ -7,13 +7,17 @@ import gzip
 import hmac
 import json
 import random
+import re
+import shutil
 import time
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import apsw
+import psycopg
 import pytest
 import requests
 
@@ -25,6 +29,7 @@ from tap_vero_segment.recipients import address, identities_in, user_id
 from tap_vero_segment.stores.base import DeadLetter
 from tap_vero_segment.stores.open import open_reader, open_writer
 from tap_vero_segment.stores.sqlite import scrubbing
+from tests.support.archive_fixtures import no_cloud, s3
 from tests.support.archived import archived, killed_when
 from tests.support.collector import (
     READ_TOKEN,
@@ -35,6 +40,7 @@ from tests.support.collector import (
     wait_until,
 )
 from tests.support.payloads import documented
+from tests.support.repository import REPOSITORY
 from tests.support.rounds import by_rounds, rounds
 from tests.support.store import new_store
 from tests.support.stored import every_line
@@ -42,7 +48,10 @@ from tests.support.tap import discover, run_tap, select
 
 if TYPE_CHECKING:
     import subprocess
-    from pathlib import Path
+
+    from tests.support.s3 import S3
+
+__all__ = ["no_cloud", "s3"]
 
 ANN = "ann.o'hara+news@example.com"
 BEFORE = times.from_text("2026-01-05T09:24:00Z")
@@ -147,6 +156,7 @@ OTHERS = [
     of({"id": 12, "email": f"{ANN}.au"}),
     of({"id": 13, "email": "bob@example.com"}),
     of({"id": 14, "email": "eve@example.com"}, campaign={"id": 9, "subject": f"{ANN} invites you"}),
+    of({"id": 15}, "clicked", url=f"https://x.example/?to={quote(ANN)}&from=email"),
 ]
 
 
@@ -175,7 +185,7 @@ def test_an_address_is_erased_wherever_it_stands_as_the_recipients(tmp_path, sto
     assert ids_in(store) == ids[: len(OTHERS)]
     assert letters_in(store) == other_letters
     assert (done["events"], done["dead_letters"]) == (len(OWN), len(own_letters))
-    assert done["mentions"] == 1
+    assert done["mentions"] == 2
     assert_counted_right(store)
     again = erased(tmp_path, store, "--email", ANN)
     assert (again["events"], again["dead_letters"]) == (0, 0)
@@ -227,6 +237,21 @@ def test_the_files_of_sqlite_keep_no_trace(tmp_path, sqlite):
     # Without its mark all of the store is checked when it is opened to be written.
     (tmp_path / "vero-events.db-mark").unlink()
     open_writer(sqlite, "store").close()
+
+
+def test_the_files_of_postgresql_keep_no_trace_once_its_tables_are_rewritten(tmp_path, database):
+    """By the statements in the documentation; without them, pages keep what was deleted."""
+    fill(database, [*OTHERS[2:3], *OWN] * 100, [f"not JSON {ANN}".encode()])
+    erased(tmp_path, database, "--email", ANN)
+    page = (REPOSITORY / "docs/collector/erasure.md").read_text(encoding="utf-8")
+    with psycopg.connect(database, autocommit=True) as connection:
+        query = "SELECT oid FROM pg_database WHERE datname = current_database()"
+        [(oid,)] = connection.execute(query)
+        [(data,)] = connection.execute("SHOW data_directory")
+        files = Path(data, "base", str(oid))
+        for statement in re.findall("`(VACUUM FULL [^`]*|CHECKPOINT)`", page):
+            connection.execute(statement)
+    assert traces(files, ANN) == []
 
 
 def test_a_reader_that_stays_for_long_is_said_and_it_is_finished_later(
@@ -291,6 +316,60 @@ def test_archives_are_written_anew_and_empty_objects_deleted(tmp_path, sqlite):
     assert sorted(archived(archive)) == sorted([*ids, *more])
 
 
+@by_rounds
+def test_an_archive_in_s3_is_written_anew_however_often_it_is_killed(tmp_path, sqlite, s3: S3):
+    s3.make_bucket("erased")
+    url = "s3://erased/x"
+
+    def lines() -> list[bytes]:
+        client = s3.client()
+        found = client.list_objects_v2(Bucket="erased").get("Contents", [])
+        read = [
+            client.get_object(Bucket="erased", Key=each["Key"])["Body"].read() for each in found
+        ]
+        return [line for each in read for line in gzip.decompress(each).splitlines()]
+
+    ids = []
+    for number in range(6):  # an object each; of the last one nothing stays
+        payloads = [] if number == 5 else [*OTHERS]
+        payloads = [each | {"n": number} for each in (*payloads, *OWN)]
+        ids += fill(sqlite, payloads)[: len(payloads) - len(OWN)]
+        good(tmp_path, sqlite, "export", "--to", url, env=s3.environment)
+    command = ("erase", "--email", ANN, "--yes", "--store", sqlite)
+    for number in range(rounds(20, least=1)):
+        end = time.monotonic() + 0.3 + number * 0.1
+        killed_when(tmp_path, lambda end=end: time.monotonic() > end, *command, env=s3.environment)
+    good(tmp_path, sqlite, "erase", "--email", ANN, "--yes", env=s3.environment)
+
+    assert sorted(json.loads(line)["messageId"] for line in lines()) == sorted(ids)
+    assert len(s3.client().list_objects_v2(Bucket="erased")["Contents"]) == 5
+    with open_reader(sqlite, "store") as reader:
+        assert reader.erasure_figures().unfinished == 0
+
+
+def test_an_archive_that_is_gone_for_good_can_be_forgotten(tmp_path, store):
+    fill(store, [*OTHERS, *OWN])
+    archive = tmp_path / "archive"
+    good(tmp_path, store, "export", "--to", archive.as_uri())
+    shutil.rmtree(archive)
+    looked = run(tmp_path, store, "erase", "--email", ANN, "--dry-run")
+    done = run(tmp_path, store, "erase", "--email", ANN, "--yes")
+    for said in (looked, done):
+        assert said.returncode == 1
+        assert f"`vero-collector export --forget {archive.as_uri()}`" in said.stderr
+    assert f"events found: {len(OWN)}" in looked.stdout
+    assert len(ids_in(store)) == len(OTHERS)
+
+    assert "was forgotten" in good(tmp_path, store, "export", "--forget", f"{archive.as_uri()}/")
+    erased(tmp_path, store, "--email", ANN)
+
+    with open_reader(store, "store") as reader:
+        assert reader.erasure_figures().unfinished == 0
+    assert "no archive has any" in run(tmp_path, store, "prune", "--before", "2030-01-01").stderr
+    again = run(tmp_path, store, "export", "--forget", archive.as_uri())
+    assert "--forget: this store was not exported there" in again.stderr
+
+
 def test_what_was_received_before_stays_away_and_later_webhooks_come(tmp_path, store):
     fill(store, [*OTHERS, *OWN])
     erased(tmp_path, store, "--email", ANN)
@@ -304,6 +383,22 @@ def test_what_was_received_before_stays_away_and_later_webhooks_come(tmp_path, s
     kept, letters, dropped = people.without(old, [letter])
     assert (list(kept), list(letters), dropped) == (old[: len(OTHERS)], [], len(OWN) + 1)
     assert people.without(new)[2] == 0
+
+
+def test_a_dry_run_of_an_import_counts_erased_people_as_the_import_does(tmp_path, store):
+    fill(store, [OTHERS[0], *OWN])
+    erased(tmp_path, store, "--email", ANN)
+    kept = [{"payload": each, "received_at": "2026-01-05T09:24:00Z"} for each in (*OTHERS, *OWN)]
+    lines = [*map(json.dumps, kept), f"no JSON, {ANN}"]
+    (tmp_path / "kept.ndjson").write_text("\n".join(lines))
+
+    tried = run(tmp_path, store, "import", "kept.ndjson", "--dry-run").stdout
+    done = good(tmp_path, store, "import", "kept.ndjson")
+
+    assert tried.replace("would be imported", "imported") == done
+    assert f"dropped, as of erased people: {len(OWN) + 1}" in done
+    assert "dead letters: 0" in done
+    assert len(ids_in(store)) == len(OTHERS)
 
 
 def test_a_replay_does_not_bring_an_erased_person_back(tmp_path, sqlite):
@@ -439,13 +534,22 @@ def test_segments_delete_notices_erase_where_the_setting_says_so(tmp_path, store
 
 
 @pytest.mark.parametrize(
-    "body",
-    [b"x" * MAX_BODY, b"=" * MAX_BODY + b"@x.de", b"1" * MAX_BODY, b'"user":{' * (MAX_BODY // 8)],
-    ids=["a long word", "much before an address", "digits", "users"],
+    ("body", "seconds"),
+    [
+        (b"x" * MAX_BODY, 1),
+        (b"=" * MAX_BODY + b"@x.de", 1),
+        (b"1" * MAX_BODY, 1),
+        (b'"user":{' * (MAX_BODY // 8), 1),
+        (b"@" * MAX_BODY, 0.25),
+        (b"a@" * (MAX_BODY // 2), 0.5),
+    ],
+    ids=["a long word", "much before an address", "digits", "users", "signs", "halves"],
 )
-def test_a_hostile_dead_letter_is_searched_in_time_that_grows_with_its_size_only(body: bytes):
-    began = time.process_time()
+def test_a_hostile_dead_letter_is_searched_in_time_that_grows_with_its_size_only(body, seconds):
+    spent = []
+    for _ in range(3):
+        began = time.process_time()
+        identities_in(body)
+        spent.append(time.process_time() - began)
 
-    identities_in(body)
-
-    assert time.process_time() - began < 5
+    assert min(spent) < seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
 import random
@@ -11,6 +12,8 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tap_vero_segment import times
@@ -139,8 +142,10 @@ def test_events_that_only_a_table_cannot_tell_from_others_are_kept_apart(store, 
             "schema": "iglu:com.getvero/bounced/jsonschema/1-0-0",
             "data": {"bounced_at": "2023-11-14T22:13:20.000Z", "user": {"id": 7},
                      "bounce_code": "550"}}, "collector_tstamp": "2024-01-01"},
+        {"body": json.dumps(json.dumps({"type": "bounced", "user": {"id": 7}, "bounce_code": 550,
+         "bounced_at": 1_700_000_000})), "created_at": "2024-01-01T00:00Z"},
     ],
-    ids=["stitch-split", "upper-case", "dots", "wrapped-twice", "snowplow-nested"],
+    ids=["stitch-split", "upper-case", "dots", "wrapped-twice", "snowplow-nested", "json-of-json"],
 )  # fmt: skip
 def test_spellings_of_one_event(record, store, tmp_path):
     write_ndjson(tmp_path / "kept", [record])
@@ -158,8 +163,24 @@ def test_fields_of_any_name(store, tmp_path):
     bring(store, tmp_path / "kept.csv", "--body-field", "hook", "--received-field", "seen")
     [call] = calls_of(store)
     assert call["receivedAt"] == "2024-01-01T00:00:00.000000Z"
-    problem = bring(store, tmp_path / "kept.csv", "--body-field", "other", status=1)
-    assert "no column with the name given by --body-field" in problem
+    for option in ("--body-field", "--received-field"):
+        problem = bring(store, tmp_path / "kept.csv", option, "other", status=1)
+        assert f"no column with the name given by {option}" in problem
+
+
+def test_a_field_that_no_record_has_stops_before_anything_is_stored(store, tmp_path):
+    write_ndjson(tmp_path / "kept", [{"Seen": "2024-01-01", "hook": documented("opened")}])
+    write_ndjson(tmp_path / "other", [documented("sent")])
+    for option in ("--body-field", "--received-field"):
+        problem = bring(store, tmp_path / "kept", option, "none", status=1)
+        assert f"{tmp_path}/kept: its first records have no field" in problem
+        assert problem.endswith(f"given by {option}\n")
+    assert (calls_of(store), letters_of(store)) == ([], [])
+    both = ("--body-field", "hook", "--received-field", "seen")
+    bring(store, tmp_path / "other", tmp_path / "kept", *both, status=1)
+    assert [call["event"] for call in calls_of(store)] == ["Email Opened"]
+    bring(store, tmp_path / "kept", "--body-field", "hook", "--received-field", "hook")
+    assert "--received-field holds no time" in letters_of(store)[0].reason
 
 
 # An export of this project's own
@@ -235,8 +256,10 @@ def test_a_dead_letter_whose_type_is_known_now_is_replayed_at_its_time(store, tm
         (b"number,name\n1,x\n", "no column of a known name", 0),
         (b"PAR1 and so on", "not Parquet that can be read", 0),
         (b"\xff\xfea\0", "UTF-16", 0),
+        (b"body,type\r{},sent\r", "its first line is no line of CSV", 0),
+        (bz2.compress(b"{}"), "neither text nor Parquet", 0),
     ],
-    ids=["gzip", "array", "table", "parquet", "utf-16"],
+    ids=["gzip", "array", "table", "parquet", "utf-16", "line ends", "packed otherwise"],
 )
 def test_a_file_that_cannot_be_read_to_its_end_ends_in_an_error(
     content, said, events, store, tmp_path
@@ -303,6 +326,20 @@ def test_dialects_of_csv(table, store, tmp_path):
     assert call["context"]["userAgent"] == payload["user_agent"]
 
 
+def test_times_in_billionths_within_a_column_of_objects(store, tmp_path):
+    """As Spark and pandas write them, which Python's own times do not know."""
+    moment = pa.timestamp("ns")
+    user = pa.struct([("id", pa.int64()), ("seen", pa.list_(moment))])
+    payload = pa.struct([("type", pa.string()), ("opened_at", moment), ("user", user)])
+    value = {"type": "opened", "opened_at": 10**18 + 1, "user": {"id": 7, "seen": [10**18 + 1]}}
+    times_of_day = pa.array([1], pa.time64("ns"))
+    table = pa.table({"payload": pa.array([value], payload), "of_day": times_of_day})
+    pq.write_table(table, tmp_path / "kept")
+    bring(store, tmp_path / "kept")
+    [call] = calls_of(store)
+    assert (call["userId"], call["timestamp"]) == ("7", "2001-09-09T01:46:40.000000Z")
+
+
 def test_pages_and_users_of_segment_are_ignored_and_counted_here_only(store, tmp_path):
     page = {"type": "page", "messageId": "1", "receivedAt": "2024-01-01T00:00:00Z"}
     write_ndjson(tmp_path / "kept", [page, page, documented("sent")])
@@ -324,6 +361,19 @@ def test_folders_patterns_and_urls(store, tmp_path):
     assert figure(bring(store, folder / "[01].ndjson"), "new events") == 1
     assert figure(bring(store, (folder / "2.ndjson").as_uri()), "new events") == 1
     assert figure(bring(store, folder.parent), "new events") == 1
+
+
+def test_standard_input(store, tmp_path):
+    command = collector_command("import", "--store", store, "-")
+    for content, said in (
+        (json.dumps(documented("sent")).encode(), "new events imported: 1"),
+        (gzip.compress(json.dumps(documented("sent")).encode()), "stored already: 1"),
+        (b"PAR1", "standard input: Parquet cannot be read from standard input"),
+    ):
+        done = subprocess.run(
+            command, input=content, env=clean_environment(), capture_output=True, check=False
+        )
+        assert said in (done.stdout + done.stderr).decode()
 
 
 def put(s3: S3, key: str, content: bytes) -> None:

@@ -26,11 +26,16 @@ def archived(folder: Path) -> Counter[str]:
     )
 
 
-def killed_when(folder: Path, condition: Callable[[], bool], *arguments: str) -> bool:
+def killed_when(
+    folder: Path,
+    condition: Callable[[], bool],
+    *arguments: str,
+    env: dict[str, str] | None = None,
+) -> bool:
     """Start a command of the collector's and kill it on a condition; whether it was alive."""
     with Path(os.devnull).open("wb") as nowhere:
         outputs = (nowhere.fileno(), nowhere.fileno())
-        process = FORKS.launch(arguments, folder, clean_environment(), outputs)
+        process = FORKS.launch(arguments, folder, clean_environment() | (env or {}), outputs)
     while process.poll() is None and not condition():
         time.sleep(0.0005)
     process.kill()

@@ -14,6 +14,7 @@ from tap_vero_segment.archive.objects import Objects
 from tap_vero_segment.collection import BY_EVENT
 from tap_vero_segment.collector.commands.dead_letters import PAGE as LETTERS
 from tap_vero_segment.errors import SettingError, UserError
+from tap_vero_segment.inputs.body import unquote
 from tap_vero_segment.recipients import addresses_in, identities_in, identities_of
 from tap_vero_segment.stores.base import throttled
 from tap_vero_segment.stores.erasures import Deletion
@@ -172,12 +173,14 @@ class _Around:
         self._texts = [one.value.encode() for one in self._addresses]
 
     def is_mentioned(self, line: bytes) -> bool:
-        """Return whether an address of theirs stands in an event."""
+        """Return whether an address of theirs stands in an event, also as part of a URL."""
+        if b"%40" in line:
+            line = unquote(line)
         if len(self._texts) <= FEW:
             lowered = line.lower()
             if not any(text in lowered for text in self._texts):
                 return False
-        return not self._addresses.isdisjoint(addresses_in(line.decode()))
+        return not self._addresses.isdisjoint(addresses_in(line.decode(errors="replace")))
 
 
 class _Erasing:
@@ -200,8 +203,7 @@ class _Erasing:
             figures.events[BY_EVENT[call.event].stream] += 1
         self._count_around(around, people, figures)
         figures.dead_letters = sum(len(page) for page in self._letters(people))
-        for url, objects in self._open_archives(figures):
-            figures.archives[url] = erase_from(objects, people, dry_run=True)
+        self._erase_from_archives(people, figures, dry_run=True)
         return figures
 
     def finish(self, given: Sequence[Identity] = ()) -> Figures:
@@ -213,13 +215,7 @@ class _Erasing:
         around = _Around(given)
         self._delete_events(people, 0, mark, around, figures)
         self._delete_letters(people, figures)
-        for url, objects in self._open_archives(figures):
-            try:
-                figures.archives[url] = erase_from(objects, people)
-            except DamagedError as error:
-                figures.problems.append(f"{url}: an object cannot be read: {error}")
-            except SettingError as error:
-                figures.problems.append(str(error))
+        self._erase_from_archives(people, figures)
         if any(each.suppress for each in people):
             time.sleep(max(0.0, began + COLLECTORS_KNOW - time.monotonic()))
         # What was on its way into the store meanwhile.
@@ -230,7 +226,7 @@ class _Erasing:
             figures.problems.append(problem)
         figures.problems += [
             f"an export to {url} is under way, or broke off: run `vero-collector export --to "
-            f"{url}`, then this again"
+            f"{url}`, then this again{_gone(url)}"
             for url in self._reader.planned_exports()
         ]
         if not figures.problems:
@@ -301,16 +297,28 @@ class _Erasing:
                 yield found
             after = page[-1].number
 
-    def _open_archives(self, figures: Figures) -> Iterator[tuple[str, Objects]]:
-        """Yield the archives; one that is gone is a problem, and costs the others nothing."""
-        yield from self._archives.items()
-        for url in self._exported:
+    def _erase_from_archives(
+        self, people: ErasedPeople, figures: Figures, *, dry_run: bool = False
+    ) -> None:
+        """Erase people from the archives; one that is gone is a problem, and costs the others none.
+
+        Raises:
+            SettingError: One that was named cannot be looked at, before anything is deleted.
+        """
+        for url in (*self._archives, *self._exported):
             try:
-                objects = Objects(url, {}, "archive")
+                objects = self._archives.get(url) or Objects(url, {}, "archive")
+                figures.archives[url] = erase_from(objects, people, dry_run=dry_run)
+            except DamagedError as error:
+                figures.problems.append(f"{url}: an object cannot be read: {error}")
             except SettingError as error:
-                figures.problems.append(str(error))
-                continue
-            yield url, objects
+                if dry_run and url in self._archives:
+                    raise
+                figures.problems.append(f"{error}{'' if url in self._archives else _gone(url)}")
+
+
+def _gone(url: str) -> str:
+    return f" (if this archive is gone for good: `vero-collector export --forget {url}`)"
 
 
 def _find(people: ErasedPeople, call: TrackCall, identities: set[Identity]) -> Erasure | None:

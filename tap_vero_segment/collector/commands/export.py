@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from tap_vero_segment import times
 from tap_vero_segment.archive.objects import Objects
 from tap_vero_segment.archive.writing import write_archive
+from tap_vero_segment.errors import SettingError
 from tap_vero_segment.stores.base import Exported
 from tap_vero_segment.stores.open import open_reader, open_writer
 from tap_vero_segment.terminal import progress
@@ -44,3 +47,23 @@ def export(store: str, to: str, before: str | None) -> str:
         finally:
             writer.close()
     return f"{events} events in {written} objects written to {objects.url}"
+
+
+def forget(store: str, archive: str) -> str:
+    """Forget what an archive has, as it is gone; return what was done, in a line.
+
+    Args:
+        store: The store's URL.
+        archive: The archive's URL, as it was exported to.
+
+    Raises:
+        SettingError: The store cannot be opened, or nothing was exported there.
+        StoreError: It failed.
+    """
+    open_reader(store, "store").close()  # which makes no store
+    url = archive.rstrip("/")
+    with closing(open_writer(store, "store")) as writer:
+        if not writer.forget_export(url):
+            problem = "this store was not exported there: give the URL that --to was given"
+            raise SettingError("--forget", problem)
+    return f"{url} was forgotten; no file there was deleted"

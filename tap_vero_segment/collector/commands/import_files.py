@@ -5,14 +5,19 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tap_vero_segment import times, track
 from tap_vero_segment.collection import BY_EVENT, COLLECTIONS
 from tap_vero_segment.errors import UserError
-from tap_vero_segment.inputs.files import find_files, read_records
+from tap_vero_segment.inputs.files import (
+    BODY_FIELD,
+    UnreadableError,
+    find_files,
+    read_records,
+)
 from tap_vero_segment.inputs.ids import ALIKE, canonical_json
 from tap_vero_segment.inputs.intake import IMPORT, UNDATED, read_record
 from tap_vero_segment.limits import MAX_BODY
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from tap_vero_segment.inputs.files import HistoryFile, Record
     from tap_vero_segment.inputs.history import Wrapping
     from tap_vero_segment.stores.base import Event, Found, Reader, Writer
+    from tap_vero_segment.stores.erasures import ErasedPeople
     from tap_vero_segment.track import TrackCall
 
 logger = logging.getLogger("vero-collector")
@@ -95,40 +101,54 @@ def import_files(
     return Report(importing.described(dry_run=dry_run), unread)
 
 
-def _halves(store: str, opened: ExitStack, *, dry_run: bool) -> tuple[list[Reader], Writer]:
-    """Open a store to read and to write.
+def _halves(
+    store: str, opened: ExitStack, *, dry_run: bool
+) -> tuple[list[Reader], Writer, Callable[[], ErasedPeople]]:
+    """Open a store to read and to write; return what looks up who was erased as well.
 
     What a dry run would write goes to another one, deleted at its end, which is read as well.
     """
     readers = []
     written = store
+    erased_people = None
     if dry_run:
         folder = opened.enter_context(tempfile.TemporaryDirectory())
         written = f"sqlite:///{folder}/dry-run.db"
         if not store.startswith("sqlite:") or Path(location_of(store, "store")).exists():
             readers.append(opened.enter_context(open_reader(store, "store")))
+            with closing(open_writer(store, "store")) as real:
+                people = real.erased_people()
+            erased_people = lambda: people  # noqa: E731  # as of now
         else:
             logger.warning("there is no such store yet: all events count as new")
     writer = open_writer(written, "store")
     opened.callback(writer.close)
     readers.append(opened.enter_context(open_reader(written, "store")))
-    return readers, writer
+    return readers, writer, erased_people or writer.erased_people
 
 
 class _Importing:
     """Writes what files hold, batch by batch, and counts it."""
 
-    def __init__(self, readers: Sequence[Reader], writer: Writer) -> None:
+    def __init__(
+        self,
+        readers: Sequence[Reader],
+        writer: Writer,
+        erased_people: Callable[[], ErasedPeople],
+    ) -> None:
         self._readers = readers
         self._writer = writer
+        self._erased_people = erased_people
         self._batch: list[Event] = []
         self._letters: list[DeadLetter] = []
         self._size = 0
-        self._records = self._ignored = 0
+        self._ignored = 0
         self._known: Counter[str] = Counter()
         self._new: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._erased = 0
+        self._name = ""  # the present file's
+        self._unseen: dict[str, str] = {}  # fields that no record of it has had so far, by options
 
     def read(
         self,
@@ -143,26 +163,28 @@ class _Importing:
             StoreError: The store failed.
             UserError: It cannot be read, or not to its end; what came before is stored.
         """
+        given = {BODY_FIELD: wrapping.body_field, "--received-field": wrapping.received_field}
+        named = {option: name for option, name in given.items() if name is not None}
+        self._name, self._unseen = file.name, named.copy()
         try:
-            for record in read_records(
-                file,
-                file_format,
-                wrapping.body_field,
-                advance,
-            ):
-                self._records += 1
-                self._take(record, file.name, wrapping)
+            for record in read_records(file, file_format, named, advance):
+                self._take(record, wrapping)
         finally:
             self._write()
 
-    def _take(self, record: Record, name: str, wrapping: Wrapping) -> None:
-        where = f"{name}: {record.where}"
+    def _take(self, record: Record, wrapping: Wrapping) -> None:
+        where = f"{self._name}: {record.where}"
         if record.problem is not None:
             self._bury(DeadLetter(UNDATED, IMPORT, f"{where}: {record.problem}", record.raw))
             return
         several = isinstance(record.content, list)
         for content in record.content if several else [record.content]:
             raw = b"" if several else record.raw
+            if self._unseen and isinstance(content, dict):
+                has = {name.lower() for name in content}
+                self._unseen = {
+                    option: name for option, name in self._unseen.items() if name.lower() not in has
+                }
             found = read_record(content, raw, where, wrapping, exact=record.exact)
             if found.event is not None:
                 self._batch.append(found.event)
@@ -178,17 +200,25 @@ class _Importing:
         letter = letter._replace(body=letter.body[:MAX_BODY])
         self._letters.append(letter)
         self._size += len(letter.body)
-        self._reasons[letter.reason.rpartition(": ")[2]] += 1
         if len(self._letters) >= BATCH or self._size >= BATCH_BYTES:
             self._write()
 
     def _write(self) -> None:
-        """Store what was collected."""
+        """Store what was collected.
+
+        Raises:
+            StoreError: The store failed.
+            UnreadableError: A field that was named is nowhere in it; nothing of it is stored.
+        """
         events, letters = self._batch, self._letters
         self._batch, self._letters, self._size = [], [], 0
         if not events and not letters:
             return
-        kept, wanted, dropped = self._writer.erased_people().without(events, letters)
+        for option in self._unseen:
+            problem = f"its first records have no field with the name given by {option}"
+            raise UnreadableError(problem, self._name)
+        self._unseen = {}
+        kept, wanted, dropped = self._erased_people().without(events, letters)
         self._erased += dropped
         fresh = self._fresh(kept)
         self._known.update(event.collection for event in kept)
@@ -197,6 +227,7 @@ class _Importing:
                 self._writer.write(fresh, wanted)
                 self._writer.count_dropped(dropped)
         self._new.update(event.collection for event in fresh)
+        self._reasons.update(letter.reason.rpartition(": ")[2] for letter in wanted)
 
     def _fresh(self, events: Sequence[Event]) -> list[Event]:
         """Return the events that are not stored yet, each once."""

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tap_vero_segment.collector.committer import Committer
     from tap_vero_segment.inputs.intake import Calls
-    from tap_vero_segment.stores.base import DeadLetter
+    from tap_vero_segment.stores.base import DeadLetter, Event
 
 T = TypeVar("T")
 
@@ -45,9 +45,48 @@ async def keep(calls: Calls, committer: Committer) -> None:
     """Store calls, all or none; return when they are synced to disk."""
     size = sum(len(event.call) for event in calls.events)
     size += sum(len(letter.body) for letter in calls.dead_letters)
-    await committer.commit(calls.events, calls.dead_letters, passed_over=calls.ignored, size=size)
+    await commit(calls.events, calls.dead_letters, committer, size, ignored=calls.ignored)
 
 
 async def keep_dead_letter(letter: DeadLetter, committer: Committer) -> None:
     """Keep a body that cannot be read or mapped; return when it is synced to disk."""
-    await committer.commit([], [letter], size=len(letter.body))
+    await commit([], [letter], committer, len(letter.body))
+
+
+async def commit(
+    events: Sequence[Event],
+    letters: Sequence[DeadLetter],
+    committer: Committer,
+    size: int,
+    *,
+    ignored: int = 0,
+) -> None:
+    """Store what a body has come to, all or none; return when it is synced to disk.
+
+    Large ones are searched for suppressed people beside the writer thread, which all wait for.
+
+    Args:
+        events: Its events.
+        letters: Its dead letters.
+        committer: Stores them.
+        size: Bytes of memory that they hold while they wait.
+        ignored: How many of its calls belong to no collection.
+
+    Raises:
+        RefusedError: Too much waits already.
+        StoreError: The store failed.
+    """
+    people, dropped = committer.people, 0
+    searched = people.suppress and size > MAX_IN_LOOP
+    if searched:
+        events, letters, dropped = await read_in_thread(
+            size, lambda: people.without(events, letters), committer
+        )
+    await committer.commit(
+        events,
+        letters,
+        passed_over=ignored,
+        size=size,
+        searched_for=people if searched else None,
+        dropped=dropped,
+    )

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from tap_vero_segment import times
-from tap_vero_segment.collector.endpoints.storing import keep_dead_letter, read_in_thread
+from tap_vero_segment.collector.endpoints.storing import commit, keep_dead_letter, read_in_thread
 from tap_vero_segment.collector.error_reasons import ErrorReason
 from tap_vero_segment.collector.responses import SUCCESS, HTTPError
 from tap_vero_segment.errors import describe_fault
@@ -42,7 +42,7 @@ async def receive(request: Request, committer: Committer) -> Response:
         raise
     read = await read_in_thread(len(content), lambda: _read(content, received_at), committer)
     if isinstance(read, Event):
-        await committer.commit([read], [], size=len(content) + len(read.call))
+        await commit([read], [], committer, len(content) + len(read.call))
         return SUCCESS
     letter, refused = read
     await keep_dead_letter(letter, committer)

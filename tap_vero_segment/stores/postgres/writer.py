@@ -87,6 +87,7 @@ _EXPORTED: Final = """
 SELECT until, before FROM vero_collector.exports WHERE destination = %s ORDER BY until
 """
 _FORGET_EXPORTED: Final = "DELETE FROM vero_collector.exports WHERE destination = %s"
+_FORGET_PLAN: Final = "DELETE FROM vero_collector.planned_exports WHERE destination = %s"
 _ADD_EXPORTED: Final = "INSERT INTO vero_collector.exports VALUES (%s, %s, %s)"
 _ADD_FORWARD: Final = """
 INSERT INTO vero_collector.forwards (key, destination, until, letter)
@@ -217,6 +218,19 @@ class PostgresWriter:
                 connection.execute(_ADD_EXPORTED, (destination, *each))
 
         self._session.commit(work)
+
+    def forget_export(self, destination: str) -> bool:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+
+        def work(connection: Connection) -> bool:
+            connection.execute(_ONE_EXPORT_AT_ONCE)
+            gone = [
+                connection.execute(query, (destination,)).rowcount
+                for query in (_FORGET_EXPORTED, _FORGET_PLAN)
+            ]
+            return any(gone)
+
+        return self._session.commit(work)
 
     def add_forward(self, key: str, destination: str, until: int, received_at: int) -> Forward:
         """See :class:`tap_vero_segment.stores.base.Writer`."""

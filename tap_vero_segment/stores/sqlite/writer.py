@@ -212,6 +212,15 @@ class SqliteWriter:
             self._connection.execute("DELETE FROM exports WHERE destination = ?", (destination,))
             self._connection.executemany(_ADD_EXPORTED, [(destination, *each) for each in has])
 
+    def forget_export(self, destination: str) -> bool:
+        """See :class:`tap_vero_segment.stores.base.Writer`."""
+        before = self._connection.total_changes()
+        with self._transaction():
+            for table in ("exports", "planned_exports"):
+                query = f"DELETE FROM {table} WHERE destination = ?"  # noqa: S608  # our own
+                self._connection.execute(query, (destination,))
+        return self._connection.total_changes() > before
+
     def _exported(self, destination: str) -> list[Exported]:
         rows: list[Any] = self._connection.execute(_EXPORTED, (destination,)).fetchall()
         return [Exported(*row) for row in rows]
