@@ -392,7 +392,7 @@ class _Server(uvicorn.Server):
         self._forwarding.stop()
         self._reloader.app.stop()
         self._reloader.app.end_streams()
-        # Just before the requests are given up: what waits for such a client cannot be answered.
+        # Just before the requests are given up: what waits for such a client cannot get a response.
         asyncio.get_running_loop().call_later(
             CLIENTS_SECONDS - 0.1, self._connection_limits.abort_unread, self._connections()
         )
@@ -425,7 +425,7 @@ class _Server(uvicorn.Server):
 
 
 def _log_fault(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log an error that nobody waited for, without the values that asyncio would tell."""
+    """Log an error that nobody waited for, without the values that asyncio would log."""
     error = context.get("exception")
     logger.error("a fault in the event loop: %s", describe_fault(error) if error else "no error")
 

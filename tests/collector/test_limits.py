@@ -179,11 +179,11 @@ def test_a_client_that_does_not_read_is_cut_off(strict):
     long = documented() | {"filler": "x" * 400_000}
     for number in range(20):
         assert strict.post(long | {"user": {"id": number}}).status_code == 200
-    before = strict.log().count("answer_not_read")
+    before = strict.log().count("response_not_read")
     with connect(strict) as client:
         client.sendall(asked)
         deadline = time.monotonic() + 15
-        while strict.log().count("answer_not_read") == before:
+        while strict.log().count("response_not_read") == before:
             assert time.monotonic() < deadline
             time.sleep(0.05)
     assert is_serving(strict)
