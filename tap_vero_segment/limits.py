@@ -11,7 +11,7 @@ from typing import Final
 # Bodies
 
 MAX_BODY: Final = 512 * 1024
-"""Bytes of a request's body, as it comes and unzipped; a longer one is answered with 413."""
+"""Bytes of a request's body, as it comes and unzipped; a longer one gets 413."""
 
 MAX_DEPTH: Final = 100
 """Levels of nesting that are read. Targets and warehouses give up at a few hundred."""
@@ -37,7 +37,7 @@ the most calls that it may have."""
 # Connections
 
 MAX_HEAD: Final = 16 * 1024
-"""Bytes of a request's line, headers and trailers; a longer one is answered with 431."""
+"""Bytes of a request's line, headers and trailers; a longer one gets 431."""
 
 MAX_PIPELINE: Final = 64
 """Requests that are read ahead of their responses, each of which costs kilobytes. The rest of what

@@ -24,7 +24,7 @@ FOR_ALL: Final = frozenset({"/health", "/ready"})
 
 
 class AllowList:
-    """Answers 403 to whoever is not on the list, and hands the others on.
+    """Responds with 403 to clients that are not on the list, and hands the others on.
 
     Args:
         app: What they ask.

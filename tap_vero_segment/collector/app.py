@@ -77,7 +77,7 @@ class App:
         secrets: Who may do what.
         committer: Takes what comes in; whoever serves the application starts and stops it.
         reader_pool: Read the store for the read API and the metrics.
-        counts: Where it is counted what is refused, and what the metrics tell.
+        counts: Where it is counted what is refused, and what the metrics show.
         legacy_batches: Whether batches of Segment's webhooks are taken that are signed in part.
         public_url: Where Vero reaches the collector, for the live page; None: not known.
         eraser: Erases the users of Segment's ``delete`` notices; None: these are ignored.
@@ -128,11 +128,11 @@ class App:
         self._page.secrets_changed()
 
     def stop(self) -> None:
-        """Be ready no more; what has come in is still answered."""
+        """Be ready no more; what has come in still gets its response."""
         self._health.stop()
 
     def end_streams(self) -> None:
-        """End the answers that would go on for ever, and log what is left: in the event loop."""
+        """End the responses that would go on for ever, and log what is left: in the event loop."""
         self._page.close()
         self._guesses.log()
 

@@ -24,7 +24,7 @@ from dotenv import load_dotenv
 
 from tap_vero_segment import times
 from tap_vero_segment.collector import logs, settings
-from tap_vero_segment.errors import UserError, check_pasted
+from tap_vero_segment.errors import UserError, check_pasted, importing
 from tap_vero_segment.stores.base import StoreError
 
 logger = logging.getLogger("vero-collector")
@@ -510,7 +510,9 @@ def serve(context: click.Context, /, *, log_format: str, **told: Any) -> None:
     endpoint returns 404. The same name with _PREVIOUS is a secret that is still valid beside it.
     SIGHUP reads .env again.
     """
-    from tap_vero_segment.collector.serve import serve as run  # noqa: PLC0415
+    problem = "this needs a web server: pip install 'tap-vero-segment[collector]'"
+    with importing(UserError(problem)):
+        from tap_vero_segment.collector.serve import serve as run  # noqa: PLC0415
 
     logs.configure(logs.LogFormat(log_format))
     given = context.get_parameter_source("store")

@@ -1,4 +1,4 @@
-"""Group commit: many requests wait, one thread writes, and each answer follows the sync."""
+"""Group commit: many requests wait, one thread writes, and each response follows the sync."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class RefusedError(Exception):
 
 
 class Submission(NamedTuple):
-    """What one request wants stored, and the future that its answer waits for.
+    """What one request wants stored, and the future that its response waits for.
 
     ``searched_for`` are the erased people that it was searched for before, and ``dropped`` is how
     many events and dead letters were left out then.
@@ -92,7 +92,7 @@ class Submission(NamedTuple):
         return not (self.events or self.dead_letters or self.passed_over or self.dropped)
 
 
-class Errand(NamedTuple):
+class WriterTask(NamedTuple):
     """Other work for the writer, which is done between two groups."""
 
     work: Callable[[Writer], Any]
@@ -153,7 +153,7 @@ class Committer:
         self._max_pending_bytes = max_pending_bytes
         self._on_broken = on_broken
         self._on_commit = on_commit
-        self._queue: queue.SimpleQueue[Submission | Errand | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Submission | WriterTask | None] = queue.SimpleQueue()
         self._pending = 0
         self._pending_bytes = 0
         self._accepting = False
@@ -164,7 +164,7 @@ class Committer:
         self._ended = asyncio.Event()
         self._busy_since: float | None = None
         self._people = ErasedPeople(b"")
-        self._held: Errand | None = None  # the writer thread's: taken from the queue, not begun
+        self._held: WriterTask | None = None  # the writer thread's: taken from the queue, not begun
         self._checked = 0.0
         self._warned = 0.0
         self.clock_behind = 0
@@ -236,7 +236,7 @@ class Committer:
         """
         self._loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = self._loop.create_future()
-        # A store that never answers must not keep the process alive: the end does not wait for it.
+        # A store that never responds must not keep the process alive: the end does not wait for it.
         self._thread = threading.Thread(
             target=self._run, args=(opened,), name="writer", daemon=True
         )
@@ -319,7 +319,7 @@ class Committer:
         self.check_accepting()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._pending += 1
-        self._queue.put(Errand(work, done))
+        self._queue.put(WriterTask(work, done))
         return await done
 
     async def stop(self, seconds: float | None = None) -> bool:
@@ -367,10 +367,12 @@ class Committer:
             writer.close()
             self._call(self._ended.set)
 
-    def _serve(self, writer: Writer, group: list[Submission] | Errand) -> StoreBrokenError | None:
-        """Write a group or run an errand; return why the store can no longer be trusted."""
-        if isinstance(group, Errand):
-            return self._run_errand(writer, group)
+    def _serve(
+        self, writer: Writer, group: list[Submission] | WriterTask
+    ) -> StoreBrokenError | None:
+        """Write a group or run a writer task; return why the store can no longer be trusted."""
+        if isinstance(group, WriterTask):
+            return self._run_task(writer, group)
         for commit in _write_apart(writer, group, self._people):
             if commit.error is None and any(one.is_probe for one in commit.group):
                 self.nearly_full = _is_nearly_full(writer)
@@ -394,7 +396,7 @@ class Committer:
         self._call(self._compare_clocks, behind)
         return None
 
-    def _next_group(self) -> list[Submission] | Errand | None:
+    def _next_group(self) -> list[Submission] | WriterTask | None:
         """Wait for a submission, and take all that came with it; None when the end has come.
 
         Where none comes for a while, the group is empty.
@@ -415,29 +417,29 @@ class Committer:
             if submission is None:
                 self._queue.put(None)  # the end, but this group first
                 break
-            if isinstance(submission, Errand):
+            if isinstance(submission, WriterTask):
                 self._held = submission
                 break
             group.append(submission)
         return group
 
-    def _run_errand(self, writer: Writer, errand: Errand) -> StoreBrokenError | None:
+    def _run_task(self, writer: Writer, task: WriterTask) -> StoreBrokenError | None:
         """Do other work; return why the store can no longer be trusted, where that is so."""
         result = error = None
         try:
-            result = errand.work(writer)
+            result = task.work(writer)
         except StoreError as failure:
             error = failure
         except Exception as failure:  # noqa: BLE001  # a fault must not end the thread unseen
             error = StoreError(f"unexpected {describe_fault(failure)}")
-        self._call(self._finish_errand, errand, result, error)
+        self._call(self._finish_task, task, result, error)
         return error if isinstance(error, StoreBrokenError) else None
 
     def _fail_the_rest(self, error: StoreError) -> None:
         while (left := self._held or self._queue.get()) is not None:
             self._held = None
-            if isinstance(left, Errand):
-                self._call(self._finish_errand, left, None, error)
+            if isinstance(left, WriterTask):
+                self._call(self._finish_task, left, None, error)
             else:
                 self._call(self._finish, Commit([left], error))
 
@@ -447,7 +449,7 @@ class Committer:
             self._loop.call_soon_threadsafe(function, *args)
 
     def _finish(self, commit: Commit) -> None:
-        """Answer a group's requests: in the event loop."""
+        """Let a group's requests go on: in the event loop."""
         group, error = commit.group, commit.error
         if group:
             self._failing = error is not None
@@ -462,19 +464,19 @@ class Committer:
         else:
             _log_dead_letters(commit.dead_letters)
         _settle([submission.done for submission in group], error)
-        self._on_commit(commit)  # before the answers are sent: those who wait go on after this
+        self._on_commit(commit)  # before the responses are sent: the requests go on after this
 
-    def _finish_errand(self, errand: Errand, result: Any, error: StoreError | None) -> None:
-        """Tell who waits what came of an errand: in the event loop."""
+    def _finish_task(self, task: WriterTask, result: Any, error: StoreError | None) -> None:
+        """Hand what came of a writer task to its request: in the event loop."""
         self._pending -= 1
         if isinstance(error, StoreBrokenError):
             self._break(error)
-        if errand.done.done():  # its request was cancelled
+        if task.done.done():  # its request was cancelled
             return
         if error is None:
-            errand.done.set_result(result)
+            task.done.set_result(result)
         else:
-            errand.done.set_exception(error)
+            task.done.set_exception(error)
 
     def _compare_clocks(self, behind: int) -> None:
         """Warn of a clock that is behind the newest event: once, and then now and then."""

@@ -1,8 +1,8 @@
 """The server's side of a connection: uvicorn's, with bounds on what a client may ask of it.
 
 uvicorn has a limit of its own neither for the length of a head nor for the time that a request or
-its answer may take. What clients have begun is looked at once in a while, all connections together:
-a timer for each request would cost more than the request.
+its response may take. What clients have begun is looked at once in a while, all connections
+together: a timer for each request would cost more than the request.
 
 Clients that have shown no secret must not use up the places of those that have: a connection that
 waits for its client, without a secret, is dropped when its place is needed.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("vero-collector")
 LINGER_SECONDS: Final = 2.0
 """For how long a connection is still read after it was refused: a client that is cut off while
-it sends may never see the answer."""
+it sends may never see the response."""
 IDLE_SECONDS: Final = 1.0
 """A connection that was not used for so long is given up where another client needs its place."""
 SILENT_SECONDS: Final = 0.1
@@ -56,7 +56,7 @@ class Limits(NamedTuple):
 
     Attributes:
         connections: The most connections that are served.
-        seconds: How long a request may take to arrive, and an answer to be taken on.
+        seconds: How long a request may take to arrive, and a response to be read.
     """
 
     connections: int
@@ -148,8 +148,9 @@ class ConnectionLimits:
     def _tell(self) -> None:
         """Log what was refused since the last time: a line for all, as there can be thousands."""
         if self._refused:
-            told = ", ".join(f"{count} {reason}" for reason, count in sorted(self._refused.items()))
-            logger.warning("connections refused or cut off: %s", told)
+            counted = sorted(self._refused.items())
+            counts = ", ".join(f"{count} {reason}" for reason, count in counted)
+            logger.warning("connections refused or cut off: %s", counts)
             self._refused.clear()
 
 
@@ -171,7 +172,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._waits = False  # for its client, and has its place on sufferance
         self._refused = False
         self._problem: HTTPError | None = None
-        self._problem_behind: HTTPError | None = None  # requests that are answered first
+        self._problem_behind: HTTPError | None = None  # requests that get their responses first
         self._held = b""  # what came behind too many requests
         # Since when the client owes us something: a request, or the rest of one.
         self._since: float | None = None
@@ -185,7 +186,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unsent_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Serve the client, or tell it that there are too many."""
+        """Serve the client, or refuse it as there are too many."""
         super().connection_made(transport)
         self.flow: _Flow = _Flow(transport)
         self._since = self.loop.time()
@@ -207,7 +208,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Forget the client."""
         super().connection_lost(exc)
         self._held = b""
-        self._expect_no_answer()
+        self._expect_no_response()
         if self._waits:
             self._connection_limits.leave(self)
 
@@ -271,7 +272,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._silent_size > MAX_HEAD:
             self._refuse(_head_too_long())
         elif self._since is None and self._owes_nothing():
-            # Nothing but line ends, or the rest of a body that had its answer: the time for a
+            # Nothing but line ends, or the rest of a body that had its response: the time for a
             # kept connection to be idle was unset above, and nothing else will set it again.
             self._since = self.loop.time()
 
@@ -366,7 +367,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return error
 
     def shutdown(self) -> None:
-        """Hang up as soon as all that has arrived is answered."""
+        """Hang up as soon as all that has arrived has its response."""
         if not self._refused:
             super().shutdown()
         elif self._problem_behind is None:
@@ -400,7 +401,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(HTTPError(408, "the request took too long to arrive"))
 
     def idle_seconds(self, now: float) -> float:
-        """Return how long ago the last answer was given, if nothing has come since; else 0."""
+        """Return how long ago the last response was sent, if nothing has come since; else 0."""
         timer = self.timeout_keep_alive_task
         return 0.0 if timer is None else now - (timer.when() - self.timeout_keep_alive)
 
@@ -437,14 +438,14 @@ class LimitedProtocol(HttpToolsProtocol):
         return self._is_new and self._since is not None and now - self._since < SILENT_SECONDS
 
     def _note_waiting(self) -> None:
-        """Tell the guard where it has changed whether a client that showed no secret is awaited."""
+        """Note where it has changed whether a client that showed no secret is awaited."""
         waits = not (self._admitted or self._is_at_work() or self.transport.is_closing())
         if waits is not self._waits:
             self._waits = waits
             (self._connection_limits.enter if waits else self._connection_limits.leave)(self)
 
     def _is_at_work(self) -> bool:
-        """Return whether a request is answered that has arrived to its end."""
+        """Return whether a whole request is being served."""
         at_work = self._at_work
         if at_work is None or at_work.response_complete:
             return False
@@ -453,7 +454,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # What ends a connection
 
     def _refuse(self, error: HTTPError) -> None:
-        """Read no more requests; answer those before, then this one, and hang up."""
+        """Read no more requests; respond to those before, then to this one, and hang up."""
         self._refused = True
         self._admitted = False
         self.parser = None  # type: ignore[assignment]  # and what it holds
@@ -463,16 +464,16 @@ class LimitedProtocol(HttpToolsProtocol):
             self._hang_up(error)
             return
         self._problem_behind = error
-        if self._in_body:  # the request that has not come to its end is not answered by itself
+        if self._in_body:  # the request that has not come to its end gets no response by itself
             self.pipeline.popleft()
             self._in_body = False
 
     def _hang_up(self, error: HTTPError) -> None:
-        """Answer and hang up; without an answer where it would be taken for another request's."""
+        """Respond and hang up; without a response where it would be taken for another request's."""
         self._since = self.loop.time()
         nothing_sent = self._is_new and error.status == 408  # noqa: PLR2004
         is_answered = self._in_body and self.cycle.response_started
-        self._expect_no_answer()
+        self._expect_no_response()
         if nothing_sent or self.transport.is_closing() or is_answered:
             self.transport.close()
             return
@@ -487,8 +488,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self.transport.write_eof()
 
-    def _expect_no_answer(self) -> None:
-        """Let the application know that there is nobody to answer any more.
+    def _expect_no_response(self) -> None:
+        """Let the application know that nobody waits for a response any more.
 
         uvicorn tells it of the request that came last; the one at work can be an earlier one.
         """
@@ -497,13 +498,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self._at_work.message_event.set()
 
     def _owes_nothing(self) -> bool:
-        """Return whether all requests that have arrived are answered."""
+        """Return whether all requests that have arrived have their responses."""
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is None or cycle.response_complete
 
 
 class _Flow(FlowControl):
-    """uvicorn's, which reads on with each answer; not while requests are held back, though."""
+    """uvicorn's, which reads on with each response; not while requests are held back, though."""
 
     held = False
 

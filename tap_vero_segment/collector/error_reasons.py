@@ -9,7 +9,7 @@ from typing import Final
 class ErrorReason(StrEnum):
     """The reason for a response that is not a success, as the metrics name it."""
 
-    RESPONSE_NOT_READ = "answer_not_read"
+    RESPONSE_NOT_READ = "response_not_read"
     BAD_REQUEST = "bad_request"
     FAULT = "fault"
     FORBIDDEN = "forbidden"

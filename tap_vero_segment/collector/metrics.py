@@ -97,7 +97,7 @@ class Metrics:
             registry=registry,
         )
         dead_letters = Counter(
-            f"{PREFIX}_bodies_quarantined_total",
+            f"{PREFIX}_dead_letters_kept_total",
             "Bodies kept as dead letters, by input; one that comes again counts again.",
             ["input"],
             registry=registry,
@@ -105,7 +105,7 @@ class Metrics:
         # Made beforehand, so that a rate has a zero to begin from.
         self._dead_letters = {name: dead_letters.labels(name) for name in INPUTS}
         self._ignored = Counter(
-            f"{PREFIX}_calls_passed_over_total",
+            f"{PREFIX}_calls_ignored_total",
             "Segment calls that were ignored: acknowledged, and kept nowhere.",
             registry=registry,
         )
@@ -116,7 +116,7 @@ class Metrics:
         )
         refused = Counter(
             f"{PREFIX}_requests_refused_total",
-            "Requests answered with an error, by its reason.",
+            "Requests that got an error as response, by its reason.",
             ["reason"],
             registry=registry,
         )
@@ -157,7 +157,7 @@ class Metrics:
         self._dropped.inc(commit.dropped)
 
     def refused(self, reason: ErrorReason) -> None:
-        """Count a request that is answered with an error."""
+        """Count a request that gets an error as response."""
         self._refused[reason].inc()
         if reason is not ErrorReason.NOT_JSON:  # a dead letter, which is counted as one
             self._add_unstored(Refused(reason.value, 1, self._clock()))

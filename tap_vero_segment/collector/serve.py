@@ -55,8 +55,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("vero-collector")
 BACKLOG: Final = 2048
 ACCEPTS: Final = 64
-"""Connections that are taken at once. uvloop takes one for each listening socket and turn of its
-loop, and a turn is long when there is much to do: new clients would wait for seconds."""
+"""Connections that are taken at once. uvloop's own servers take one in a turn of the loop, and a
+turn is long when there is much to do: new clients would wait for seconds."""
+ACCEPT_PAUSE_SECONDS: Final = 1.0
+"""How long no connection is taken after that has failed, as without a free descriptor."""
 KEEP_ALIVE_SECONDS: Final = 65
 """Longer than the 60 seconds of the usual reverse proxies, so that they close first."""
 REFUSED_SECONDS: Final = 1.0
@@ -154,7 +156,7 @@ def serve(settings: Settings, secrets: Secrets, reload: Callable[[], Secrets]) -
     # the time for reading them on looking for garbage, in which no other thread can run.
     gc.freeze()
     gc.set_threshold(10_000)
-    server.run(sockets=[listening, *(listening.dup() for _ in range(ACCEPTS - 1))])
+    server.run(sockets=[listening])
     server.exit()
 
 
@@ -271,6 +273,7 @@ class _Server(uvicorn.Server):
         self._committer, self._reader_pool, self._forwarding, self._eraser, self._indexer = threads
         self._metrics = metrics
         self._storing_refused: asyncio.Task[None] | None = None
+        self._accepting: set[asyncio.Task[Any]] = set()
         self._next_storing = 0.0
         self._connection_limits = connection_limits
         self._reloader = reloader
@@ -335,8 +338,10 @@ class _Server(uvicorn.Server):
         await opening
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])
         if self.started and sockets:
+            sockets[0].settimeout(0)
+            self._accept_from(sockets[0])
             host, port = sockets[0].getsockname()[:2]
             url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             announce_store(self._location)
@@ -345,6 +350,33 @@ class _Server(uvicorn.Server):
             self._forwarding.start()
             self._indexer.start()
             self._notifier.ready()
+
+    def _accept_from(self, listening: socket.socket) -> None:
+        if not self.should_exit:
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        """Take the connections that wait."""
+        loop = asyncio.get_running_loop()
+        try:
+            for _ in range(ACCEPTS):
+                connection, _ = listening.accept()
+                connection.settimeout(0)
+                task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+                self._accepting.add(task)
+                task.add_done_callback(self._accepting.discard)
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            logger.error("no connection can be taken: %s", error.strerror)  # noqa: TRY400
+            loop.remove_reader(listening)
+            loop.call_later(ACCEPT_PAUSE_SECONDS, self._accept_from, listening)
+
+    def _protocol(self) -> LimitedProtocol:
+        protocol: LimitedProtocol = cast("Any", self.config.http_protocol_class)(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
     async def on_tick(self, counter: int) -> bool:
         now = asyncio.get_running_loop().time()
@@ -367,11 +399,13 @@ class _Server(uvicorn.Server):
         logger.info("shutting down")
         self._store_refused(0.0)
         self._notifier.stopping()
+        for listening in sockets or ():
+            asyncio.get_running_loop().remove_reader(listening)
         self._forwarding.stop()
         self._indexer.stop()
         self._reloader.app.stop()
         self._reloader.app.end_streams()
-        # Just before the requests are given up: what waits for such a client cannot be answered.
+        # Just before the requests are given up: what waits for such a client cannot get a response.
         asyncio.get_running_loop().call_later(
             CLIENTS_SECONDS - 0.1, self._connection_limits.abort_unread, self._connections()
         )
@@ -404,7 +438,7 @@ class _Server(uvicorn.Server):
 
 
 def _log_fault(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log an error that nobody waited for, without the values that asyncio would tell."""
+    """Log an error that nobody waited for, without the values that asyncio would log."""
     error = context.get("exception")
     logger.error("a fault in the event loop: %s", describe_fault(error) if error else "no error")
 

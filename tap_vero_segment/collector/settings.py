@@ -62,7 +62,7 @@ class Settings(NamedTuple):
         trusted_proxies: Whose ``X-Forwarded-For`` is believed.
         max_pending: Requests that wait for their commit; the next one gets 503.
         max_connections: Connections that are served; the next one gets 503.
-        client_seconds: How long a request may take to arrive, and an answer to be taken on.
+        client_seconds: How long a request may take to arrive, and a response to be read.
         forward: URLs that get copies of what Vero posts.
         forward_from: Where a new one begins; see
             :class:`tap_vero_segment.collector.forwarding.Manner`.

@@ -10,10 +10,12 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from tap_vero_segment.report.funnel import STEPS
 from tap_vero_segment.report.text import NOTHING_FOUND, percent
+from tap_vero_segment.report.warehouse import extra
+
+with extra("jinja2"):
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -343,18 +343,18 @@ def test_a_store_that_cannot_be_opened_is_told_at_the_start(tmp_path):
 # Other work for the writer
 
 
-def test_an_errand_is_run_between_two_commits_in_the_thread_that_writes(path):
+def test_a_task_is_run_between_two_commits_in_the_thread_that_writes(path):
     async def scenario():
         held = []
         async with started(lambda: held.append(HeldWriter(path)) or held[0]) as taker:
             before = await submit(taker, EVENTS[:1])
             await held[0].arrived()
             before += await submit(taker, EVENTS[1:3])
-            errand = asyncio.create_task(taker.run(lambda writer: (writer, writer.groups.copy())))
+            task = asyncio.create_task(taker.run(lambda writer: (writer, writer.groups.copy())))
             await asyncio.sleep(0)
             after = await submit(taker, EVENTS[3:6])
             held[0].release(3)
-            writer, groups = await errand
+            writer, groups = await task
             await asyncio.gather(*before, *after)
             assert taker.pending == 0
         assert (writer, groups, writer.groups) == (held[0], [1, 2], [1, 2, 3])
@@ -363,7 +363,7 @@ def test_an_errand_is_run_between_two_commits_in_the_thread_that_writes(path):
 
 
 @pytest.mark.parametrize("error", [StoreError("not this one"), ValueError("an address")])
-def test_an_errand_that_fails_costs_nobody_else(path, error):
+def test_a_task_that_fails_costs_nobody_else(path, error):
     async def scenario():
         async with started(lambda: SqliteWriter(f"sqlite:///{path}", "store")) as taker:
             with pytest.raises(StoreError) as failed:
@@ -374,7 +374,7 @@ def test_an_errand_that_fails_costs_nobody_else(path, error):
     run(scenario)
 
 
-def test_an_errand_that_finds_the_store_broken_ends_the_writer(path):
+def test_a_task_that_finds_the_store_broken_ends_the_writer(path):
     broken = []
 
     async def scenario():

@@ -3,9 +3,11 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import resource
 import select
 import socket
 import struct
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -177,11 +179,11 @@ def test_a_client_that_does_not_read_is_cut_off(strict):
     long = documented() | {"filler": "x" * 400_000}
     for number in range(20):
         assert strict.post(long | {"user": {"id": number}}).status_code == 200
-    before = strict.log().count("answer_not_read")
+    before = strict.log().count("response_not_read")
     with connect(strict) as client:
         client.sendall(asked)
         deadline = time.monotonic() + 15
-        while strict.log().count("answer_not_read") == before:
+        while strict.log().count("response_not_read") == before:
             assert time.monotonic() < deadline
             time.sleep(0.05)
     assert is_serving(strict)
@@ -454,3 +456,19 @@ def test_secrets_are_asked_before_a_body_is_read(tmp_path):
             assert read_answer(client).status in {401, 404}
             client.sendall(b"x" * 1_000)
         assert WRITE_KEY not in collector.log()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits another process")
+def test_connections_are_taken_again_when_there_are_descriptors(tmp_path):
+    with Collector(tmp_path) as collector:
+        assert is_serving(collector)
+        pid = collector.process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, before[1]))  # it has more than that open
+        with connect(collector) as client:
+            client.sendall(request(BODY))
+            wait_until(lambda: "no connection can be taken: Too many open files" in collector.log())
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+            assert read_answer(client).status == 200
+        assert collector.log().count("no connection can be taken") <= 5  # once a second

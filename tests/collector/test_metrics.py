@@ -101,11 +101,11 @@ def test_a_batch_is_counted_call_by_call(shared):
     assert grown(shared, lambda: batch(shared, *calls)) == {
         "events_accepted_total": 1,
         "events_duplicate_total": 1,
-        "calls_passed_over_total": 2,
+        "calls_ignored_total": 2,
     }
 
 
-def test_quarantined_bodies_are_counted_where_they_came_in(shared):
+def test_dead_letters_are_counted_where_they_came_in(shared):
     def deliver():
         assert shared.post({"type": "of tomorrow"}).status_code == 200
         assert shared.post(b"no JSON").status_code == 400
@@ -114,9 +114,9 @@ def test_quarantined_bodies_are_counted_where_they_came_in(shared):
         assert requests.post(url, json=nested(101), headers=BASIC, timeout=30).status_code == 200
 
     assert grown(shared, deliver) == {
-        'bodies_quarantined_total{input="vero"}': 2,
-        'bodies_quarantined_total{input="segment"}': 1,
-        'bodies_quarantined_total{input="tracking"}': 1,
+        'dead_letters_kept_total{input="vero"}': 2,
+        'dead_letters_kept_total{input="segment"}': 1,
+        'dead_letters_kept_total{input="tracking"}': 1,
         'requests_refused_total{reason="not_json"}': 1,
     }
 

@@ -459,7 +459,7 @@ RUN_BY = {
     "tests/packaging/test_distributions.py": {
         "pip install '.[dask]'",
         "pip install '.[parquet]'",
-        "pip install '.[postgres,report]'",
+        "pip install '.[collector,postgres,report]'",
         "pip install '.[s3]'",
     },
     "tests/sources/test_trial.py": {"tap-vero-segment --config=ENV --test"},

@@ -158,7 +158,7 @@ def utility() -> dict[str, Any]:
         "label": "Vero collector",
         "description": "Durable collector of Vero's webhooks, which tap-vero-segment reads.",
         "executable": "vero-collector",
-        "pip_url": "tap-vero-segment[postgres,report]",
+        "pip_url": "tap-vero-segment[collector,postgres,report]",
         "commands": {
             name: {"args": name, "description": command.get_short_help_str(200)}
             for name, command in sorted(collector.commands.items())
@@ -173,7 +173,7 @@ def secrets() -> Iterator[dict[str, Any]]:
         yield {
             "name": name,
             "label": label(name),
-            "description": "A secret, as `vero-collector init` makes it; unset, its door is shut.",
+            "description": "A secret of `vero-collector init`; unset, its endpoint returns 404.",
             "kind": "string",
             "sensitive": True,
             "env": f"{ENVIRONMENT}{name.upper()}",

@@ -1,4 +1,4 @@
-"""The wheel in an environment that has nothing else: no extra, none of the tests' packages.
+"""The wheel in an environment that has nothing else: none of the tests' packages.
 
 In the suite with the Python that runs it; with others by
 ``VERO_TESTS_PYTHONS="3.12 3.13 3.14"`` or by their paths, as far as they are there.
@@ -60,13 +60,29 @@ class InstalledCollector(Collector):
 
 
 @pytest.fixture(scope="module", params=PYTHONS)
+def python(request: pytest.FixtureRequest) -> str:
+    given: str = request.param
+    return given
+
+
+@pytest.fixture(scope="module")
 def installed(
-    request: pytest.FixtureRequest,
-    distributions: Distributions,
-    tmp_path_factory: pytest.TempPathFactory,
+    python: str, distributions: Distributions, tmp_path_factory: pytest.TempPathFactory
 ) -> Installed:
-    python: str = request.param
-    environment = tmp_path_factory.mktemp("python")
+    """The wheel alone: the tap, the targets, and what of the collector serves nothing."""
+    return install(python, str(distributions.wheel), tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def serving(
+    python: str, distributions: Distributions, tmp_path_factory: pytest.TempPathFactory
+) -> Installed:
+    """The wheel with the extra of what serves."""
+    wheel = f"{distributions.wheel}[collector]"
+    return install(python, wheel, tmp_path_factory.mktemp("collector"))
+
+
+def install(python: str, requirement: str, environment: Path) -> Installed:
     try:
         found = sys.executable if python == RUNNING else uv("python", "find", python).strip()
     except AssertionError:
@@ -74,7 +90,7 @@ def installed(
     uv("venv", "--quiet", "--clear", "--python", found, str(environment))
     uv(
         *("pip", "install", "--quiet", "--python", str(environment), "--only-binary", ":all:"),
-        str(distributions.wheel),
+        requirement,
     )
     uv("pip", "check", "--quiet", "--python", str(environment))
     return Installed(environment)
@@ -94,9 +110,11 @@ def test_every_command_tells_the_one_version(
     assert json.loads(about.stdout)["version"] == version
 
 
-def test_a_webhook_comes_out_of_the_tap(installed: Installed, tmp_path: Path) -> None:
+def test_a_webhook_comes_out_of_the_tap(
+    installed: Installed, serving: Installed, tmp_path: Path
+) -> None:
     collector = InstalledCollector(tmp_path)
-    collector.programs = installed.programs
+    collector.programs = serving.programs
     with collector:
         assert collector.post(documented("opened")).status_code == 200
         run = installed.run(
@@ -114,6 +132,8 @@ def test_a_webhook_comes_out_of_the_tap(installed: Installed, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("extra", "command", "settings"),
     [
+        ("collector", "vero-collector serve", {}),
+        ("collector", "vero-collector sample", {}),
         ("postgres", "vero-collector status --store postgresql://nobody@127.0.0.1:1/x", {}),
         ("report", "vero-collector report --duckdb warehouse.duckdb", {}),
         (
@@ -135,7 +155,7 @@ def test_a_webhook_comes_out_of_the_tap(installed: Installed, tmp_path: Path) ->
         ),
         ("s3", "tap-vero-segment --config=ENV --test", {"SOURCE": "s3://bucket/vero"}),
     ],
-    ids=["postgres", "report", "dask", "parquet", "s3"],
+    ids=["serve", "sample", "postgres", "report", "dask", "parquet", "s3"],
 )
 def test_what_needs_an_extra_says_which(
     installed: Installed, tmp_path: Path, extra: str, command: str, settings: dict[str, str]
@@ -149,14 +169,14 @@ def test_what_needs_an_extra_says_which(
 
 
 def test_a_meltano_project_of_the_wheel_alone(
-    installed: Installed, distributions: Distributions, tmp_path: Path
+    serving: Installed, distributions: Distributions, tmp_path: Path
 ) -> None:
     """From an empty folder to the tables, and a stream more by a line more."""
-    assert installed.run("vero-collector", "init", "--meltano", cwd=tmp_path).returncode == 0
+    assert serving.run("vero-collector", "init", "--meltano", cwd=tmp_path).returncode == 0
     written = (tmp_path / "meltano.yml").read_text(encoding="utf-8")
     assert problems(yaml.safe_load(written)) == []
     sample = ["vero-collector", "sample", "--store", "sqlite:///vero-events.db"]
-    assert installed.run(*sample, cwd=tmp_path).returncode == 0
+    assert serving.run(*sample, cwd=tmp_path).returncode == 0
 
     for arguments in (
         ["select", "tap-vero-segment", "email_failed", "*"],

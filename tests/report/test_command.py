@@ -183,7 +183,7 @@ def test_what_cannot_be_is_told_in_a_line(tables, tmp_path, arguments, said):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("package", ["duckdb", "rich"])
+@pytest.mark.parametrize("package", ["duckdb", "rich", "jinja2"])
 def test_what_is_not_installed_is_named(tables, tmp_path, package):
     code = (
         f"import sys; sys.modules['{package}'] = None\n"

@@ -107,7 +107,7 @@ def post(session: requests.Session, endpoint: str, body: bytes, *, expected: int
         msg = f"the collector does not respond: {reason_of(error)}"
         raise UserError(msg) from error
     if response.status_code != expected:
-        msg = f"the collector answered {response.status_code} instead of {expected}"
+        msg = f"the collector responded with {response.status_code} instead of {expected}"
         raise UserError(msg)
 
 

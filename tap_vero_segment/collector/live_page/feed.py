@@ -50,13 +50,13 @@ def encode_cursor(cursor: Cursor) -> str:
 
 
 def decode_cursor(text: str) -> Cursor | None:
-    """Read a cursor; None: it is none."""
+    """Read a cursor; None: it is not a cursor."""
     found = _CURSOR.fullmatch(text)
     return Cursor(found[1] or "", int(found[2])) if found else None
 
 
 class Feed:
-    """Tells those who watch what comes.
+    """Sends what comes to the open pages.
 
     Args:
         reader_pool: Read the store.
@@ -159,7 +159,7 @@ class Feed:
         try:
             done, _ = await asyncio.wait({reading}, timeout=STORE_SECONDS)
             if not done:
-                self._cannot_read(f"no answer within {STORE_SECONDS} seconds")
+                self._cannot_read(f"no response within {STORE_SECONDS} seconds")
             return await reading
         finally:
             reading.cancel()
@@ -171,17 +171,17 @@ class Feed:
             self.wake()
 
     def wake(self) -> None:
-        """Let all who watch look again at what there is, and whether they still may."""
+        """Let all open pages look again at what there is, and whether they still may."""
         waiting, self._changed = self._changed, asyncio.Event()
         waiting.set()
 
 
 class _Watcher:
-    """Knows what somebody has seen.
+    """Knows what an open page has shown.
 
     Args:
-        collection: Whose events he sees.
-        cursor: How far he has seen them; None: from now on.
+        collection: Whose events it shows.
+        cursor: How far it has them; None: from now on.
     """
 
     def __init__(self, collection: str, cursor: Cursor | None) -> None:
@@ -191,7 +191,7 @@ class _Watcher:
         self._letters: list[LetterEntry] | None = None
 
     def news(self, latest: Snapshot) -> bytes:
-        """Return what he has not seen yet."""
+        """Return what it has not shown yet."""
         messages = []
         counts = {
             "rows": latest.rows,
