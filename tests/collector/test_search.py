@@ -176,7 +176,6 @@ def test_who_has_no_read_token_finds_nothing(filled):
     collector, _ = filled
     url = f"{collector.url}/v1/events/search?recipient=person2@example.com"
     assert requests.get(url, timeout=20).status_code == 401
-    assert requests.post(url, timeout=20).status_code == 401
 
 
 def test_nothing_of_a_search_is_in_logs_or_metrics(filled):
@@ -318,7 +317,12 @@ def test_what_a_terminal_would_obey_is_printed_as_text(tmp_path):
     assert r"\x1b[2J red" in done.stdout
 
 
-class Scanning:
+class NoStore(NobodyErased):
+    def close(self) -> None:
+        pass
+
+
+class Scanning(NoStore):
     """A store whose searches break off, as where no index leads."""
 
     pages = (
@@ -334,9 +338,6 @@ class Scanning:
         del search, after, limit
         self.before.append(before)
         return self.pages[len(self.before) - 1]
-
-    def close(self) -> None:
-        pass
 
 
 def test_the_command_goes_on_where_a_search_breaks_off(monkeypatch, caplog):
@@ -358,7 +359,7 @@ def test_a_response_says_where_a_search_broke_off():
     store: Any = Scanning()
 
     async def scenario():
-        async with running(NobodyErased, lambda: store) as app:  # type: ignore[arg-type]
+        async with running(NoStore, lambda: store) as app:  # type: ignore[arg-type]
             return await ask(app, "GET", "/v1/events/search")
 
     response = asyncio.run(scenario())
