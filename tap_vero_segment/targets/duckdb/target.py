@@ -2,7 +2,8 @@
 
 Settings, capabilities and the command line are the SDK's. Records take no part of its way, which
 makes an object of each: they are appended as JSON to their stream's buffer, and DuckDB reads the
-buffers of all streams in one transaction. After its commit the last state is written.
+buffers of all streams in one transaction, in a thread of its own: messages are read meanwhile, so
+that the tap does not wait. After the commit the last state before it is written.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import copy
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
 
@@ -23,7 +25,7 @@ from singer_sdk.helpers.capabilities import (
 )
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 
-from tap_vero_segment.errors import UserError
+from tap_vero_segment.errors import UserError, describe_fault
 from tap_vero_segment.inputs.body import read_json
 from tap_vero_segment.singer.plugin import SingerTarget, end_at_the_next_signal
 from tap_vero_segment.singer.stream_maps import NamesInInput
@@ -35,6 +37,8 @@ from tap_vero_segment.targets.duckdb.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
     from types import FrameType
 
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
@@ -143,13 +147,17 @@ class TargetVeroDuckDB(SingerTarget[Settings]):
         self._oldest = 0.0
         self._loaded = 0
         self._rounded = 0
+        # Only the thread of a load uses the warehouse while there is one.
+        self._thread = ThreadPoolExecutor(1)
+        self._load: Future[None] | None = None
         self._state: dict[str, Any] | None = None
+        self._loaded_state: dict[str, Any] | None = None  # true once the load is over
         self._written_state: dict[str, Any] | None = None
         self._signalled = False
         self._started = round(time.time() * 1000)
         self._names = NamesInInput(self.config, self.logger)
         reader = cast("RecordReader", self.message_reader)
-        reader.between, reader.failed = self._between, self._close
+        reader.between, reader.failed = self._between, self._fail
 
     @cached_property
     def _warehouse(self) -> Warehouse:
@@ -167,7 +175,7 @@ class TargetVeroDuckDB(SingerTarget[Settings]):
         stream = self._streams.get(name)
         if stream and (stream.schema, stream.keys) == (schema, keys or []):
             return
-        self._load()
+        self._flush()
         self._names.add(name, schema)
         if stream:
             for _, buffer in stream.outlets:
@@ -233,14 +241,16 @@ class TargetVeroDuckDB(SingerTarget[Settings]):
         """Add a record to a buffer, with what its message says of it."""
         metadata: dict[str, Any] = {}
         if message.version is not None and self.settings.versions:
-            buffer.table.add_versions()
+            if VERSION not in buffer.table.columns:
+                self._end_load()
+                buffer.table.add_versions()
             metadata[VERSION] = message.version
         if self.settings.metadata:
             metadata[EXTRACTED] = message.time_extracted
         if metadata:
             record = _with_metadata(bytes(record), metadata)
         if self._size + len(record) > LOAD_AT or self._count == self.settings.rows:
-            self._load()
+            self._begin_load()
         if not self._size:
             self._oldest = time.monotonic()
         buffer.add(record)
@@ -250,15 +260,17 @@ class TargetVeroDuckDB(SingerTarget[Settings]):
     def _process_state_message(self, message: dict[str, Any]) -> None:
         self._assert_line_requires(message, requires={"value"})
         self._state = message["value"]
-        if not self._size and not self._at_once:
-            self._write_state()
+        if not self._size:
+            self._loaded_state = self._state
+            if not self._load and not self._at_once:
+                self._write_state()
 
     def _process_activate_version_message(self, message: dict[str, Any]) -> None:
         self._assert_line_requires(message, requires={"stream", "version"})
         if not self.settings.versions:
             self.logger.info("stream %s: ACTIVATE_VERSION is ignored", message["stream"])
             return
-        self._load()
+        self._flush()
         self._warehouse.begin()
         for _, buffer in self._stream(message["stream"]).outlets:
             buffer.table.activate(message["version"])
@@ -277,7 +289,7 @@ class TargetVeroDuckDB(SingerTarget[Settings]):
                 "unset batch_config of the tap, or use stream_maps there"
             )
             raise UserError(msg)
-        self._load()
+        self._flush()
         table = stream.direct.table
         self._warehouse.begin()
         for url in message["manifest"]:
@@ -289,29 +301,57 @@ class TargetVeroDuckDB(SingerTarget[Settings]):
                 self._note(*table.load(source))
         self._commit()
 
-    def _load(self) -> None:
-        """Load all that waits; write the state that this makes true.
+    def _begin_load(self) -> None:
+        """Load all that waits, while messages are read on; the load before it is over then.
+
+        Raises:
+            UserError: That one failed, or the records cannot be written to the disk.
+        """
+        self._end_load()
+        if not self._size:
+            return
+        files = []
+        for number, buffer in enumerate([each for each in self._buffers if each.count]):
+            self._note_ignored(buffer)
+            path = self._warehouse.folder / f"records-{number}"
+            with self._warehouse.writing():
+                path.write_bytes(buffer.records)
+            files.append((buffer.table, path, buffer.longest))
+            buffer.clear()
+        self._size = self._count = 0
+        self._loaded_state = self._state
+        self._load = self._thread.submit(self._load_files, files)
+
+    def _load_files(self, files: Sequence[tuple[Table, Path, int]]) -> None:
+        self._warehouse.begin()
+        for number, (table, path, longest) in enumerate(files, 1):
+            if number % TABLES == 0:
+                self._commit()
+                self._warehouse.begin()
+            self._note(*table.load(table.from_json_lines(path, longest)))
+            path.unlink()
+        self._commit()
+
+    def _end_load(self) -> None:
+        """Wait for the load, if there is one; write the state that it makes true.
+
+        Raises:
+            UserError: It failed.
+        """
+        if self._load:
+            load, self._load = self._load, None
+            load.result()
+            if not self._at_once:
+                self._write_state()
+
+    def _flush(self) -> None:
+        """Load all that waits, and wait until it is loaded.
 
         Raises:
             UserError: It could not be loaded.
         """
-        if not self._size:
-            return
-        self._warehouse.begin()
-        for number, buffer in enumerate([each for each in self._buffers if each.count], 1):
-            if number % TABLES == 0:
-                self._commit()
-                self._warehouse.begin()
-            self._note_ignored(buffer)
-            with self._warehouse.writing():
-                self._warehouse.file.write_bytes(buffer.records)
-            source = buffer.table.from_json_lines(self._warehouse.file, buffer.longest)
-            buffer.clear()
-            self._note(*buffer.table.load(source))
-        self._commit()
-        self._size = self._count = 0
-        if not self._at_once:
-            self._write_state()
+        self._begin_load()
+        self._end_load()
 
     def _commit(self) -> None:
         if not self._at_once:
@@ -337,18 +377,20 @@ class TargetVeroDuckDB(SingerTarget[Settings]):
             )
 
     def _write_state(self) -> None:
-        if self._state is not None and self._state != self._written_state:
-            self._write_state_message(self._state)
-            self._written_state = self._state
+        state = self._loaded_state
+        if state is not None and state != self._written_state:
+            self._write_state_message(state)
+            self._written_state = state
 
     def process_endofpipe(self) -> None:
         """Load what waits, write the state, and report the figures."""
         try:
-            self._load()
+            self._flush()
             if self._at_once and self._buffers:
                 for buffer in self._buffers:
                     buffer.table.empty()
                 self._warehouse.commit()
+            self._loaded_state = self._state
             self._write_state()
         finally:
             self._close()
@@ -367,7 +409,18 @@ class TargetVeroDuckDB(SingerTarget[Settings]):
                 mended,
             )
 
+    def _fail(self) -> None:
+        """End because of an error; what is being loaded is loaded."""
+        try:
+            self._end_load()
+        except Exception as error:  # noqa: BLE001  # the first error ends the run
+            text = str(error) if isinstance(error, UserError) else describe_fault(error)
+            self.logger.error("%s", text)  # noqa: TRY400  # a traceback could name recipients
+        finally:
+            self._close()
+
     def _close(self) -> None:
+        self._thread.shutdown()
         if "_warehouse" in self.__dict__:
             self._warehouse.close()
 
@@ -378,8 +431,10 @@ class TargetVeroDuckDB(SingerTarget[Settings]):
             else:
                 self.process_endofpipe()
             sys.exit(0)
+        if self._load and self._load.done():
+            self._end_load()
         if self._size and time.monotonic() - self._oldest > MAX_AGE:
-            self._load()
+            self._begin_load()
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
         del frame

@@ -82,11 +82,6 @@ class Warehouse(Closing):
             self._connection.close()
             raise
 
-    @property
-    def file(self) -> Path:
-        """Where records wait to be loaded."""
-        return self.folder / "records"
-
     def run(self, statement: str, values: list[Any] | None = None) -> list[tuple[Any, ...]]:
         """Run a statement and return its rows."""
         return self._connection.execute(statement, values).fetchall()
