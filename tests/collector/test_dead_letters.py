@@ -161,8 +161,13 @@ def run(store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def good(store: Path, *arguments: str) -> str:
     done = run(store, *arguments)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, complaints_of(done)) == (0, [])
     return done.stdout
+
+
+def complaints_of(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What it said beside the progress, which shows where the machine is slow."""
+    return [line for line in done.stderr.splitlines() if " INFO replaying: " not in line]
 
 
 def calls_of(store: Path) -> dict[str, dict[str, Any]]:
@@ -449,7 +454,7 @@ def test_letters_of_the_shared_store_are_replayed_likewise(database, tmp_path):
 
     def run_there(*arguments: str) -> list[str]:
         done = run_collector("dead-letters", *arguments, "--store", database, cwd=tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, complaints_of(done)) == (0, [])
         return done.stdout.splitlines()
 
     assert len(run_there("list", "--json")) == 31

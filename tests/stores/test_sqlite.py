@@ -23,6 +23,7 @@ from tap_vero_segment.stores.base import (
     StoreBusyError,
     StoreError,
     StoreFullError,
+    Summary,
     Total,
 )
 from tap_vero_segment.stores.open import open_reader, open_writer
@@ -190,7 +191,7 @@ def test_a_group_is_stored_whole_or_not_at_all(writer, reader):
 
     assert good.id not in str(raised.value)
     assert read(reader) == []
-    assert reader.summary() == ([], 0, 0)
+    assert reader.summary() == Summary([], 0, 0)
     assert writer.write([good, other], [letter]) == 2
 
 
@@ -269,7 +270,7 @@ def test_several_processes_may_make_the_store_together(tmp_path):
             for future in opening:
                 future.result(timeout=60)
             with SqliteReader(f"sqlite:///{tmp_path}/{attempt}.db", "store") as reader:
-                assert reader.summary() == ([], 0, 0)
+                assert reader.summary() == Summary([], 0, 0)
 
 
 def test_a_reader_sees_what_is_written_after_it_was_opened(writer, reader):
