@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -87,15 +88,23 @@ def spreadsheet_safe(cell: str) -> str:
     return f"'{cell}" if cell.lstrip().startswith(_FORMULA) else cell
 
 
-def printable(text: str) -> str:
+def printable(text: str, *, is_json: bool = False) -> str:
     r"""Write out what a terminal would obey instead of showing it: ``\x1b`` for an escape.
 
     Line ends and tabs stay.
+
+    Args:
+        text: The text.
+        is_json: Whether it is JSON, and is to stay so: ``\u001b``.
     """
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
+        each
+        if each.isprintable() or each in "\n\t"
+        else json.dumps(each)[1:-1]
+        if is_json
+        else each.encode("unicode_escape").decode()
         for each in text
     )
 

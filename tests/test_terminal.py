@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pty
@@ -92,3 +93,11 @@ def test_empty_lists_say_so(tmp_path):
         "dead-letters", "list", "--json", "--store", "sqlite:///store.db", cwd=tmp_path
     )
     assert as_json.stdout == ""
+
+
+def test_json_that_is_made_printable_is_the_same_json():
+    text = "a\x7fb\u202ec\u2028d\U000e0001e\x85f\n\tg"
+    printed = terminal.printable(json.dumps(text, ensure_ascii=False), is_json=True)
+
+    assert printed.isprintable()
+    assert json.loads(printed) == text

@@ -173,4 +173,6 @@ def test_nothing_of_another_user_runs_in_a_report(url):
     owner.run(f'GRANT USAGE ON SCHEMA vero TO "{user}"')
     owner.run(f'GRANT SELECT ON ALL TABLES IN SCHEMA vero TO "{user}"')
 
-    assert sum(count for _, count in read_postgres(url, "vero", Question(), detailed=False).rows) == 20
+    assert (
+        sum(count for _, count in read_postgres(url, "vero", Question(), detailed=False).rows) == 20
+    )

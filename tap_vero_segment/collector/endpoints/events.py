@@ -144,15 +144,11 @@ def _ndjson(lines: list[bytes], mark: int) -> Response:
 
 def _parameters(request: Request) -> tuple[int, int]:
     query = request.query_params
-    after = query.get("after")
-    if after and "T" in after.upper():
-        # An unescaped + in a query reads as a space: 2026-11-23T09:24:00+01:00.
-        after = after.replace(" ", "+")
     try:
-        cursor = times.from_text(after) if after else 0
-    except ValueError as error:
-        raise HTTPError(400, f"after: {error}") from error
-    return cursor, _limit(query)
+        after = read_time(query, "after") if query.get("after") else None
+    except SettingError as error:
+        raise HTTPError(400, str(error)) from error
+    return after or 0, _limit(query)
 
 
 def _limit(query: Mapping[str, str]) -> int:

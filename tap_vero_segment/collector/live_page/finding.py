@@ -416,7 +416,7 @@ def _indented(line: bytes) -> str:
     text = line
     if len(line) <= _MAX_TO_INDENT:
         text = msgspec.json.format(line, indent=2)
-    return printable((text if len(text) <= MAX_INDENTED else line).decode())
+    return printable((text if len(text) <= MAX_INDENTED else line).decode(), is_json=True)
 
 
 def _cell(value: Any) -> str | None:
