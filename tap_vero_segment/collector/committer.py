@@ -80,7 +80,7 @@ class Submission(NamedTuple):
 
     events: Sequence[Event]
     dead_letters: Sequence[DeadLetter]
-    passed_over: int
+    ignored: int
     size: int
     done: asyncio.Future[None]
     searched_for: ErasedPeople | None = None
@@ -89,7 +89,7 @@ class Submission(NamedTuple):
     @property
     def is_probe(self) -> bool:
         """Whether it only asks if the store accepts writes."""
-        return not (self.events or self.dead_letters or self.passed_over or self.dropped)
+        return not (self.events or self.dead_letters or self.ignored or self.dropped)
 
 
 class WriterTask(NamedTuple):
@@ -108,7 +108,7 @@ class Commit(NamedTuple):
         events: How many events it had.
         new: How many of them were not stored before.
         dead_letters: Its dead letters.
-        passed_over: How many calls it had that are none of the collections.
+        ignored: How many calls it had that are none of the collections.
         seconds: How long the store took; None: there was nothing to store.
         dropped: How many events and dead letters were not stored, as the person was erased.
     """
@@ -118,7 +118,7 @@ class Commit(NamedTuple):
     events: int = 0
     new: int = 0
     dead_letters: Sequence[DeadLetter] = ()
-    passed_over: int = 0
+    ignored: int = 0
     seconds: float | None = None
     dropped: int = 0
 
@@ -249,7 +249,7 @@ class Committer:
         events: Sequence[Event],
         dead_letters: Sequence[DeadLetter],
         *,
-        passed_over: int = 0,
+        ignored: int = 0,
         size: int = 0,
         searched_for: ErasedPeople | None = None,
         dropped: int = 0,
@@ -259,7 +259,7 @@ class Committer:
         Args:
             events: Track calls.
             dead_letters: Bodies that are none.
-            passed_over: How many calls came that are none of the collections.
+            ignored: How many calls came that are none of the collections.
             size: How many bytes of memory they hold while they wait.
             searched_for: :attr:`people` as they were when this was searched for them; None: the
                 writer thread does that.
@@ -272,9 +272,7 @@ class Committer:
         self.check_accepting()
         loop = asyncio.get_running_loop()
         done = loop.create_future()
-        submission = Submission(
-            events, dead_letters, passed_over, size, done, searched_for, dropped
-        )
+        submission = Submission(events, dead_letters, ignored, size, done, searched_for, dropped)
         self._pending += 1
         self._pending_bytes += size
         self._queue.put(submission)
@@ -516,7 +514,7 @@ def _write_apart(writer: Writer, group: list[Submission], people: ErasedPeople) 
 def _write(writer: Writer, group: list[Submission], people: ErasedPeople) -> Commit:
     events: list[Event] = []
     dead_letters: list[DeadLetter] = []
-    passed_over = sum(submission.passed_over for submission in group)
+    ignored = sum(submission.ignored for submission in group)
     began = time.perf_counter()
     dropped = 0
     try:
@@ -529,18 +527,18 @@ def _write(writer: Writer, group: list[Submission], people: ErasedPeople) -> Com
             dropped += one.dropped + more
         if dropped:
             writer.count_dropped(dropped)
-            if not (events or dead_letters or passed_over):
+            if not (events or dead_letters or ignored):
                 return Commit(group, dropped=dropped, seconds=time.perf_counter() - began)
-        if not (events or dead_letters or passed_over):
+        if not (events or dead_letters or ignored):
             writer.probe()
             return Commit(group)
-        new = writer.write(events, dead_letters, passed_over)
+        new = writer.write(events, dead_letters, ignored)
     except StoreError as error:
         return Commit(group, error)
     except Exception as error:  # noqa: BLE001  # a fault of ours must not end the thread unseen
         return Commit(group, StoreError(f"unexpected {describe_fault(error)}"))
     seconds = time.perf_counter() - began
-    return Commit(group, None, len(events), new, dead_letters, passed_over, seconds, dropped)
+    return Commit(group, None, len(events), new, dead_letters, ignored, seconds, dropped)
 
 
 def _log_dead_letters(letters: Sequence[DeadLetter]) -> None:

@@ -153,7 +153,7 @@ class Metrics:
         self._duplicates.inc(commit.events - commit.new)
         for letter in commit.dead_letters:
             self._dead_letters[letter.input].inc()
-        self._ignored.inc(commit.passed_over)
+        self._ignored.inc(commit.ignored)
         self._dropped.inc(commit.dropped)
 
     def refused(self, reason: ErrorReason) -> None:

@@ -150,13 +150,13 @@ class Summary(NamedTuple):
     Attributes:
         totals: Its events.
         dead_letters: How many there are; None: who reads may not see them.
-        passed_over: How many calls came that are none of the collections.
+        ignored: How many calls came that are none of the collections.
         letters_deleted: How many dead letters were deleted by hand, ever.
     """
 
     totals: list[Total]
     dead_letters: int | None
-    passed_over: int
+    ignored: int
     letters_deleted: int = 0
 
 
@@ -584,7 +584,7 @@ class Writer(Protocol):
     """A store's writing half. It may be used from one thread only."""
 
     def write(
-        self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], passed_over: int = 0
+        self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], ignored: int = 0
     ) -> int:
         """Store all of it in one transaction, synced to disk when this returns.
 
@@ -594,7 +594,7 @@ class Writer(Protocol):
         Args:
             events: Track calls.
             dead_letters: Bodies that are none.
-            passed_over: How many calls came that are none of the collections; only counted.
+            ignored: How many calls came that are none of the collections; only counted.
 
         Returns:
             How many of the events are new.

@@ -51,11 +51,11 @@ class HeldWriter(SqliteWriter):
         self._arrived = threading.Semaphore(0)
         self._released = threading.Semaphore(0)
 
-    def write(self, events, dead_letters, passed_over=0):
+    def write(self, events, dead_letters, ignored=0):
         self.groups.append(len(events))
         self._arrived.release()
         assert self._released.acquire(timeout=SECONDS)
-        return super().write(events, dead_letters, passed_over)
+        return super().write(events, dead_letters, ignored)
 
     async def arrived(self) -> None:
         """Wait until the writer has begun one more commit."""
@@ -293,8 +293,8 @@ def test_after_a_failure_that_nothing_can_answer_for_nothing_is_taken():
 
 def test_what_waits_behind_a_broken_store_fails_too(path):
     class Breaking(HeldWriter):
-        def write(self, events, dead_letters, passed_over=0):
-            super().write(events, dead_letters, passed_over)
+        def write(self, events, dead_letters, ignored=0):
+            super().write(events, dead_letters, ignored)
             raise BROKEN
 
     async def scenario():

@@ -345,7 +345,7 @@ def test_pages_and_users_of_segment_are_ignored_and_counted_here_only(store, tmp
     write_ndjson(tmp_path / "kept", [page, page, documented("sent")])
     assert figure(bring(store, tmp_path / "kept"), "ignored") == 2
     with open_reader(store, "store") as reader:
-        assert reader.summary().passed_over == 0
+        assert reader.summary().ignored == 0
 
 
 # Where files are

@@ -55,9 +55,9 @@ def test_a_disk_that_stalls_for_a_second_costs_a_busy_sender_nothing(tmp_path):
     goes_on = threading.Event()
 
     class Stalled(SqliteWriter):
-        def write(self, events, dead_letters, passed_over=0):
+        def write(self, events, dead_letters, ignored=0):
             assert goes_on.wait(30)
-            return super().write(events, dead_letters, passed_over)
+            return super().write(events, dead_letters, ignored)
 
     def open_writer() -> SqliteWriter:
         return Stalled(f"sqlite:///{tmp_path}/vero-events.db", "store")

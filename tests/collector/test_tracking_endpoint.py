@@ -108,7 +108,7 @@ def test_a_batch_is_stored_and_the_rest_of_it_counted(collector: Collector, path
         ("message-1", "Email Opened"),
         ("message-2", "Email Unsubscribed"),
     ]
-    assert status(collector)["passed_over"] == 4
+    assert status(collector)["ignored"] == 4
 
 
 @pytest.mark.parametrize("kind", ["identify", "page", "screen", "group", "alias"])
@@ -417,7 +417,7 @@ def test_other_calls_are_counted_under_all_their_paths(collector: Collector) -> 
     for path in paths:
         assert post(collector, path, CALL).status_code == 200
 
-    assert (events(collector), status(collector)["passed_over"]) == ([], len(paths))
+    assert (events(collector), status(collector)["ignored"]) == ([], len(paths))
 
 
 def test_what_is_no_path_of_a_client_is_not_there(collector: Collector) -> None:
@@ -575,7 +575,7 @@ def test_a_call_that_is_nested_too_deeply_costs_the_others_nothing(
 
     assert [event["messageId"] for event in events(collector)] == ["message-1"]
     assert letters(collector) == [("nested deeper than 100 levels", each) for each in (deep, alone)]
-    assert status(collector)["passed_over"] == 1
+    assert status(collector)["ignored"] == 1
 
 
 def test_a_call_that_is_no_object_costs_the_others_nothing(collector: Collector) -> None:

@@ -172,7 +172,7 @@ def test_empty_ids_of_a_user_are_none():
         {"event": "Order Completed", "messageId": None, "receivedAt": None},
     ],
 )
-def test_a_call_of_another_type_or_event_is_passed_over_whatever_else_it_has(fields):
+def test_a_call_of_another_type_or_event_is_ignored_whatever_else_it_has(fields):
     assert read_call(line_of(sent(**fields))) is None
 
 

@@ -180,7 +180,7 @@ def test_dead_letters_are_kept_once_and_as_they_came(writer, reader):
     assert reader.letter_heads(100) == heads
     assert reader.letter_heads(2, before=heads[2].number) == heads[3:5]
     summary = reader.summary()
-    assert (summary.dead_letters, summary.passed_over) == (7, 9)
+    assert (summary.dead_letters, summary.ignored) == (7, 9)
 
 
 def test_a_body_from_another_input_is_another_letter(writer, reader):

@@ -57,7 +57,7 @@ def status(store: str, *, as_json: bool) -> str:
             f"events: {figures['events']}",
             f"dead letters: {_or_hidden(figures['quarantined'])}",
             *([f"deleted dead letters: {deleted}"] if deleted else []),
-            f"ignored calls (not Vero events): {figures['passed_over']}",
+            f"ignored calls (not Vero events): {figures['ignored']}",
             *map(_in_words, figures["forwards"]),
             f"refused requests: {sum(each.requests for each in refused)}",
             *_refused_table(refused),
@@ -158,5 +158,5 @@ def _figures(summary: Summary) -> dict[str, Any]:
         "last_loaded_at": times.to_text(max(lasts)) if lasts else None,
         "quarantined": summary.dead_letters,
         "deleted_dead_letters": summary.letters_deleted,
-        "passed_over": summary.passed_over,
+        "ignored": summary.ignored,
     }

@@ -85,7 +85,7 @@ async def commit(
     await committer.commit(
         events,
         letters,
-        passed_over=ignored,
+        ignored=ignored,
         size=size,
         searched_for=people if searched else None,
         dropped=dropped,

@@ -189,7 +189,7 @@ BEGIN
         ON CONFLICT DO NOTHING;
     END LOOP;
     IF passed > 0 THEN
-        INSERT INTO vero_collector.passed_over AS p VALUES (1, passed)
+        INSERT INTO vero_collector.ignored AS p VALUES (1, passed)
         ON CONFLICT (id) DO UPDATE SET calls = p.calls + excluded.calls;
     END IF;
     -- Last, so that the lock is held as briefly as can be.

@@ -137,7 +137,7 @@ _COUNT_LETTERS: Final = "SELECT pg_catalog.count(*) FROM vero_collector.dead_let
 _MAY_SEE_LETTERS: Final = """
 SELECT pg_catalog.has_any_column_privilege('vero_collector.dead_letters', 'SELECT')::integer
 """
-_PASSED_OVER: Final = "SELECT calls FROM vero_collector.passed_over"
+_IGNORED: Final = "SELECT calls FROM vero_collector.ignored"
 _LETTERS_DELETED: Final = "SELECT letters FROM vero_collector.deleted_dead_letters"
 _SIZE: Final = f"""
 SELECT coalesce(pg_catalog.sum(pg_catalog.pg_total_relation_size(oid)), 0)::bigint
@@ -280,9 +280,9 @@ class PostgresReader(Closing):
                 totals = connection.execute(_TOTALS).fetchall()
                 visible = _value(connection, _MAY_SEE_LETTERS)
                 dead_letters = _value(connection, _COUNT_LETTERS) if visible else None
-                passed_over = _value(connection, _PASSED_OVER) or 0
+                ignored = _value(connection, _IGNORED) or 0
                 deleted = _value(connection, _LETTERS_DELETED) or 0
-            return Summary([Total(*row) for row in totals], dead_letters, passed_over, deleted)
+            return Summary([Total(*row) for row in totals], dead_letters, ignored, deleted)
 
         return self._session.run(work)
 

@@ -12,7 +12,7 @@ $$;
 GRANT USAGE ON SCHEMA vero_collector TO vero_collector_reader;
 GRANT SELECT (loaded_at, collection, call) ON vero_collector.events TO vero_collector_reader;
 GRANT SELECT (id, loaded_at) ON vero_collector.ids TO vero_collector_reader;
-GRANT SELECT ON vero_collector.schema_version, vero_collector.totals, vero_collector.passed_over,
+GRANT SELECT ON vero_collector.schema_version, vero_collector.totals, vero_collector.ignored,
     vero_collector.arrivals, vero_collector.refused_requests, vero_collector.erased_events,
     vero_collector.dropped, vero_collector.deleted_dead_letters, vero_collector.search_blocks,
     vero_collector.search_parts TO vero_collector_reader;

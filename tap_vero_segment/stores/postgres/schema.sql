@@ -134,7 +134,7 @@ CREATE TABLE vero_collector.refused_requests (
     last_at  bigint NOT NULL            -- microseconds since 1970
 ) WITH (fillfactor = 50);
 
-CREATE TABLE vero_collector.passed_over (
+CREATE TABLE vero_collector.ignored (
     id    integer PRIMARY KEY CHECK (id = 1),
     calls bigint NOT NULL               -- that came and are none of the collections
 );

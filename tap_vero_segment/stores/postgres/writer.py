@@ -139,14 +139,14 @@ class PostgresWriter:
             raise SettingError(setting, f"the database accepts no writes: {error}") from error
 
     def write(
-        self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], passed_over: int = 0
+        self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], ignored: int = 0
     ) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`.
 
         Where the connection breaks in the middle, nobody can say whether the commit was; so it is
         written again, and what is there already is ignored.
         """
-        values = (*self._columns(events), *_letter_columns(dead_letters), passed_over)
+        values = (*self._columns(events), *_letter_columns(dead_letters), ignored)
         row = self._session.run(
             lambda connection: connection.execute(_STORE, values).fetchone(), SILENCE
         )

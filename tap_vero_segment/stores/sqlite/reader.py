@@ -222,11 +222,11 @@ class SqliteReader(Closing):
                 "WHERE events > 0"  # what was pruned whole stays, for its last_loaded_at
             ).fetchall()
             dead_letters: int = self._connection.execute("SELECT count(*) FROM dead_letters").get
-            passed_over: int | None = self._connection.execute("SELECT calls FROM passed_over").get
+            ignored: int | None = self._connection.execute("SELECT calls FROM ignored").get
             query = "SELECT letters FROM deleted_dead_letters"
             deleted: int | None = self._connection.execute(query).get
         rows = [Total(*row) for row in totals]
-        return Summary(rows, dead_letters, passed_over or 0, deleted or 0)
+        return Summary(rows, dead_letters, ignored or 0, deleted or 0)
 
     def size(self) -> int:
         """See :class:`tap_vero_segment.stores.base.Reader`: the file and its write-ahead log."""

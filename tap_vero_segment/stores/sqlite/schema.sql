@@ -86,7 +86,7 @@ CREATE TABLE heartbeat (
     at INTEGER NOT NULL               -- microseconds since 1970
 ) STRICT;
 
-CREATE TABLE passed_over (
+CREATE TABLE ignored (
     id    INTEGER PRIMARY KEY CHECK (id = 1),
     calls INTEGER NOT NULL            -- that came and are none of the collections
 ) STRICT;

@@ -107,8 +107,8 @@ UPDATE forwards SET until = ?, letter = ?, sent = ?, skipped = ?, refused = ?, f
 WHERE number = ? AND until = ? AND letter = ?
 """
 _FORGET_FORWARD: Final = "DELETE FROM forwards WHERE key = ?1 OR number = ?1 RETURNING number"
-_COUNT_PASSED_OVER: Final = """
-INSERT INTO passed_over (id, calls) VALUES (1, ?)
+_COUNT_IGNORED: Final = """
+INSERT INTO ignored (id, calls) VALUES (1, ?)
 ON CONFLICT (id) DO UPDATE SET calls = calls + excluded.calls
 """
 _COUNT_DELETED: Final = """
@@ -157,7 +157,7 @@ class SqliteWriter:
         self._mark.rise_to(*newest(self._connection))
 
     def write(
-        self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], passed_over: int = 0
+        self, events: Sequence[Event], dead_letters: Sequence[DeadLetter], ignored: int = 0
     ) -> int:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         letter_number = 0
@@ -170,8 +170,8 @@ class SqliteWriter:
                 self._connection.execute(_INSERT_DEAD_LETTER, values)
                 if self._connection.changes():
                     letter_number = self._connection.last_insert_rowid()
-            if passed_over:
-                self._connection.execute(_COUNT_PASSED_OVER, (passed_over,))
+            if ignored:
+                self._connection.execute(_COUNT_IGNORED, (ignored,))
         self._mark.rise_to(loaded_at, letter_number)
         return new
 

@@ -11,7 +11,7 @@ from tap_vero_segment.stores.erasures import ErasedPeople
 
 
 class Forgets:
-    def write(self, events, dead_letters, passed_over=0):
+    def write(self, events, dead_letters, ignored=0):
         return len(events)
 
     def check(self):
