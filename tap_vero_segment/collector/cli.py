@@ -945,6 +945,11 @@ def prune(store: str, before: str, *, force: bool) -> None:
     default=None,
     help="Drop what comes later of them as well; or stop to do so.",
 )
+@click.option(
+    "--rewrite",
+    is_flag=True,
+    help="In PostgreSQL, leave no byte in the tables' files: VACUUM FULL, for which all wait.",
+)
 @click.option("--dry-run", is_flag=True, help="Only print what would be deleted.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
@@ -956,6 +961,7 @@ def erase(  # noqa: PLR0913  # as many as there are options
     file: IO[str] | None,
     archives: tuple[str, ...],
     suppress: bool | None,
+    rewrite: bool,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -988,7 +994,15 @@ def erase(  # noqa: PLR0913  # as many as there are options
         click.confirm("Delete all of this for good?", abort=True, err=as_json)
 
     confirm = ask if asks else None
-    done = run(store, people, archives, suppress=suppress, dry_run=dry_run, confirm=confirm)
+    done = run(
+        store,
+        people,
+        archives,
+        suppress=suppress,
+        rewrite=rewrite,
+        dry_run=dry_run,
+        confirm=confirm,
+    )
     if as_json:
         click.echo(json.dumps(done.as_json()))
     else:

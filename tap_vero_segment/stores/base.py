@@ -769,8 +769,11 @@ class Writer(Protocol):
             letters: Whose each of them is, by its number.
         """
 
-    def scrub(self) -> str | None:
+    def scrub(self, *, rewrite: bool = False) -> str | None:
         """Take care that the files keep no trace of what was erased, as far as that is possible.
+
+        Args:
+            rewrite: Whether to write tables anew where nothing less removes it, while all wait.
 
         Returns:
             Why that could not be done now, for the user; None: it was.

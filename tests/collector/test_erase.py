@@ -7,7 +7,6 @@ import gzip
 import hmac
 import json
 import random
-import re
 import shutil
 import time
 from collections import Counter
@@ -40,7 +39,6 @@ from tests.support.collector import (
     wait_until,
 )
 from tests.support.payloads import documented
-from tests.support.repository import REPOSITORY
 from tests.support.rounds import by_rounds, rounds
 from tests.support.store import new_store
 from tests.support.stored import every_line
@@ -240,17 +238,14 @@ def test_the_files_of_sqlite_keep_no_trace(tmp_path, sqlite):
 
 
 def test_the_files_of_postgresql_keep_no_trace_once_its_tables_are_rewritten(tmp_path, database):
-    """By the statements in the documentation; without them, pages keep what was deleted."""
     fill(database, [*OTHERS[2:3], *OWN] * 100, [f"not JSON {ANN}".encode()])
-    erased(tmp_path, database, "--email", ANN)
-    page = (REPOSITORY / "docs/collector/erasure.md").read_text(encoding="utf-8")
     with psycopg.connect(database, autocommit=True) as connection:
         query = "SELECT oid FROM pg_database WHERE datname = current_database()"
         [(oid,)] = connection.execute(query)
         [(data,)] = connection.execute("SHOW data_directory")
         files = Path(data, "base", str(oid))
-        for statement in re.findall("`(VACUUM FULL [^`]*|CHECKPOINT)`", page):
-            connection.execute(statement)
+        erased(tmp_path, database, "--email", ANN, "--rewrite")
+        connection.execute("CHECKPOINT")
     assert traces(files, ANN) == []
 
 

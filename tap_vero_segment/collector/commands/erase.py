@@ -97,6 +97,7 @@ def erase(
     archives: Sequence[str] = (),
     *,
     suppress: bool | None = None,
+    rewrite: bool = False,
     dry_run: bool = False,
     confirm: Callable[[Figures], None] | None = None,
 ) -> Figures:
@@ -109,6 +110,7 @@ def erase(
         people: Their addresses and user ids.
         archives: URLs of archives beside those that the store has been exported to.
         suppress: Whether what comes later is dropped; None: as it was, or no.
+        rewrite: Whether PostgreSQL's tables are written anew, while collectors and taps wait.
         dry_run: Only look.
         confirm: Called with what would be deleted; raises where that is not wanted. None: nobody
             is asked, and it begins at once.
@@ -131,7 +133,7 @@ def erase(
                     return found
                 confirm(found)
             writer.begin_erasure({known.digest(one): None for one in people}, suppress=suppress)
-            return erasing.finish(people)
+            return erasing.finish(people, rewrite=rewrite)
         finally:
             writer.close()
 
@@ -206,7 +208,7 @@ class _Erasing:
         self._erase_from_archives(people, figures, dry_run=True)
         return figures
 
-    def finish(self, given: Sequence[Identity] = ()) -> Figures:
+    def finish(self, given: Sequence[Identity] = (), *, rewrite: bool = False) -> Figures:
         """Erase everybody whose erasure is not finished; look for more of those who were given."""
         began = time.monotonic()
         figures = Figures()
@@ -222,7 +224,7 @@ class _Erasing:
         self._delete_events(people, mark, self._reader.high_water() or 0, around, figures)
         self._delete_letters(people, figures)
         self._count_around(around, people, figures)
-        if problem := self._writer.scrub():
+        if problem := self._writer.scrub(rewrite=rewrite):
             figures.problems.append(problem)
         figures.problems += [
             f"an export to {url} is under way, or broke off: run `vero-collector export --to "

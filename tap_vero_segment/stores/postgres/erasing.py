@@ -64,7 +64,7 @@ INSERT INTO vero_collector.dropped AS d VALUES (1, %s)
 ON CONFLICT (id) DO UPDATE SET calls = d.calls + excluded.calls
 """
 _VACUUM: Final = """
-VACUUM vero_collector.events, vero_collector.ids, vero_collector.dead_letters,
+VACUUM (FULL {}) vero_collector.events, vero_collector.ids, vero_collector.dead_letters,
     vero_collector.search_parts
 """
 
@@ -172,10 +172,18 @@ def finish_erasures(
     session.commit(work)
 
 
-def vacuum(session: Session) -> str | None:
-    """Let the server remove what was deleted from the tables; return why it does not."""
+def vacuum(session: Session, *, full: bool) -> str | None:
+    """Let the server remove what was deleted from the tables; return why it does not.
+
+    Args:
+        session: The store.
+        full: Whether the tables' files are written anew: pages keep the bytes of deleted rows until
+            they are used again (postgresql.org/docs/current/sql-vacuum.html). All who read or write
+            a table wait for it.
+    """
+    statement = _VACUUM.format(full)
     try:
-        session.run(lambda connection: connection.execute(_VACUUM), VACUUM_SILENCE)
+        session.run(lambda connection: connection.execute(statement), VACUUM_SILENCE)
     except StoreError as error:
         if not isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
             raise

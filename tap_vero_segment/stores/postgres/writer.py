@@ -329,9 +329,9 @@ class PostgresWriter:
         """See :class:`tap_vero_segment.stores.base.Writer`."""
         return erase_letters(self._session, letters)
 
-    def scrub(self) -> str | None:
+    def scrub(self, *, rewrite: bool = False) -> str | None:
         """See :class:`tap_vero_segment.stores.base.Writer`: VACUUM; more is the server's matter."""
-        return vacuum(self._session)
+        return vacuum(self._session, full=rewrite)
 
     def finish_erasures(self, digests: Iterable[bytes]) -> None:
         """See :class:`tap_vero_segment.stores.base.Writer`."""

@@ -338,8 +338,9 @@ class SqliteWriter:
         with self._transaction():
             return erase_letters(self._connection, letters)
 
-    def scrub(self) -> str | None:
+    def scrub(self, *, rewrite: bool = False) -> str | None:
         """See :class:`tap_vero_segment.stores.base.Writer`: the log is folded into the file."""
+        del rewrite  # nothing is left in any case
         try:
             return scrub(self._connection, self._transaction, self._files.read)
         except apsw.Error as error:
