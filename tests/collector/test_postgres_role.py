@@ -42,7 +42,14 @@ def test_the_counts_are_shown_without_the_quarantined_bodies(reading, tmp_path):
 
 @pytest.mark.parametrize(
     "command",
-    [["list"], ["list", "--json"], ["show", "1"], ["replay"], ["replay", "1"], ["delete", "1"]],
+    [
+        ["list"],
+        ["list", "--json"],
+        ["show", "1"],
+        ["replay"],
+        ["replay", "1"],
+        ["delete", "1", "--yes"],
+    ],
 )
 def test_dead_letters_are_told_to_be_for_others(reading, tmp_path, command):
     done = run_collector("dead-letters", *command, "--store", reading, cwd=tmp_path)
