@@ -473,8 +473,10 @@ RUN_BY = {
     "tests/collector/test_erase.py": {
         "vero-collector erase",
         "vero-collector erase --email ADDRESS",
+        "vero-collector export --forget URL",
     },
     "tests/collector/test_import.py": {"vero-collector import"},
+    "tests/report/test_command.py": {"vero-collector report --html"},
     "tests/collector/test_status.py": {"vero-collector status --json"},
     "tests/collector/test_check.py": {"vero-collector check"},
     "tests/collector/test_dead_letters.py": {
